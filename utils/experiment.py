@@ -1,0 +1,214 @@
+"""An experiment from its flags to its row: what the scripts share."""
+
+import fcntl
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from utils import checkpoint, cost, data, pruning, report, towers, training
+from utils.command_line import UserError
+
+FLAGS = flags.FLAGS
+ROOT = Path(__file__).parents[1]
+
+
+def define_flags(*, epochs, batch_size, learning_rate, dataset):
+    """The flags of every experiment, with this one's hyperparameters as their defaults."""
+    flags.DEFINE_enum("dataset", dataset, data.DATASETS, "The data set; digits needs no download.")
+    flags.DEFINE_integer("epochs", epochs, "Epochs of training.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", batch_size, "Images a step on each tower.", lower_bound=1)
+    flags.DEFINE_float(
+        "learning_rate", learning_rate, "Adam's rate for the weights; linear to 0 over the second half.", lower_bound=0
+    )
+    flags.DEFINE_integer("seed", 0, "Of the start, the order of the images and the noise.", lower_bound=0)
+    flags.DEFINE_integer("num_gpus", None, "Towers, one a GPU; 0: the CPU. Default: the first GPU, else the CPU.", 0)
+    flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "bfloat16 is Keras's mixed_bfloat16.")
+    flags.DEFINE_bool(
+        "validate", False, "Hold out the last 10,000 training images and report on them; the test set is not read."
+    )
+    flags.DEFINE_string("checkpoint", None, "A run's folder (or a .keras file) whose weights to start from.")
+    flags.DEFINE_string("data_dir", None, "Where the data is or is downloaded to. Default: $SBP_DATA_DIR, else the cache.")
+    flags.DEFINE_string("checkpoints_dir", None, "This run's folder. Default: checkpoints/ and the script's name.")
+    flags.DEFINE_string("summaries_dir", None, "Where TensorBoard's summaries go. Default: the run's folder.")
+
+
+def run_folder(script):
+    """checkpoints/<script>, and what makes this run another than the script's own: data set, seed, held-out images."""
+    parts = [script]
+    if not FLAGS["dataset"].using_default_value:
+        parts.append(FLAGS.dataset)
+    if FLAGS.seed:
+        parts.append(f"seed{FLAGS.seed}")
+    if FLAGS.validate:
+        parts.append("validate")
+    return str(ROOT / "checkpoints" / "-".join(parts))
+
+
+class Experiment:
+    """One run of a script, from its flags to its row.
+
+    Args:
+        network, method: the paper's names of them.
+        build: from the method's layers to the network, as in nets/.
+        units: from the smaller network's kernels to its units a layer, as in nets/.
+    Attributes:
+        strategy: of tf.distribute; the network is made in its scope.
+        train_set: data.Images.
+    Raises:
+        UserError: the flags, the data or the folder are not what they should be.
+        SystemExit: the run is done already; its row has been printed.
+    """
+
+    def __init__(self, network, method, build, units):
+        self.network, self.method, self.build, self.units = network, method, build, units
+        self.script = Path(sys.argv[0]).stem
+        self.folder = FLAGS.checkpoints_dir or run_folder(self.script)
+        # What makes the result what it is: every flag of ours but where things are.
+        self.settings = {
+            flag.name: flag.value
+            for module, module_flags in FLAGS.flags_by_module_dict().items()
+            for flag in module_flags
+            if module.startswith(("utils.", sys.argv[0])) and not flag.name.endswith("_dir")
+        }
+        done = report.read(self.folder)
+        if done:
+            self._refuse_other(done["settings"])
+            print(f"{self.folder} is done; to train anew, give another --checkpoints_dir", file=sys.stderr)
+            self.print_rows()
+            sys.exit(0)
+        self.strategy = towers.strategy(FLAGS.num_gpus)
+        keras.config.set_dtype_policy("mixed_bfloat16" if FLAGS.precision == "bfloat16" else "float32")
+        keras.utils.set_random_seed(FLAGS.seed)
+        self.data_dir = FLAGS.data_dir or data.default_data_dir()
+        self.train_set = data.load(FLAGS.dataset, self.data_dir, "fit" if FLAGS.validate else "train", FLAGS.seed)
+        self._take_folder()
+        arrays = checkpoint.latest(self.folder)
+        if arrays:
+            self._refuse_other(json.loads(str(arrays["settings"])))
+
+    def _take_folder(self):
+        """Make the folder, and hold it: a second run in it is refused."""
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            # Held until the process ends.
+            self.lock = open(os.path.join(self.folder, ".lock"), "w")
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another run is writing {self.folder}; wait for it or give --checkpoints_dir") from None
+        except OSError as error:
+            raise UserError(f"cannot write {self.folder} ({error.strerror}); give another --checkpoints_dir") from None
+
+    def _refuse_other(self, settings):
+        other = [f"--{name}={settings.get(name)}" for name, value in self.settings.items() if settings.get(name) != value]
+        if other:
+            raise UserError(
+                f"{self.folder} holds a run with {' '.join(other)}; ask for the same, or give another --checkpoints_dir"
+            )
+
+    def pretrained(self, script):
+        """The folder of the script's run on the same data, which is made first if it is not there."""
+        folder = run_folder(script) if not FLAGS.checkpoints_dir else f"{self.folder.rstrip('/')}-{script}"
+        if not report.read(folder):
+            same = ["dataset", "data_dir", "seed", "num_gpus", "precision", "validate"]
+            command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), f"--checkpoints_dir={folder}"]
+            command += [f"--{name}={FLAGS[name].value}" for name in same if FLAGS[name].value is not None]
+            print(f"no {folder}: making it with {shlex.join(command)}", file=sys.stderr)
+            status = subprocess.run(command, stdout=sys.stderr).returncode
+            if status:
+                sys.exit(status)
+        return folder
+
+    def start_from(self, path, model):
+        """Set the model's weights to those of a run's smaller network, layer by layer of the same name."""
+        network = path if path.endswith(".keras") else os.path.join(path, "network.keras")
+        if not os.path.exists(network):
+            raise UserError(f"no checkpoint at {path}: give the folder of a run that is done, or a .keras file")
+        try:
+            source = keras.models.load_model(network)
+        except Exception as error:  # whatever a damaged file makes Keras raise
+            raise UserError(f"{network} cannot be read as a Keras model ({error}); make it again") from None
+        layers = [layer for layer in model.layers if layer.name in cost.kernels(model)]
+        shapes = cost.kernels(model)
+        if cost.kernels(source) != shapes:
+            raise UserError(
+                f"{path} is another network: its layers are {cost.kernels(source)}, and {self.network} has {shapes}"
+            )
+        for layer in layers:
+            layer.set_weights(source.get_layer(layer.name).get_weights())
+        print(f"weights of {', '.join(shapes)} are from {path}; everything else is at its start", file=sys.stderr)
+
+    def train(self, model, **settings):
+        """Train the model as `training.train` says; returns it with fewer units if --shrink_every took some out."""
+        model, self.seconds = training.train(
+            model,
+            self.train_set,
+            folder=self.folder,
+            strategy=self.strategy,
+            epochs=FLAGS.epochs,
+            batch_size=FLAGS.batch_size,
+            seed=FLAGS.seed,
+            summaries_dir=FLAGS.summaries_dir or self.folder,
+            run=os.path.basename(self.folder),
+            extra={"settings": np.array(json.dumps(self.settings))},
+            **settings,
+        )
+        return model
+
+    def finish(self, model, prepare):
+        """Shrink, measure once on the test set, write network.keras and result.json, print the row.
+
+        Args:
+            model: the trained network.
+            prepare: from uint8 images to the network's input.
+        """
+        if not towers.is_chief(self.strategy):
+            return
+        keras.config.set_dtype_policy("float32")
+        smaller, original = pruning.shrink(model), self.build()
+        test = data.load(FLAGS.dataset, self.data_dir, "held_out" if FLAGS.validate else "test", FLAGS.seed)
+        images = prepare(test.images).numpy()
+        logits = smaller.predict(images, batch_size=1000, verbose=0)
+        masked = model.predict(images, batch_size=1000, verbose=0)
+        macs = cost.multiply_adds(smaller)
+        result = {
+            "network": self.network,
+            "method": self.method,
+            "dataset": FLAGS.dataset,
+            "seed": FLAGS.seed,
+            "epochs": FLAGS.epochs,
+            "error": round(100 * float(np.mean(logits.argmax(-1) != test.labels)), 4),
+            "units": self.units(cost.kernels(smaller)),
+            "multiply_adds": macs,
+            "flops_speedup": cost.multiply_adds(original) / macs if macs else None,
+            **cost.speedups(original, smaller),
+            "max_logit_difference": float(np.abs(logits - masked).max()),
+            "seconds": round(self.seconds, 1),
+            "command": shlex.join(["python", *sys.argv]),
+            "versions": {
+                "python": platform.python_version(),
+                "tensorflow": tf.__version__,
+                "keras": keras.__version__,
+                "numpy": np.__version__,
+            },
+            "settings": self.settings,
+        }
+        report.write(self.folder, smaller, result)
+        self.print_rows()
+
+    def print_rows(self):
+        """The Original's row, if it is there, and this run's, beside the paper's."""
+        results = {}
+        original = report.read(run_folder(self.script.split("-")[0]))
+        if original and original["method"] != self.method:
+            results[original["method"]] = [original]
+        results[self.method] = [report.read(self.folder)]
+        print(report.table(self.network, FLAGS.dataset, results))

@@ -1,0 +1,83 @@
+"""StructuredBP as the scripts train it: its flags, and what they mean for layers, learning rates and the bound."""
+
+import sys
+
+import tensorflow as tf
+from absl import flags
+
+from layers.sbp import SBP
+from utils import cost, training
+from utils.command_line import UserError
+
+FLAGS = flags.FLAGS
+
+
+def define_flags(*, noise_learning_rate, kl_scale, weight_decay, log_sigma, shrink_every):
+    """StructuredBP's own hyperparameters."""
+    flags.DEFINE_float(
+        "noise_learning_rate", noise_learning_rate, "Adam's rate for mu and log sigma, with the schedule of the weights'."
+    )
+    flags.DEFINE_list(
+        "kl_scale",
+        kl_scale,
+        "What a unit's KL divergence is multiplied by: a number for each layer of noise, one for all, or 'cost': the "
+        "multiply-adds that go when the unit goes, relative to the network's cheapest unit.",
+    )
+    flags.DEFINE_float("weight_decay", weight_decay, "L2 decay of the kernels: its half times their squares, an image.")
+    flags.DEFINE_float("log_sigma", log_sigma, "Where log sigma starts.", lower_bound=-20, upper_bound=5)
+    flags.DEFINE_float("snr_threshold", 1.0, "Units whose signal-to-noise ratio is at most this are taken out.")
+    flags.DEFINE_integer(
+        "shrink_every",
+        shrink_every,
+        "Every so many epochs, take units out of the running network that were under the threshold at as many epochs' "
+        "ends; 0: all at the end.",
+        lower_bound=0,
+    )
+
+
+def unit(name):
+    """The layer of noise after the units of that name."""
+    return SBP(threshold=FLAGS.snr_threshold, log_sigma=FLAGS.log_sigma, name=name)
+
+
+def rate(variable):
+    """The learning rate of a variable."""
+    return FLAGS.noise_learning_rate if variable.name in ("mu", "log_sigma") else FLAGS.learning_rate
+
+
+def negative_bound(model, images):
+    """What the negative evidence lower bound adds to the data term: scaled KL divergences, and decay of the kernels.
+
+    Args:
+        model: the network with all its units; what a unit costs is counted on it.
+        images: how many there are to train on.
+    Returns:
+        From the network in training, which may have fewer units, to a scalar tensor in nats.
+    """
+    scales = _kl_scales(model)
+    print("KL scaled by", ", ".join(f"{scale:.4g} ({name})" for name, scale in scales.items()), file=sys.stderr)
+
+    def penalty(model):
+        layers = [layer for layer in model.layers if layer.name in scales]
+        kl = tf.add_n([scales[layer.name] * tf.reduce_sum(layer.kl_divergence()) for layer in layers])
+        return kl + images * FLAGS.weight_decay * training.half_squares(model)
+
+    return penalty
+
+
+def _kl_scales(model):
+    """{noise layer's name: factor} for --kl_scale."""
+    costs = cost.unit_costs(model)
+    if FLAGS.kl_scale == ["cost"]:
+        cheapest = min(costs.values())
+        return {name: unit_cost / cheapest for name, unit_cost in costs.items()}
+    try:
+        scales = [float(scale) for scale in FLAGS.kl_scale]
+    except ValueError:
+        scales = []
+    if len(scales) not in (1, len(costs)) or not all(0 <= scale < float("inf") for scale in scales):
+        raise UserError(
+            f"--kl_scale={','.join(FLAGS.kl_scale)} is neither 'cost' nor one number >= 0 nor {len(costs)} of them, "
+            f"for {', '.join(costs)}"
+        )
+    return dict(zip(costs, scales * (len(costs) if len(scales) == 1 else 1)))

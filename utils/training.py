@@ -1,0 +1,249 @@
+"""Training: Adam on the negative evidence lower bound, whole epochs inside the graph, on every tower."""
+
+import signal
+import sys
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from utils import checkpoint, pruning, towers
+from utils.command_line import UserError
+
+# Steps a call of the graph: between two calls the progress is shown and a signal is heard.
+CHUNK = 100
+SECONDS_BETWEEN_CHECKPOINTS = 300
+
+
+@keras.saving.register_keras_serializable(package="sbp")
+class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """`rate` until step `start`, then on a line to 0 at step `end`."""
+
+    def __init__(self, rate, start, end):
+        self.rate, self.start, self.end = rate, start, end
+
+    def __call__(self, step):
+        left = (self.end - tf.cast(step, tf.float32)) / (self.end - self.start)
+        return self.rate * tf.clip_by_value(left, 0.0, 1.0)
+
+    def get_config(self):
+        return {"rate": self.rate, "start": self.start, "end": self.end}
+
+
+def half_squares(model):
+    """The sum of w^2 / 2 over the kernels of a model, what weight decay multiplies: a scalar tensor."""
+    return tf.add_n([tf.nn.l2_loss(layer.kernel.value) for layer in model.layers if hasattr(layer, "kernel")])
+
+
+class Step:
+    """One network in training: the graph that runs its steps, and the state that they change.
+
+    Args:
+        model: a Keras model of images in, logits out.
+        train_set: data.Images.
+        prepare: from uint8 images (batch, ...) and a seed (2,) to the network's input, inside the graph.
+        rate: from a trainable variable to its learning rate; 0 keeps it as it is.
+        penalty: from the model to what is added to the data term, in nats (KL divergences, decay): a scalar tensor.
+        batch_size: images a tower a step.
+    """
+
+    def __init__(self, model, train_set, *, prepare, rate, penalty, batch_size, epochs, seed, strategy):
+        self.model = model
+        count, towers_ = len(train_set.labels), strategy.num_replicas_in_sync
+        self.steps = count // (batch_size * towers_)
+        if not self.steps:
+            raise UserError(
+                f"--batch_size={batch_size} on {towers_} towers is more than the {count} training images; make it smaller"
+            )
+        total = epochs * self.steps
+        rates = {variable.path: rate(variable) for variable in model.trainable_variables}
+        with strategy.scope():
+            images, labels = (tf.Variable(array, trainable=False) for array in train_set)
+            self.optimizers = []
+            for value in sorted(set(rates.values()) - {0.0}):
+                variables = [v for v in model.trainable_variables if rates[v.path] == value]
+                schedule = LinearDecay(value, total // 2, total)
+                optimizer = keras.optimizers.Adam(schedule, beta_1=0.95, name=f"adam_{len(self.optimizers)}")
+                optimizer.build(variables)
+                self.optimizers.append((optimizer, variables))
+        trained = [variable for _, variables in self.optimizers for variable in variables]
+        generators = [layer.seed_generator for layer in model.layers if hasattr(layer, "seed_generator")]
+
+        def tower_step(order, epoch, step):
+            tower = tf.distribute.get_replica_context().replica_id_in_sync_group
+            place = step * towers_ + tower
+            chosen = order[place * batch_size : (place + 1) * batch_size]
+            # Noise and augmentation are a function of (seed, epoch, step, tower): what a restart needs.
+            place = tf.cast((epoch * self.steps + step) * towers_ + tower, tf.int64)
+            seeds = tf.random.stateless_uniform(
+                (len(generators) + 1, 2), (tf.constant(seed, tf.int64), place), None, None, tf.int32
+            )
+            state = [(g.state, tf.cast(s, g.state.dtype)) for g, s in zip(generators, tf.unstack(seeds[1:]))]
+            target = tf.gather(labels, chosen)
+            with tf.GradientTape() as tape, keras.StatelessScope(state_mapping=state):
+                logits = model(prepare(tf.gather(images, chosen), seeds[0]), training=True)
+                logits = tf.cast(logits, tf.float32)
+                data_term = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(target, logits))
+                penalty_ = penalty(model)
+                loss = (count * data_term + penalty_) / towers_
+            gradients = tape.gradient(loss, [variable.value for variable in trained])
+            for optimizer, variables in self.optimizers:
+                optimizer.apply(gradients[: len(variables)], variables)
+                gradients = gradients[len(variables) :]
+            wrong = tf.reduce_mean(tf.cast(tf.argmax(logits, -1, tf.int32) != target, tf.float32))
+            return tf.stack([data_term, penalty_ / count, wrong])
+
+        @tf.function(input_signature=[tf.TensorSpec((), tf.int32)] * 3)
+        def run(epoch, first, last):
+            order = tf.random.experimental.stateless_shuffle(tf.range(count), (tf.constant(seed), epoch))
+            total = tf.zeros(3)
+            for step in tf.range(first, last):
+                values = strategy.reduce("MEAN", strategy.run(tower_step, (order, epoch, step)), axis=None)
+                total += values
+                if not tf.math.is_finite(values[0] + values[1]):
+                    break
+            return total, step
+
+        self.run = run
+
+    def state(self):
+        """{name: array} of all that the steps change, and the network's own description."""
+        variables = {f"model/{v.path}": v for v in _weights(self.model)}
+        for optimizer, _ in self.optimizers:
+            variables |= {f"optimizer/{v.path}": v for v in optimizer.variables}
+        return {name: np.asarray(v) for name, v in variables.items()}
+
+    def restore(self, arrays):
+        """Set what `state` gave."""
+        for v in _weights(self.model):
+            v.assign(arrays[f"model/{v.path}"])
+        for optimizer, _ in self.optimizers:
+            for v in optimizer.variables:
+                v.assign(arrays[f"optimizer/{v.path}"])
+
+
+def train(model, train_set, *, folder, epochs, strategy, shrink_every=0, summaries_dir=None, run="", extra=None, **settings):
+    """Train a model to the last epoch, from the newest checkpoint in the folder if there is one.
+
+    Args:
+        model: a Keras model of images in, logits out.
+        train_set: data.Images.
+        folder: where checkpoints go.
+        shrink_every: every so many epochs, units under their threshold for as many epochs are taken out for good; 0: never.
+        summaries_dir: where TensorBoard's summaries go, or None.
+        run: what the progress bar calls this run.
+        extra: {name: array} to put in every checkpoint.
+        settings: of `Step`.
+    Returns:
+        The trained model, and the seconds that training took over all its starts.
+    Raises:
+        UserError: the loss is no longer finite, or the disk is full; the last good checkpoint stays.
+        SystemExit: 130 or 143, after a checkpoint, when interrupted or terminated.
+    """
+    chief = towers.is_chief(strategy)
+    start = time.time()
+    arrays = checkpoint.latest(folder)
+    if arrays:
+        with strategy.scope():
+            model = keras.models.model_from_json(str(arrays["config"]))
+    step = Step(model, train_set, epochs=epochs, strategy=strategy, **settings)
+    done, total, under, seconds = 0, np.zeros(3), {layer.name: 0 for layer in _noise(model)}, 0.0
+    if arrays:
+        step.restore(arrays)
+        done, total, seconds = int(arrays["done"]), arrays["total"], float(arrays["seconds"])
+        under = {name: arrays[f"under/{name}"] for name in under}
+        print(f"{folder}: going on from step {done} of {epochs * step.steps}", file=sys.stderr)
+    writer = tf.summary.create_file_writer(summaries_dir) if summaries_dir and chief else tf.summary.create_noop_writer()
+    saved = time.time()
+
+    def save():
+        if chief:
+            counters = {f"under/{name}": count for name, count in under.items()}
+            progress = {"done": done, "total": total, "seconds": seconds + time.time() - start}
+            config = np.array(step.model.to_json())
+            checkpoint.save(folder, done, {"config": config, **progress, **counters, **step.state(), **(extra or {})})
+
+    bar = tqdm(total=epochs * step.steps, initial=done, desc=run, unit="step", disable=not chief, mininterval=1)
+    with _Signals() as signals, bar:
+        while done < epochs * step.steps:
+            epoch, first = divmod(done, step.steps)
+            last = min(first + CHUNK, step.steps)
+            sums, at = step.run(epoch, first, last)
+            if not np.isfinite(sums).all():
+                at = epoch * step.steps + int(at)
+                raise UserError(
+                    f"the loss is no longer finite at step {at} of {run}; lower --learning_rate and start from the last "
+                    f"checkpoint in {folder}, which is from before it"
+                )
+            done, total = done + last - first, total + sums.numpy()
+            loss, penalty, error = total / last
+            units = {layer.name: np.asarray(layer.multiplier()) != 0 for layer in _noise(step.model)}
+            alive = "-".join(str(np.sum(unit)) for unit in units.values())
+            bar.set_postfix_str(f"epoch {epoch + 1}/{epochs}, error {100 * error:.2f} %, units {alive}", refresh=False)
+            bar.update(last - first)
+            if last == step.steps:
+                with writer.as_default(epoch + 1):
+                    tf.summary.scalar("loss", loss)
+                    tf.summary.scalar("penalty", penalty)
+                    tf.summary.scalar("accuracy", 1 - error)
+                    for name, unit in units.items():
+                        tf.summary.scalar(f"units/{name}", np.sum(unit))
+                total = np.zeros(3)
+                under = {name: (under[name] + 1) * ~unit for name, unit in units.items()}
+                if shrink_every and (epoch + 1) % shrink_every == 0 and done < epochs * step.steps:
+                    step, under = _smaller(step, under, shrink_every, train_set, epochs, strategy, settings)
+            if last == step.steps or signals.received or time.time() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                save()
+                saved = time.time()
+            if signals.received:
+                print(f"stopped at step {done}, saved in {folder}; the same command goes on from there", file=sys.stderr)
+                sys.exit(128 + signals.received)
+    return step.model, seconds + time.time() - start
+
+
+def _smaller(step, under, epochs_under, train_set, epochs, strategy, settings):
+    """The step of the network without the units that were dead for so many epochs, in the same state."""
+    dead = {name: count >= epochs_under for name, count in under.items()}
+    if not any(units.any() for units in dead.values()):
+        return step, under
+    with strategy.scope():
+        model, origin = pruning.take_out(step.model, dead)
+    smaller = Step(model, train_set, epochs=epochs, strategy=strategy, **settings)
+    state = step.state()
+    for _, old, index in origin:
+        # A weight, and the moments that Adam keeps of it.
+        slots = [f"{old.path.replace('/', '_')}_{slot}" for slot in ("momentum", "velocity")]
+        for name in state:
+            if name == f"model/{old.path}" or name.split("/")[-1] in slots:
+                state[name] = state[name][index]
+        under = {name: count[index] if old.path == f"{name}/mu" else count for name, count in under.items()}
+    smaller.restore(state)
+    return smaller, under
+
+
+def _weights(model):
+    """All variables but the seeds: each step brings its own."""
+    seeds = {id(layer.seed_generator.state) for layer in model.layers if hasattr(layer, "seed_generator")}
+    return [v for v in model.variables if id(v) not in seeds]
+
+
+def _noise(model):
+    return [layer for layer in model.layers if hasattr(layer, "multiplier")]
+
+
+class _Signals:
+    """Notes SIGINT and SIGTERM instead of being ended by them."""
+
+    def __enter__(self):
+        self.received = 0
+        self.before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _note(self, number, frame):
+        self.received = number
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
