@@ -11,12 +11,13 @@ def lenet5(unit=keras.layers.Identity, dense=keras.layers.Dense, conv=keras.laye
         dense, conv: keras.layers.Dense and Conv2D or classes with their arguments.
     """
     inputs = keras.Input((28, 28, 1), name="images")
+    # A factor theta > 0 may as well come after max-pooling, where there is a quarter as much to multiply.
     x = conv(20, 5, activation="relu", name="conv1")(inputs)
-    x = unit(name="conv1_unit")(x)
     x = keras.layers.MaxPooling2D(name="pool1")(x)
+    x = unit(name="conv1_unit")(x)
     x = conv(50, 5, activation="relu", name="conv2")(x)
-    x = unit(name="conv2_unit")(x)
     x = keras.layers.MaxPooling2D(name="pool2")(x)
+    x = unit(name="conv2_unit")(x)
     x = keras.layers.Flatten(name="features")(x)
     x = unit(name="features_unit")(x)
     x = dense(500, activation="relu", name="dense1")(x)

@@ -129,17 +129,14 @@ class Living:
         return self.varies[tensor] & read[tensor] | self.pinned[tensor]
 
     def _pin(self):
-        """Pin inputs of the first operation that cannot do without them; whether there was one."""
+        """Pin the constant inputs of the first operation that no bias can stand for them in; whether there was one."""
         for op in self.operations:
-            if isinstance(op, WEIGHTED) and self.keep[id(op.output)].any():
+            if isinstance(op, WEIGHTED) and self.keep[id(op.output)].any() and self.keep[id(op.input)].any():
                 keep, pinned = self.keep[id(op.input)], self.pinned[id(op.input)]
                 part = self._constant_part(op)
                 uneven = part.min(axis=0) + 1e-6 * np.abs(part).max(initial=1e-30) < part.max(axis=0)
                 if uneven.any():
                     pinned |= ~self.varies[id(op.input)] & ~keep & _reads(op)[:, self.keep[id(op.output)]].any(1)
-                    return True
-                if isinstance(op, keras.layers.Conv2D) and not keep.any():
-                    pinned[0] = True
                     return True
         return False
 
@@ -168,8 +165,6 @@ def _rebuild(model, living, origin=None):
     def select(old):
         """The living units of an old tensor."""
         keep = np.flatnonzero(living.keep[id(old)])
-        if not len(keep):
-            return _nothing(model), keep, np.ones(0)
         x, units, factor = built[id(old)]
         place = np.flatnonzero(np.isin(units, keep))
         if len(place) < len(units):
@@ -182,6 +177,8 @@ def _rebuild(model, living, origin=None):
             built[id(op.output)] = op.output, np.arange(op.output.shape[-1]), np.ones(op.output.shape[-1])
         elif not len(keep):
             continue
+        elif isinstance(op, WEIGHTED) and not living.keep[id(op.input)].any():
+            built[id(op.output)] = _constant(model, living.constant[id(op.output)][..., keep]), keep, np.ones(len(keep))
         elif isinstance(op, WEIGHTED):
             x, inputs, factor = select(op.input)
             x, layer = _apply(op, x, plain, **{_width(op): len(keep)}, use_bias=True if plain else op.use_bias)
@@ -293,7 +290,8 @@ def _rescaled(x, factor):
     return x if (factor == 1).all() else keras.layers.Rescaling(factor.tolist())(x)
 
 
-def _nothing(model):
-    """A tensor (batch, 0): a dense layer on it is its bias."""
+def _constant(model, value):
+    """A tensor (batch, *value.shape) that does not vary with the model's input."""
     x = keras.layers.Flatten()(model.inputs[0])
-    return keras.ops.take(x, np.zeros(0, np.int32), axis=-1)
+    zero = keras.ops.zeros_like(keras.ops.take(x, [0], axis=-1))
+    return keras.layers.Reshape((1,) * value.ndim)(zero) + value

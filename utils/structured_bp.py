@@ -5,6 +5,7 @@ import sys
 import tensorflow as tf
 from absl import flags
 
+from layers import truncated_log_normal
 from layers.sbp import SBP
 from utils import cost, training
 from utils.command_line import UserError
@@ -59,7 +60,9 @@ def negative_bound(model, images):
 
     def penalty(model):
         layers = [layer for layer in model.layers if layer.name in scales]
-        kl = tf.add_n([scales[layer.name] * tf.reduce_sum(layer.kl_divergence()) for layer in layers])
+        mu, log_sigma = (tf.concat([getattr(layer, name).value for layer in layers], 0) for name in ("mu", "log_sigma"))
+        scale = tf.concat([tf.fill(layer.mu.shape, scales[layer.name]) for layer in layers], 0)
+        kl = tf.reduce_sum(scale * truncated_log_normal.kl_divergence(mu, log_sigma))
         return kl + images * FLAGS.weight_decay * training.half_squares(model)
 
     return penalty

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from utils import checkpoint, pruning, towers
+from utils import checkpoint, data, pruning, towers
 from utils.command_line import UserError
 
 # Steps a call of the graph: between two calls the progress is shown and a signal is heard.
@@ -42,7 +42,7 @@ class Step:
 
     Args:
         model: a Keras model of images in, logits out.
-        train_set: data.Images.
+        train_set: data.Images of tf.Variables, made in the strategy's scope: every tower has its own copy of them.
         prepare: from uint8 images (batch, ...) and a seed (2,) to the network's input, inside the graph.
         rate: from a trainable variable to its learning rate; 0 keeps it as it is.
         penalty: from the model to what is added to the data term, in nats (KL divergences, decay): a scalar tensor.
@@ -51,7 +51,7 @@ class Step:
 
     def __init__(self, model, train_set, *, prepare, rate, penalty, batch_size, epochs, seed, strategy):
         self.model = model
-        count, towers_ = len(train_set.labels), strategy.num_replicas_in_sync
+        count, towers_ = train_set.labels.shape[0], strategy.num_replicas_in_sync
         self.steps = count // (batch_size * towers_)
         if not self.steps:
             raise UserError(
@@ -59,9 +59,8 @@ class Step:
             )
         total = epochs * self.steps
         rates = {variable.path: rate(variable) for variable in model.trainable_variables}
+        self.optimizers = []
         with strategy.scope():
-            images, labels = (tf.Variable(array, trainable=False) for array in train_set)
-            self.optimizers = []
             for value in sorted(set(rates.values()) - {0.0}):
                 variables = [v for v in model.trainable_variables if rates[v.path] == value]
                 schedule = LinearDecay(value, total // 2, total)
@@ -76,14 +75,14 @@ class Step:
             place = step * towers_ + tower
             chosen = order[place * batch_size : (place + 1) * batch_size]
             # Noise and augmentation are a function of (seed, epoch, step, tower): what a restart needs.
-            place = tf.cast((epoch * self.steps + step) * towers_ + tower, tf.int64)
+            moment = tf.cast((epoch * self.steps + step) * towers_ + tower, tf.int64)
             seeds = tf.random.stateless_uniform(
-                (len(generators) + 1, 2), (tf.constant(seed, tf.int64), place), None, None, tf.int32
+                (len(generators) + 1, 2), (tf.constant(seed, tf.int64), moment), None, None, tf.int32
             )
             state = [(g.state, tf.cast(s, g.state.dtype)) for g, s in zip(generators, tf.unstack(seeds[1:]))]
-            target = tf.gather(labels, chosen)
+            target = tf.gather(train_set.labels, chosen)
             with tf.GradientTape() as tape, keras.StatelessScope(state_mapping=state):
-                logits = model(prepare(tf.gather(images, chosen), seeds[0]), training=True)
+                logits = model(prepare(tf.gather(train_set.images, chosen), seeds[0]), training=True)
                 logits = tf.cast(logits, tf.float32)
                 data_term = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(target, logits))
                 penalty_ = penalty(model)
@@ -148,6 +147,8 @@ def train(model, train_set, *, folder, epochs, strategy, shrink_every=0, summari
     if arrays:
         with strategy.scope():
             model = keras.models.model_from_json(str(arrays["config"]))
+    with strategy.scope():
+        train_set = data.Images(*(tf.Variable(array, trainable=False) for array in train_set))
     step = Step(model, train_set, epochs=epochs, strategy=strategy, **settings)
     done, total, under, seconds = 0, np.zeros(3), {layer.name: 0 for layer in _noise(model)}, 0.0
     if arrays:

@@ -1,0 +1,21 @@
+# make demo: LeNet5 pruned on real digits that need no download. make test: the tests. Both make their own environment.
+
+PYTHON ?= python3
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test
+
+demo: .venv/scripts
+	.venv/bin/python scripts/lenet5-sbp.py --dataset=digits
+
+test: .venv/tests
+	.venv/bin/python -m pytest -q tests
+
+.venv/scripts: requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/tests: tests/requirements.txt .venv/scripts
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@

@@ -1,0 +1,34 @@
+"""Lenet-fc on MNIST, StructuredBP: every pixel and neuron with its own noise, from scratch."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from absl import flags
+
+from nets import lenet_fc
+from utils import command_line, data, experiment, structured_bp
+
+FLAGS = flags.FLAGS
+experiment.define_flags(dataset="mnist", epochs=50, batch_size=128, learning_rate=1e-3)
+structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1", weight_decay=5e-4, log_sigma=-5.0, shrink_every=2)
+
+
+def main():
+    run = experiment.Experiment("Lenet-fc", "StructuredBP", lenet_fc.lenet_fc, lenet_fc.units)
+    with run.strategy.scope():
+        model = lenet_fc.lenet_fc(unit=structured_bp.unit)
+    if FLAGS.checkpoint:
+        run.start_from(FLAGS.checkpoint, model)
+    model = run.train(
+        model,
+        prepare=lambda images, seed: data.scaled(images),
+        rate=structured_bp.rate,
+        penalty=structured_bp.negative_bound(model, images=len(run.train_set.labels)),
+    )
+    run.finish(model, data.scaled)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

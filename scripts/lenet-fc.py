@@ -1,0 +1,35 @@
+"""Lenet-fc on MNIST, the Original."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from absl import flags
+
+from nets import lenet_fc
+from utils import command_line, data, experiment, training
+
+FLAGS = flags.FLAGS
+experiment.define_flags(dataset="mnist", epochs=30, batch_size=128, learning_rate=1e-3)
+flags.DEFINE_float("weight_decay", 5e-4, "L2 decay of the kernels: its half times their squares, an image.")
+
+
+def main():
+    run = experiment.Experiment("Lenet-fc", "Original", lenet_fc.lenet_fc, lenet_fc.units)
+    with run.strategy.scope():
+        model = lenet_fc.lenet_fc()
+    if FLAGS.checkpoint:
+        run.start_from(FLAGS.checkpoint, model)
+    images = len(run.train_set.labels)
+    model = run.train(
+        model,
+        prepare=lambda images, seed: data.scaled(images),
+        rate=lambda variable: FLAGS.learning_rate,
+        penalty=lambda model: images * FLAGS.weight_decay * training.half_squares(model),
+    )
+    run.finish(model, data.scaled)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,424 @@
+"""Shrinking: random networks, dead units and zeros, against the network as it was and a count of the paths through it."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from layers.sbp import SBP
+from nets.lenet5 import lenet5
+from nets.lenet_fc import lenet_fc
+from utils import cost, pruning
+
+TOLERANCE = 1e-4
+
+
+def small_lenet5(unit):
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, activation="relu")(inputs)
+    x = unit(name="conv1_unit")(x)
+    x = layers.MaxPooling2D()(x)
+    x = layers.Conv2D(5, 2, activation="relu")(x)
+    x = unit(name="conv2_unit")(x)
+    x = layers.Flatten()(x)
+    x = unit(name="features_unit")(x)
+    x = layers.Dense(8, activation="relu")(x)
+    x = unit(name="dense1_unit")(x)
+    return keras.Model(inputs, layers.Dense(4)(x))
+
+
+def small_lenet_fc(unit):
+    x = [layers.Flatten(), unit(name="pixels_unit"), layers.Dense(9, activation="relu"), unit(name="dense1_unit")]
+    y = [layers.Dense(7, activation="relu"), unit(name="dense2_unit"), layers.Dense(4)]
+    return keras.Sequential([keras.Input((4, 4, 1)), *x, *y])
+
+
+NETWORKS = {net.__name__: net for net in (lenet5, lenet_fc, small_lenet5, small_lenet_fc)}
+
+
+@pytest.fixture(scope="module")
+def network():
+    """The networks by name, each built once: a test sets all its weights."""
+    built = {}
+    return lambda name: built.setdefault(name, NETWORKS[name](SBP))
+
+
+def random_network(rng):
+    """A small network of any layers that shrink knows, with one head or two."""
+
+    def some(x, *kinds):
+        for kind in rng.permutation(len(kinds))[: rng.integers(4)]:
+            x = kinds[kind]()(x)
+        return x
+
+    def between(x):
+        shape = x.shape[1:-1]
+        activation = str(rng.choice(["relu", "tanh", "sigmoid", "linear"]))
+        pools = [lambda: layers.AveragePooling2D(2), layers.MaxPooling2D] if shape and min(shape) > 1 else []
+        kinds = [SBP, SBP, layers.BatchNormalization, layers.ReLU, lambda: layers.Activation(activation)]
+        return some(x, *kinds, lambda: layers.Dropout(0.5), layers.Identity, *pools)
+
+    def dense(x, units):
+        return layers.Dense(units, use_bias=bool(rng.integers(2)), activation=str(rng.choice(["linear", "relu"])))(x)
+
+    x = inputs = keras.Input((8, 8, int(rng.choice([1, 3]))))
+    for _ in range(rng.integers(3)):
+        strides, dilation = [(1, 1), (2, 1), (1, 2)][rng.integers(3)]
+        x = layers.Conv2D(
+            int(rng.integers(2, 6)),
+            int(rng.integers(1, 4)),
+            strides,
+            padding="same" if x.shape[1] < 5 else str(rng.choice(["same", "valid"])),
+            dilation_rate=dilation,
+            use_bias=bool(rng.integers(2)),
+            activation=str(rng.choice(["linear", "relu", "tanh"])),
+        )(x)
+        x = between(x)
+    if rng.integers(2):
+        x = between(dense(x, 5))
+    x = layers.Flatten()(x) if rng.integers(2) else layers.GlobalAveragePooling2D()(x)
+    x = between(x)
+    return keras.Model(inputs, [layers.Dense(4)(between(dense(x, 6))) for _ in range(rng.integers(1, 3))])
+
+
+def kill(layer, dead, rng):
+    layer.mu.assign(np.where(dead, -20.0, rng.uniform(-1, 0.5, len(dead))))
+    layer.log_sigma.assign(np.where(dead, 5.0, rng.uniform(-5, -3, len(dead))))
+
+
+def noises(model):
+    return [layer for layer in model.layers if isinstance(layer, SBP)]
+
+
+def draw_dead(model, rng):
+    return {layer.name: rng.random(layer.mu.shape[0]) < rng.choice([0, 0.3, 0.6, 0.9, 1]) for layer in noises(model)}
+
+
+def draw_weights(model, rng, zeros=0.0):
+    """Random weights and statistics, and units dead; a share of the filters, of the inputs and of the weights is 0."""
+    dead = draw_dead(model, rng)
+    for layer in model.layers:
+        if isinstance(layer, SBP):
+            kill(layer, dead[layer.name], rng)
+        elif isinstance(layer, layers_with_kernels):
+            kernel = rng.normal(size=layer.kernel.shape) / np.sqrt(np.prod(layer.kernel.shape[:-1]))
+            for shape in (kernel.shape[-1:], kernel.shape[-2:-1] + (1,), kernel.shape):
+                kernel *= rng.random(shape) >= zeros
+            layer.set_weights([kernel, *(rng.normal(size=weight.shape) for weight in layer.weights[1:])])
+        elif isinstance(layer, layers.BatchNormalization):
+            layer.set_weights([rng.normal(size=weight.shape) for weight in layer.weights[:3]] + [layer.weights[3] + 0.5])
+    return model
+
+
+layers_with_kernels = (layers.Conv2D, layers.Dense)
+
+
+def paths(model):
+    """The multiply-adds of the units of a chain of layers that a path leads through, from the inputs to the logits."""
+    chain = model.layers
+    chain = chain if isinstance(chain[0], layers.InputLayer) else [None, *chain]
+    links = []
+    for layer in chain[1:]:
+        width = layer.input.shape[-1]
+        if isinstance(layer, SBP):
+            links.append(np.diag(np.not_equal(layer.multiplier(), 0)))
+        elif isinstance(layer, layers_with_kernels):
+            links.append(np.any(layer.kernel, axis=tuple(range(len(layer.kernel.shape) - 2))))
+        elif isinstance(layer, layers.Flatten):
+            links.append(np.tile(np.eye(width), layer.output.shape[-1] // width))
+        else:
+            links.append(np.eye(width))
+    into, out_of = [np.ones(len(links[0]))], [np.ones(links[-1].shape[1])]
+    for link in links:
+        into.append(into[-1] @ link)
+    for link in reversed(links):
+        out_of.insert(0, link @ out_of[0])
+    live = [np.count_nonzero(a * b) for a, b in zip(into, out_of)]
+    return sum(
+        int(np.prod(layer.output.shape[1:-1]) * np.prod(layer.kernel.shape[:-2])) * inputs * outputs
+        for layer, inputs, outputs in zip(chain[1:], live, live[1:])
+        if isinstance(layer, layers_with_kernels)
+    )
+
+
+def images(model, count=8):
+    return np.random.default_rng(0).random((count, *model.inputs[0].shape[1:]), np.float32)
+
+
+def outputs(model):
+    return [np.asarray(output, np.float32) for output in keras.tree.flatten(model(images(model)))]
+
+
+def difference(model, other):
+    """The largest between the outputs of two networks, relative to the outputs' scale."""
+    pairs = list(zip(outputs(model), outputs(other), strict=True))
+    assert all(a.shape == b.shape for a, b in pairs)
+    return max(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30) for a, b in pairs)
+
+
+def shrunk(model):
+    """What shrink makes of a model, once it holds what shrink promises of any."""
+    smaller = pruning.shrink(model)
+    assert difference(model, smaller) <= TOLERANCE
+    for op in smaller.operations:
+        assert type(op).__module__.startswith("keras.")
+        assert not isinstance(op, (layers.Identity, layers.Dropout))
+    return smaller
+
+
+@pytest.mark.parametrize("zeros", [0, 0.3])
+@pytest.mark.parametrize("name, count", [("lenet5", 8), ("lenet_fc", 8), ("small_lenet5", 50), ("small_lenet_fc", 30)])
+def test_lenets(network, name, count, zeros):
+    for seed in range(count):
+        model = draw_weights(network(name), np.random.default_rng(seed), zeros)
+        assert cost.multiply_adds(shrunk(model)) == paths(model), seed
+
+
+@pytest.mark.parametrize("name", ["lenet5", "lenet_fc"])
+@pytest.mark.parametrize("left", [0, 1])
+def test_lenets_with_a_layer_of_at_most_one_unit(network, name, left):
+    rng = np.random.default_rng(left)
+    for narrow in noises(network(name)):
+        model = draw_weights(network(name), rng)
+        for layer in noises(model):
+            kill(layer, (np.arange(layer.mu.shape[0]) >= left) & (layer is narrow), rng)
+        smaller = shrunk(model)
+        assert cost.multiply_adds(smaller) == paths(model)
+        assert left or cost.multiply_adds(smaller) == 0
+        assert left or np.ptp(smaller(images(smaller)), axis=0).max() == 0
+
+
+@pytest.mark.parametrize("seed", range(70))
+def test_any_network(seed):
+    rng = np.random.default_rng(seed)
+    model = draw_weights(random_network(rng), rng, zeros=rng.choice([0, 0.3]))
+    smaller = shrunk(model)
+    assert cost.multiply_adds(smaller) <= cost.multiply_adds(model)
+    if seed % 2:
+        again = shrunk(smaller)
+        assert cost.multiply_adds(again) == cost.multiply_adds(smaller)
+        assert difference(model, again) <= TOLERANCE
+
+
+def chain(shape, *middle):
+    return keras.Sequential([keras.Input(shape), *middle, layers.Dense(4)])
+
+
+@pytest.mark.parametrize(
+    "shape, middle",
+    [
+        ((8, 8, 3), [layers.Conv2D(6, 3, padding="same"), SBP(), layers.Conv2D(5, 3, padding="same"), layers.Flatten()]),
+        ((8, 8, 3), [layers.Conv2D(6, 3, 2), layers.BatchNormalization(), layers.ReLU(), SBP(), layers.Flatten()]),
+        ((8, 8, 3), [layers.Conv2D(6, 3, dilation_rate=2), SBP(), layers.BatchNormalization(), layers.Flatten()]),
+        ((8, 8, 3), [layers.Conv2D(6, 3), SBP(), layers.Activation("sigmoid"), layers.AveragePooling2D(2), layers.Flatten()]),
+        ((8, 8, 3), [layers.Conv2D(6, 3), SBP(), layers.Activation("tanh"), layers.GlobalAveragePooling2D()]),
+        ((8, 8, 3), [layers.Conv2D(6, 3, use_bias=False), SBP(), layers.Dropout(0.5), layers.Flatten()]),
+        ((4, 3), [layers.Dense(6), SBP(), layers.Dense(5, "relu"), SBP(), layers.Flatten()]),
+        ((7,), [layers.Dense(6), SBP(), layers.Identity(), layers.Dense(5, "relu"), SBP()]),
+    ],
+)
+def test_a_chain_keeps_what_has_a_path(shape, middle):
+    model = chain(shape, *middle)
+    for seed in range(4):
+        draw_weights(model, np.random.default_rng(seed))
+        smaller = shrunk(model)
+        assert cost.multiply_adds(smaller) == cost.multiply_adds(shrunk(smaller)) == paths(model)
+
+
+def test_two_heads_keep_what_either_reads():
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((7,))
+    trunk = layers.Dense(6, "relu")(inputs)
+    model = keras.Model(inputs, [layers.Dense(4)(SBP(name=name)(trunk)) for name in ("left", "right")])
+    draw_weights(model, rng)
+    kill(model.get_layer("left"), np.array([0, 0, 1, 1, 1, 1], bool), rng)
+    kill(model.get_layer("right"), np.array([1, 0, 0, 1, 1, 1], bool), rng)
+    assert cost.multiply_adds(shrunk(model)) == 7 * 3 + 2 * 4 + 2 * 4
+    kill(model.get_layer("left"), np.ones(6, bool), rng)
+    assert cost.multiply_adds(shrunk(model)) == 7 * 2 + 2 * 4
+
+
+def test_a_color_that_is_not_read():
+    model = draw_weights(chain((8, 8, 3), layers.Conv2D(6, 3), layers.Flatten()), np.random.default_rng(0))
+    kernel, bias = model.layers[0].get_weights()
+    kernel[:, :, 1] = 0
+    model.layers[0].set_weights([kernel, bias])
+    smaller = shrunk(model)
+    assert smaller.layers[0].output.shape == (None, 8, 8, 3)
+    assert cost.kernels(smaller)[model.layers[0].name] == (3, 3, 2, 6)
+
+
+def test_a_filter_of_zeros_is_its_bias():
+    model = chain((8, 8, 1), layers.Conv2D(6, 3, activation="sigmoid"), layers.Conv2D(5, 3), layers.Flatten())
+    draw_weights(model, np.random.default_rng(0))
+    kernel, bias = model.layers[0].get_weights()
+    kernel[..., 2:] = 0
+    model.layers[0].set_weights([kernel, bias])
+    assert [shape[-1] for shape in cost.kernels(shrunk(model)).values()] == [2, 5, 4]
+
+
+@pytest.mark.parametrize("last", [layers.GlobalAveragePooling2D, layers.Flatten, layers.Identity])
+def test_a_dense_layer_over_positions_keeps_them_without_living_inputs(last):
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(3, 3), SBP(), layers.Dense(4), last()])
+    draw_weights(model, np.random.default_rng(0))
+    kill(model.layers[1], np.ones(3, bool), np.random.default_rng(0))
+    shrunk(model)
+
+
+def test_new_layers_have_names_of_their_own():
+    """A network from a file brings names that Keras would give again."""
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((4, 4, 1))
+    x = layers.Flatten(name="flatten")(inputs)
+    x = layers.Activation("tanh", name="rescaling_1")(SBP(name="rescaling")(layers.Dense(5)(x)))
+    model = keras.Model(inputs, [layers.Dense(2)(layers.ReLU()(SBP(name=name)(x))) for name in "ab"])
+    draw_weights(model, rng)
+    kill(model.get_layer("rescaling"), np.arange(5) == 0, rng)
+    kill(model.get_layer("a"), np.arange(5) == 1, rng)
+    kill(model.get_layer("b"), np.ones(5, bool), rng)
+    keras.utils.clear_session()
+    shrunk(shrunk(model))
+
+
+def test_mixed_precision_becomes_float32():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = draw_weights(small_lenet5(SBP), np.random.default_rng(1))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    smaller = pruning.shrink(model)
+    assert {layer.compute_dtype for layer in smaller.layers} == {"float32"}
+    assert difference(model, smaller) <= 0.05
+
+
+def test_it_loads_without_our_code(tmp_path):
+    rngs = [np.random.default_rng(seed) for seed in range(12)]
+    models = [draw_weights(random_network(rng), rng, zeros=0.2) for rng in rngs] + [lenet5(SBP), lenet_fc(SBP)]
+    kill(models[-1].get_layer("dense1_unit"), np.ones(500, bool), rngs[0])
+    for i, model in enumerate(models):
+        smaller = pruning.shrink(model)
+        smaller.save(tmp_path / f"{i}.keras")
+        np.savez(tmp_path / f"{i}.npz", images(smaller), *outputs(smaller))
+    script = """
+import importlib.util, pathlib, keras, numpy as np
+assert not any(importlib.util.find_spec(name) for name in ("layers", "nets", "utils"))
+paths = list(pathlib.Path().glob("*.keras"))
+for path in paths:
+    images, *expected = np.load(path.with_suffix(".npz")).values()
+    outputs = keras.tree.flatten(keras.models.load_model(path)(images))
+    for a, b in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
+print(len(paths))
+"""
+    run = subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) == len(models)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda x: layers.LayerNormalization(name="odd")(x),
+        lambda x: layers.Softmax(name="odd")(x),
+        lambda x: layers.Activation("softmax", name="odd")(x),
+        lambda x: layers.Dense(3, activation="softmax", name="odd")(x),
+        lambda x: layers.Dense(3, activation="log_softmax", name="odd")(x),
+        lambda x: layers.DepthwiseConv2D(3, name="odd")(x),
+        lambda x: layers.Conv2D(4, 3, groups=2, name="odd")(x),
+        lambda x: layers.BatchNormalization(axis=1, name="odd")(x),
+        lambda x: layers.Rescaling(-1.0, name="odd")(x),
+        lambda x: layers.Rescaling(1.0, offset=1.0, name="odd")(x),
+        lambda x: layers.Add(name="odd")([x, x]),
+        lambda x: keras.Sequential([keras.Input(x.shape[1:]), layers.ReLU()], name="odd")(x),
+    ],
+)
+def test_what_it_does_not_know_is_named(odd):
+    inputs = keras.Input((8, 8, 2))
+    model = keras.Model(inputs, layers.Dense(4)(layers.Flatten()(odd(layers.ReLU()(inputs)))))
+    with pytest.raises(ValueError, match="odd"):
+        pruning.shrink(model)
+
+
+def test_softmax_at_the_end_is_named():
+    with pytest.raises(ValueError, match="probabilities.*softmax"):
+        pruning.shrink(chain((7,), layers.Dense(4, "softmax", name="probabilities")))
+
+
+def test_a_layer_in_two_places_is_named():
+    inputs, twice = keras.Input((4,)), layers.Dense(4, name="twice")
+    with pytest.raises(ValueError, match="twice"):
+        pruning.shrink(keras.Model(inputs, twice(twice(inputs))))
+
+
+def taken_out(model, dead, rng):
+    """The smaller network in training, with the weights of the model, where the dead are dead by now."""
+    smaller, origin = pruning.take_out(model, dead)
+    for layer in noises(model):
+        kill(layer, dead[layer.name], rng)
+    for new, old, index in origin:
+        new.assign(old.numpy()[index])
+    assert {id(new) for new, _, _ in origin} == {id(weight) for weight in smaller.weights}
+    assert [layer.name for layer in noises(smaller)] == [layer.name for layer in noises(model)]
+    assert all(layer.mu.shape[0] for layer in noises(smaller))
+    assert difference(model, smaller) <= TOLERANCE
+    assert cost.multiply_adds(shrunk(smaller)) == cost.multiply_adds(shrunk(model))
+    return smaller
+
+
+def draw_alive(model, rng):
+    draw_weights(model, rng)
+    for layer in noises(model):
+        kill(layer, np.zeros(layer.mu.shape[0], bool), rng)
+
+
+@pytest.mark.parametrize("name, count", [("lenet5", 3), ("lenet_fc", 3), ("small_lenet5", 8), ("small_lenet_fc", 8)])
+def test_take_out_of_lenets(network, name, count):
+    for seed in range(count):
+        model, rng = network(name), np.random.default_rng(seed)
+        draw_alive(model, rng)
+        dead = draw_dead(model, rng)
+        smaller = taken_out(model, dead, rng)
+        if paths(model):
+            assert cost.multiply_adds(smaller) == paths(model)
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_take_out_of_any_network(seed):
+    rng = np.random.default_rng(seed)
+    model = random_network(rng)
+    draw_alive(model, rng)
+    taken_out(model, draw_dead(model, rng), rng)
+
+
+def test_take_out_of_layers_whose_living_units_miss_one_another(network):
+    model, rng = network("lenet5"), np.random.default_rng(0)
+    draw_alive(model, rng)
+    dead = {layer.name: np.zeros(layer.mu.shape[0], bool) for layer in noises(model)}
+    dead["conv2_unit"] = np.arange(50) > 0
+    dead["features_unit"] = np.arange(800) % 50 == 0
+    taken_out(model, dead, rng)
+    dead["conv2_unit"][:] = True
+    taken_out(model, dead, rng)
+
+
+def test_take_out_leaves_the_model_and_goes_on(network):
+    """Some of the dead now, the others later: as all at once."""
+    model, rng = network("small_lenet5"), np.random.default_rng(3)
+    draw_weights(model, rng)
+    dead = {layer.name: np.equal(layer.multiplier(), 0) for layer in noises(model)}
+    first = {name: units & (rng.random(len(units)) < 0.5) for name, units in dead.items()}
+    before = [weight.numpy() for weight in model.weights]
+    half, origin = pruning.take_out(model, first)
+    for new, old, index in origin:
+        new.assign(old.numpy()[index])
+    rest = {layer.name: np.equal(layer.multiplier(), 0) for layer in noises(half)}
+    smaller, origin = pruning.take_out(half, rest)
+    for new, old, index in origin:
+        new.assign(old.numpy()[index])
+    assert difference(model, half) <= TOLERANCE
+    assert difference(model, smaller) <= TOLERANCE
+    assert cost.multiply_adds(smaller) == paths(model) < cost.multiply_adds(half) < cost.multiply_adds(model)
+    assert all(np.array_equal(weight, was) for weight, was in zip(model.weights, before))

@@ -1,0 +1,180 @@
+"""The scripts as people run them: rows, restarts, and one line for every bad input."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# No download may succeed: a test needs no network and uses none.
+ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "https_proxy": "http://127.0.0.1:9"}
+
+
+def command(script, folder, *arguments):
+    return [sys.executable, ROOT / "scripts" / f"{script}.py", f"--checkpoints_dir={folder}", *arguments]
+
+
+def run(script, folder, *arguments, **settings):
+    return subprocess.run(
+        command(script, folder, *arguments), capture_output=True, text=True, env=ENVIRONMENT, **settings
+    )
+
+
+def stopped(script, folder, *arguments, at, by):
+    """Run until the progress bar says `at`, then send the signal; returns the exit status."""
+    process = subprocess.Popen(
+        command(script, folder, *arguments), stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT
+    )
+    seen = b""
+    while at.encode() not in seen:
+        seen += os.read(process.stderr.fileno(), 4096) or pytest.fail(seen.decode())
+    process.send_signal(by)
+    process.communicate()
+    return process.returncode
+
+
+def weights(folder):
+    return [np.asarray(v) for v in keras.models.load_model(folder / "network.keras").variables]
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "lenet5"
+    done = run("lenet5", folder, "--dataset=digits", "--epochs=3")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+SBP = ["--dataset=digits", "--epochs=8", "--shrink_every=2", "--kl_scale=3", "--noise_learning_rate=0.1"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(pretrained):
+    folder = pretrained.parent / "lenet5-sbp"
+    done = run("lenet5-sbp", folder, f"--checkpoint={pretrained}", *SBP)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_a_run_prints_its_row_and_nothing_else_and_leaves_what_design_says(undisturbed):
+    folder, done = undisturbed
+    header, row = done.stdout.splitlines()
+    result = json.loads((folder / "result.json").read_text())
+    assert header.split()[:3] == ["LeNet5", "on", "digits"]
+    assert f"{result['error']:.2f}" in row and " - ".join(map(str, result["units"])) in row
+    assert result["max_logit_difference"] < 1e-3
+    kernels = [v.shape for v in weights(folder) if len(v.shape) > 1]
+    assert result["multiply_adds"] == sum(
+        int(np.prod(shape)) * positions for shape, positions in zip(kernels, (24 * 24, 8 * 8, 1, 1))
+    )
+    assert result["flops_speedup"] == 2293000 / result["multiply_adds"] > 1
+
+
+def test_a_run_that_is_done_prints_its_row_again(undisturbed, pretrained):
+    folder, done = undisturbed
+    before = (folder / "result.json").stat().st_mtime_ns
+    again = run("lenet5-sbp", folder, f"--checkpoint={pretrained}", *SBP)
+    assert again.stdout == done.stdout
+    assert (folder / "result.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("by, status", [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_ends_in_the_same_bits(undisturbed, pretrained, tmp_path, by, status):
+    arguments = f"--checkpoint={pretrained}", *SBP
+    assert stopped("lenet5-sbp", tmp_path, *arguments, at="epoch 5/", by=by) == status
+    again = run("lenet5-sbp", tmp_path, *arguments)
+    assert again.returncode == 0 and "going on from step" in again.stderr
+    for ours, theirs in zip(weights(tmp_path), weights(undisturbed[0]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    ours, theirs = (json.loads((folder / "result.json").read_text()) for folder in (tmp_path, undisturbed[0]))
+    for timed in ("seconds", "cpu_speedup", "timing", "command"):
+        del ours[timed], theirs[timed]
+    assert ours == theirs
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(pretrained, undisturbed, tmp_path):
+    arguments = f"--checkpoint={pretrained}", *SBP
+    stopped("lenet5-sbp", tmp_path, *arguments, at="epoch 5/", by=signal.SIGTERM)
+    newest = sorted(tmp_path.glob("checkpoint-*.npz"))[-1]
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    again = run("lenet5-sbp", tmp_path, *arguments)
+    assert f"{newest} is damaged" in again.stderr
+    for ours, theirs in zip(weights(tmp_path), weights(undisturbed[0]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def damaged_mnist(folder):
+    """A data folder whose training images are cut short."""
+    (folder / "mnist").mkdir()
+    (folder / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b\x08\x00cut short")
+
+
+def not_a_network(folder):
+    (folder / "network.keras").write_bytes(b"not a zip")
+
+
+@pytest.mark.parametrize(
+    "script, arguments, said, prepare",
+    [
+        ("lenet5", ["--dataset=imagenet"], "imagenet", None),
+        ("lenet5", ["--epochs=0"], "epochs", None),
+        ("lenet5", ["--no_such_flag"], "no_such_flag", None),
+        ("lenet5", ["--dataset=mnist", "--data_dir={tmp}"], "could not be downloaded", None),
+        ("lenet5", ["--dataset=mnist", "--data_dir={tmp}"], "train-images-idx3-ubyte.gz", damaged_mnist),
+        ("lenet5", ["--dataset=digits", "--num_gpus=8"], "has 0 GPUs", None),
+        ("lenet5", ["--dataset=digits", "--batch_size=1501"], "1500 training images", None),
+        ("lenet5", ["--dataset=digits", "--learning_rate=1e30"], "no longer finite at step", None),
+        ("lenet5", ["--dataset=digits", "--checkpoints_dir=/proc/none"], "/proc/none", None),
+        ("lenet5-sbp", ["--dataset=digits", "--checkpoint={tmp}"], "no checkpoint", None),
+        ("lenet5-sbp", ["--dataset=digits", "--checkpoint={tmp}"], "cannot be read", not_a_network),
+        ("lenet-fc-sbp", ["--dataset=digits", "--checkpoint={pretrained}"], "another network", None),
+        ("lenet-fc-sbp", ["--dataset=digits", "--kl_scale=1,2"], "--kl_scale=1,2", None),
+    ],
+)
+def test_bad_input_gets_one_line_and_status_2(script, arguments, said, prepare, pretrained, tmp_path):
+    if prepare:
+        prepare(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    arguments = [a.format(tmp=tmp_path, pretrained=pretrained) for a in arguments]
+    done = run(script, tmp_path / "run", *arguments)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2 and len(errors) == 1 and said in errors[0], done.stderr
+    assert "Traceback" not in done.stderr and not done.stdout
+    assert [path for path in sorted(tmp_path.rglob("*")) if tmp_path / "run" not in (path, path.parent)] == before
+
+
+def test_other_settings_do_not_overwrite_a_run(pretrained):
+    before = (pretrained / "result.json").read_bytes()
+    done = run("lenet5", pretrained, "--dataset=digits", "--epochs=4")
+    assert done.returncode == 2 and "holds a run with --epochs=3" in done.stderr
+    assert (pretrained / "result.json").read_bytes() == before
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    done = run("lenet5", tmp_path, "--dataset=digits", "--epochs=2", preexec_fn=small_files)
+    assert done.returncode == 2 and "error: cannot write checkpoint-" in done.stderr, done.stderr
+    assert not list(tmp_path.glob("checkpoint*"))
+
+
+def test_a_second_run_in_one_folder_is_refused(tmp_path):
+    arguments = "--dataset=digits", "--epochs=1000"
+    process = subprocess.Popen(command("lenet5", tmp_path, *arguments), stderr=subprocess.PIPE, env=ENVIRONMENT)
+    seen = b""
+    while b"epoch 1/" not in seen:
+        seen += os.read(process.stderr.fileno(), 4096) or pytest.fail(seen.decode())
+    second = run("lenet5", tmp_path, *arguments)
+    process.kill()
+    process.communicate()
+    assert second.returncode == 2 and "another run is writing" in second.stderr

@@ -1,0 +1,181 @@
+"""Training: the bound it minimises, towers that agree, a loss that stops being finite, a network that shrinks as it runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from layers.sbp import SBP
+from utils import checkpoint, data, training
+from utils.command_line import UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+def network(unit=SBP):
+    inputs = keras.Input((28, 28, 1))
+    x = keras.layers.Conv2D(3, 5, strides=3, activation="relu", name="conv")(inputs)
+    x = unit(name="conv_unit")(x)
+    x = keras.layers.Flatten(name="flat")(x)
+    x = keras.layers.Dense(12, activation="relu", name="dense")(x)
+    x = unit(name="dense_unit")(x)
+    return keras.Model(inputs, keras.layers.Dense(10, name="logits")(x))
+
+
+def kl(model):
+    return tf.add_n([tf.reduce_sum(layer.kl_divergence()) for layer in model.layers if isinstance(layer, SBP)])
+
+
+def settings(**changes):
+    default = {
+        "prepare": lambda images, seed: data.scaled(images),
+        "rate": lambda variable: 1e-2,
+        "penalty": kl,
+        "batch_size": 100,
+        "seed": 0,
+        "epochs": 2,
+        "strategy": tf.distribute.get_strategy(),
+    }
+    return {**default, **changes}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", "", "train")
+
+
+def test_the_first_step_is_the_gradient_of_the_evidence_lower_bound(digits):
+    """Adam's first moment after a step is (1 - beta1) times the gradient: here, by finite differences of N CE + KL."""
+    keras.utils.set_random_seed(1)
+    model = network(lambda name: SBP(log_sigma=-20.0, name=name))
+    images = data.scaled(digits.images[:1500]).numpy()
+
+    def bound(bias):
+        model.get_layer("logits").bias.assign(bias)
+        logits = tf.cast(model(images, training=True), tf.float64).numpy()
+        cross_entropy = np.log(np.exp(logits).sum(1)) - logits[np.arange(1500), digits.labels]
+        return 1500 * cross_entropy.mean()
+
+    h = 1e-2
+    gradient = [(bound(h * np.eye(10)[i]) - bound(-h * np.eye(10)[i])) / (2 * h) for i in range(10)]
+    model.get_layer("logits").bias.assign(np.zeros(10))
+    step = training.Step(model, variables(digits), **settings(batch_size=1500))
+    sums, _ = step.run(0, 0, 1)
+    moment = step.state()["optimizer/adam_0/logits_bias_momentum"]
+    np.testing.assert_allclose(moment / (1 - 0.95), gradient, rtol=1e-3, atol=1e-2)
+    # 12 + 3 units far from their ends: KL = log(b - a) - log sigma - log(2 pi e) / 2, and log 2 for mu on the end itself
+    expected = 15 * (np.log(20) + 20 - np.log(2 * np.pi * np.e) / 2 + np.log(2))
+    assert float(sums[1]) * 1500 == pytest.approx(expected, rel=1e-5)
+
+
+def variables(train_set):
+    return data.Images(*(tf.Variable(array, trainable=False) for array in train_set))
+
+
+def test_the_learning_rate_is_constant_then_falls_on_a_line_to_zero():
+    decay = training.LinearDecay(0.5, 100, 200)
+    assert [float(decay(step)) for step in (0, 99, 100, 150, 175, 200)] == [0.5, 0.5, 0.5, 0.25, 0.125, 0]
+
+
+def test_a_rate_of_zero_keeps_a_variable_as_it_is(digits):
+    model = network()
+    before = model.get_layer("dense").kernel.numpy()
+    rate = lambda variable: 0.0 if variable.path == "dense/kernel" else 1e-2
+    training.Step(model, variables(digits), **settings(rate=rate)).run(0, 0, 3)
+    np.testing.assert_array_equal(model.get_layer("dense").kernel.numpy(), before)
+
+
+def test_more_images_a_step_than_there_are_is_an_error(digits):
+    with pytest.raises(UserError, match="1500 training images"):
+        training.Step(network(), variables(digits), **settings(batch_size=1501))
+
+
+def test_a_loss_that_is_no_longer_finite_stops_and_the_last_good_checkpoint_stays(digits, tmp_path, monkeypatch):
+    extra = tf.Variable(0.0)
+    save = checkpoint.save
+
+    def save_then_break(*arguments):
+        save(*arguments)
+        extra.assign(np.nan)
+
+    monkeypatch.setattr(checkpoint, "save", save_then_break)
+    with pytest.raises(UserError, match="no longer finite at step 15 "):
+        training.train(network(), digits, folder=tmp_path, **settings(epochs=4, penalty=lambda model: kl(model) + extra))
+    arrays = checkpoint.latest(tmp_path)
+    assert arrays["done"] == 15
+    assert all(np.isfinite(value).all() for name, value in arrays.items() if "/" in name)
+
+
+def test_dead_units_leave_the_running_network_with_their_moments(digits, tmp_path):
+    """Units that start dead and stay so: after --shrink_every epochs, the others go on with the state they had."""
+    model = network()
+    dead = np.arange(12) % 3 == 0
+    model.get_layer("dense_unit").mu.assign(np.where(dead, -19.0, -1.0))
+    model.get_layer("dense_unit").log_sigma.assign(np.where(dead, 5.0, -3.0))
+    still = settings(rate=lambda variable: 1e-9, epochs=3)
+    train = lambda folder, shrink_every: training.train(model, digits, folder=folder, shrink_every=shrink_every, **still)
+    for folder in ("whole", "smaller"):
+        (tmp_path / folder).mkdir()
+    whole, _ = train(tmp_path / "whole", 0)
+    smaller, _ = train(tmp_path / "smaller", 1)
+    assert whole.get_layer("dense").units == 12 and smaller.get_layer("dense").units == 8
+    np.testing.assert_allclose(
+        smaller.get_layer("logits").kernel.numpy(), whole.get_layer("logits").kernel.numpy()[~dead], atol=1e-6
+    )
+    images = data.scaled(digits.images[:50])
+    np.testing.assert_allclose(smaller(images), whole(images), rtol=1e-4, atol=1e-5)
+    before, after = checkpoint.latest(tmp_path / "whole"), checkpoint.latest(tmp_path / "smaller")
+    assert after["optimizer/adam_0/dense_kernel_velocity"].shape == (192, 8)
+    assert before["optimizer/adam_0/iteration"] == after["optimizer/adam_0/iteration"] == 45
+
+
+TOWERS = """
+import sys
+import keras, numpy as np, tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+from layers.sbp import SBP
+from tests.test_training import kl, network, settings, variables
+from utils import data, training
+# The noise held: every unit's u is its place.
+SBP.sample = lambda self: tf.exp(__import__("layers.truncated_log_normal").truncated_log_normal.log_quantile(
+    tf.linspace(0.1, 0.9, self.mu.shape[0]), self.mu.value, self.log_sigma.value))
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if sys.argv[1] == "2" else tf.distribute.get_strategy()
+keras.utils.set_random_seed(0)
+digits = data.load("digits", "", "train")
+with strategy.scope():
+    model, train_set = network(), variables(digits)
+step = training.Step(model, train_set, **settings(batch_size=128 // strategy.num_replicas_in_sync, strategy=strategy))
+sums, _ = step.run(0, 0, 3)
+np.savez(sys.argv[2], sums=sums, **{name.replace("/", "."): value for name, value in step.state().items()})
+"""
+
+
+def test_two_towers_of_64_take_the_step_of_one_of_128(tmp_path):
+    for count in ("1", "2"):
+        script = [sys.executable, "-c", TOWERS, count, str(tmp_path / f"{count}.npz")]
+        subprocess.run(script, check=True, cwd=ROOT, env={**__import__("os").environ, "PYTHONPATH": str(ROOT)})
+    one, two = np.load(tmp_path / "1.npz"), np.load(tmp_path / "2.npz")
+    assert set(one) == set(two)
+    for name in one:
+        scale = np.abs(one[name]).max()
+        np.testing.assert_allclose(two[name], one[name], atol=1e-5 * max(scale, 1e-30), err_msg=name)
+
+
+def test_mixed_precision_trains_and_keeps_the_noise_in_float32(digits):
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = network()
+    finally:
+        keras.config.set_dtype_policy(policy)
+    step = training.Step(model, variables(digits), **settings(epochs=20))
+    first, _ = step.run(0, 0, 15)
+    for epoch in range(1, 10):
+        last, _ = step.run(epoch, 0, 15)
+    assert last[0] < first[0] / 2
+    assert model.get_layer("dense_unit").mu.dtype == "float32"

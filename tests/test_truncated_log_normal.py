@@ -1,0 +1,280 @@
+"""The distribution of the noise, against the paper's closed forms evaluated to 80 digits."""
+
+import functools
+
+import mpmath as mp
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from layers import truncated_log_normal
+
+mp.mp.dps = 80
+
+DTYPES = ["float64", "float32"]
+VALUE_TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
+GRADIENT_TOLERANCE = {
+    "kl_divergence": {"float64": 1e-9, "float32": 1e-4},
+    "mean": {"float64": 1e-11, "float32": 1e-6},
+    "snr": {"float64": 1e-9, "float32": 1e-5},
+    "log_quantile": {"float64": 1e-7, "float32": 1e-6},
+}
+
+# All exact in float32: the truth is the same for both dtypes.
+MU = [-20, -20 + 2**-10, -20 + 2**-4, -15.5, -7, -3, -1, -(2**-10), 0, 2**-10, 1, 5]
+LOG_SIGMA = [-20, -16, -11, -7.5, -5, -2, -0.5, 1, 3, 5]
+GRID = [(mu, log_sigma) for mu in MU for log_sigma in LOG_SIGMA]
+SHARES = np.float32([0.001, 0.1, 0.5, 0.9, 0.999]).astype(float).tolist()
+
+
+# The truth
+
+
+def mass(a, b):
+    """The share of N(0, 1) between a and b."""
+    return mp.ncdf(b) - mp.ncdf(a) if a < 0 else mp.ncdf(-a) - mp.ncdf(-b)
+
+
+def true_kl_divergence(mu, log_sigma, low=-20, high=0):
+    sigma = mp.exp(log_sigma)
+    alpha, beta = (low - mu) / sigma, (high - mu) / sigma
+    z = mass(alpha, beta)
+    flow = alpha * mp.npdf(alpha) - beta * mp.npdf(beta)
+    return mp.log(high - low) - log_sigma - mp.log(z) - mp.log(2 * mp.pi * mp.e) / 2 - flow / (2 * z)
+
+
+def true_moment(k, mu, log_sigma, low, high):
+    sigma = mp.exp(log_sigma)
+    alpha, beta = (low - mu) / sigma, (high - mu) / sigma
+    ratio = mass(alpha - k * sigma, beta - k * sigma) / mass(alpha, beta)
+    return mp.exp(k * mu + (k * sigma) ** 2 / 2) * ratio
+
+
+def true_mean(mu, log_sigma, low=-20, high=0):
+    return true_moment(1, mu, log_sigma, low, high)
+
+
+def true_snr(mu, log_sigma, low=-20, high=0):
+    first = true_moment(1, mu, log_sigma, low, high)
+    return first / mp.sqrt(true_moment(2, mu, log_sigma, low, high) - first**2)
+
+
+def true_cdf(log_theta, mu, log_sigma, low=-20, high=0):
+    sigma = mp.exp(log_sigma)
+    alpha, beta, z = ((end - mu) / sigma for end in (low, high, log_theta))
+    return mass(alpha, z) / mass(alpha, beta)
+
+
+def true_log_quantile(u, mu, log_sigma, low=-20, high=0):
+    """Newton's method on the log of the CDF: it is concave, so that from the left of the root no step goes too far."""
+    if 2 * mu < low + high:
+        return -true_log_quantile(1 - u, -mu, log_sigma, -high, -low)
+    sigma = mp.exp(log_sigma)
+    alpha, beta = (low - mu) / sigma, (high - mu) / sigma
+    target = u * mass(alpha, beta)
+    z, step = min(beta, mp.mpf(0)), mp.inf
+    while abs(step) > mp.mpf(10) ** -40:
+        below = mass(alpha, z)
+        step = mp.log(below / target) * below / mp.npdf(z)
+        z = max(z - step, (z + alpha) / 2)
+    return mu + sigma * z
+
+
+@functools.cache
+def true_expectation(name, mu, log_sigma, *ends):
+    """Value, derivative in mu, derivative in log_sigma."""
+    point = mp.mpf(mu), mp.mpf(log_sigma)
+
+    def function(mu, log_sigma):
+        return globals()[f"true_{name}"](mu, log_sigma, *ends)
+
+    return [float(x) for x in (function(*point), mp.diff(function, point, (1, 0)), mp.diff(function, point, (0, 1)))]
+
+
+@functools.cache
+def true_sample(u, mu, log_sigma, *ends):
+    """Value, derivative in mu, derivative in log_sigma: those of the CDF, by the implicit function theorem."""
+    u, mu, log_sigma = mp.mpf(u), mp.mpf(mu), mp.mpf(log_sigma)
+    point = true_log_quantile(u, mu, log_sigma, *ends), mu, log_sigma
+    cdf = functools.partial(lambda ends, *point: true_cdf(*point, *ends), ends)
+    density, by_mu, by_log_sigma = (mp.diff(cdf, point, n) for n in ((1, 0, 0), (0, 1, 0), (0, 0, 1)))
+    return [float(x) for x in (point[0], -by_mu / density, -by_log_sigma / density)]
+
+
+# The comparison
+
+
+def value_and_gradient(function, mu, log_sigma, dtype):
+    mu, log_sigma = tf.constant(mu, dtype), tf.constant(log_sigma, dtype)
+    with tf.GradientTape() as tape:
+        tape.watch([mu, log_sigma])
+        value = function(mu, log_sigma)
+    results = [value, *tape.gradient(value, [mu, log_sigma])]
+    assert all(x.dtype == dtype and x.shape == mu.shape for x in results)
+    return [x.numpy().astype(float) for x in results]
+
+
+def assert_close(actual, true, tolerance, floor, points):
+    error = abs(actual - true) / np.maximum(floor, abs(true))
+    assert np.all(np.isfinite(actual)), points
+    assert error.max() <= tolerance, points[error.argmax()]
+
+
+def check_expectation(name, dtype, points, *ends):
+    mu, log_sigma = np.transpose(points)
+    function = getattr(truncated_log_normal, name)
+    actual = value_and_gradient(lambda *point: function(*point, *ends), mu, log_sigma, dtype)
+    true = np.transpose([true_expectation(name, *point, *ends) for point in points])
+    assert_close(actual[0], true[0], VALUE_TOLERANCE[dtype], 1 if name == "kl_divergence" else 0, points)
+    # Of the mean and the SNR, rounding reaches the derivative in mu multiplied by 1 / sigma.
+    floor = 1 if name == "kl_divergence" else np.maximum(1, true[0] * np.exp(-log_sigma))
+    assert_close(actual[1], true[1], GRADIENT_TOLERANCE[name][dtype], floor, points)
+    assert_close(actual[2], true[2], GRADIENT_TOLERANCE[name][dtype], 1, points)
+
+
+def check_log_quantile(u, dtype, points, *ends):
+    def function(mu, log_sigma):
+        return truncated_log_normal.log_quantile(tf.constant(u, dtype), mu, log_sigma, *ends)
+
+    actual = value_and_gradient(function, *np.transpose(points), dtype)
+    true = np.transpose([true_sample(u, *point, *ends) for point in points])
+    assert_close(actual[0], true[0], VALUE_TOLERANCE[dtype], 1e-3, points)
+    for i in (1, 2):
+        assert_close(actual[i], true[i], GRADIENT_TOLERANCE["log_quantile"][dtype], 1, points)
+
+
+def floats(dtype, *ends):
+    return st.floats(*ends, width=int(dtype[-2:]))
+
+
+def points(dtype):
+    """Points of the box, many of them close to an end of the interval."""
+    distance = st.integers(-19, 2).map(lambda k: 2.0**k)
+    mu = floats(dtype, -20, 5) | distance.map(lambda x: x - 20) | distance | distance.map(lambda x: -x)
+    return st.tuples(mu, floats(dtype, -20, 5))
+
+
+both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
+expectations = pytest.mark.parametrize("name", ["kl_divergence", "mean", "snr"])
+
+
+@both_dtypes
+@expectations
+def test_expectations_on_a_grid(name, dtype):
+    check_expectation(name, dtype, GRID)
+
+
+@both_dtypes
+@pytest.mark.parametrize("u", [*SHARES, 2.0**-24, 1 - 2.0**-24])
+def test_quantiles_on_a_grid(u, dtype):
+    check_log_quantile(u, dtype, GRID)
+
+
+@both_dtypes
+@expectations
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_expectations_anywhere(name, dtype, data):
+    check_expectation(name, dtype, [data.draw(points(dtype))])
+
+
+@both_dtypes
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_quantiles_anywhere(dtype, data):
+    u = data.draw(floats(dtype, 2.0**-24, 1 - 2.0**-24))
+    check_log_quantile(u, dtype, [data.draw(points(dtype))])
+
+
+@pytest.mark.parametrize("ends", [(-5, 1), (-2, 3), (-30, -10), (-1, 0)])
+def test_other_intervals(ends):
+    low, high = ends
+    some = [(mu, log_sigma) for mu in (low - 3, low, (low + high) / 2, high, high + 3) for log_sigma in (-9, -3, 0, 2)]
+    for name in ("kl_divergence", "mean", "snr"):
+        check_expectation(name, "float64", some, *ends)
+    for u in SHARES:
+        check_log_quantile(u, "float64", some, *ends)
+
+
+# Properties
+
+
+@both_dtypes
+@pytest.mark.parametrize("u, end", [(0.0, -20), (1.0, 0)])
+def test_the_ends_of_the_uniform_are_the_ends_of_the_interval(u, end, dtype):
+    mu, log_sigma = np.transpose(GRID)
+    sample = functools.partial(truncated_log_normal.log_quantile, tf.constant(u, dtype))
+    value, by_mu, by_log_sigma = value_and_gradient(sample, mu, log_sigma, dtype)
+    hidden = abs(end - mu) > 8 * np.exp(log_sigma)
+    np.testing.assert_allclose(value[~hidden], end, atol=1e-6)
+    assert np.all((-20 <= value) & (value <= 0))
+    assert np.all(np.isfinite(by_mu) & np.isfinite(by_log_sigma))
+
+
+@both_dtypes
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_quantiles_rise_from_end_to_end(dtype, data):
+    mu, log_sigma = (tf.constant(x, dtype) for x in data.draw(points(dtype)))
+    drawn = data.draw(st.lists(floats(dtype, 0, 1), max_size=8))
+    u = tf.constant(sorted([*np.linspace(0, 1, 33), *drawn]), dtype)
+    log_theta = truncated_log_normal.log_quantile(u, mu + tf.zeros_like(u), log_sigma + tf.zeros_like(u)).numpy()
+    assert np.all(np.diff(log_theta) >= 0)
+    assert log_theta[0] >= -20 and log_theta[-1] <= 0
+
+
+@both_dtypes
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_bounds_of_mean_and_kl_divergence(dtype, data):
+    mu, log_sigma = (tf.constant(x, dtype) for x in data.draw(points(dtype)))
+    rounding = 1 + 16 * np.finfo(dtype).eps
+    mean = truncated_log_normal.mean(mu, log_sigma).numpy()
+    assert np.exp(-20) / rounding <= mean <= rounding
+    assert truncated_log_normal.kl_divergence(mu, log_sigma) >= -1e-6
+
+
+def test_kl_divergence_vanishes_as_sigma_grows():
+    """A wide log-normal, cut to the interval, is nearly the log-uniform prior: small, but not 0."""
+    log_sigma = np.linspace(2.0, 5.0, 7)
+    kl = truncated_log_normal.kl_divergence(tf.fill(7, tf.constant(-3, "float64")), tf.constant(log_sigma)).numpy()
+    assert np.all(np.diff(kl) < 0)
+    np.testing.assert_allclose(kl, [true_expectation("kl_divergence", -3.0, x)[0] for x in log_sigma], rtol=1e-6)
+
+
+@pytest.mark.parametrize("point", [(0, -5), (0, 1), (-3, 0.5), (-20, 2), (3, 0), (5, -3), (-10, 4)])
+def test_samples_average_to_mean_and_kl_divergence(point):
+    n = 100_000
+    mu, log_sigma = (tf.fill(n + 1, tf.constant(x, "float64")) for x in point)
+
+    def sample(u):
+        return truncated_log_normal.log_quantile(u, mu[: len(u)], log_sigma[: len(u)]).numpy()
+
+    mean = np.exp(sample((np.arange(n) + 0.5) / n)).mean()
+    np.testing.assert_allclose(mean, truncated_log_normal.mean(mu[0], log_sigma[0]), rtol=1e-4)
+    # The density of a sample is one over the slope of the quantile.
+    slope = np.diff(sample(np.arange(n + 1) / n)) * n
+    kl = np.log(20) - np.log(slope).mean()
+    np.testing.assert_allclose(kl, truncated_log_normal.kl_divergence(mu[0], log_sigma[0]), atol=1e-3)
+
+
+@both_dtypes
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,), (2, 1, 2)])
+def test_every_shape_in_a_graph(shape, dtype):
+    rng = np.random.default_rng(0)
+    mu, log_sigma, u = (np.asarray(rng.uniform(*ends, shape)) for ends in ((-20, 5), (-20, 5), (0.01, 0.99)))
+    for name in ("kl_divergence", "mean", "snr", "log_quantile"):
+        function = getattr(truncated_log_normal, name)
+        arguments = [x.astype(dtype) for x in ([u] if name == "log_quantile" else []) + [mu, log_sigma]]
+        whole = tf.function(function)(*arguments)
+        assert whole.dtype == dtype and whole.shape == shape
+        each = [function(*scalars) for scalars in zip(*(x.flat for x in arguments))]
+        np.testing.assert_allclose(np.ravel(whole), each, rtol=1e3 * np.finfo(dtype).eps)
+
+
+def test_one_share_for_all_units():
+    mu, log_sigma = tf.constant([0.0, -3.0, 5.0]), tf.constant([-5.0, 1.0, 0.0])
+    scalar, vector = (truncated_log_normal.log_quantile(u, mu, log_sigma) for u in (0.3, tf.fill(3, 0.3)))
+    np.testing.assert_array_equal(scalar, vector)
