@@ -56,10 +56,11 @@ def random_network(rng):
 
     def between(x):
         shape = x.shape[1:-1]
-        activation = str(rng.choice(["relu", "tanh", "sigmoid", "linear"]))
-        pools = [lambda: layers.AveragePooling2D(2), layers.MaxPooling2D] if shape and min(shape) > 1 else []
-        kinds = [SBP, SBP, layers.BatchNormalization, layers.ReLU, lambda: layers.Activation(activation)]
-        return some(x, *kinds, lambda: layers.Dropout(0.5), layers.Identity, *pools)
+        kinds = [SBP, SBP, layers.BatchNormalization, layers.ReLU, layers.Identity, lambda: layers.Dropout(0.5)]
+        kinds.append(lambda: layers.Activation(str(rng.choice(["relu", "tanh", "sigmoid", "linear"]))))
+        if shape and min(shape) > 1:
+            kinds.append(lambda: [layers.AveragePooling2D, layers.MaxPooling2D][rng.integers(2)](2))
+        return some(x, *kinds)
 
     def dense(x, units):
         return layers.Dense(units, use_bias=bool(rng.integers(2)), activation=str(rng.choice(["linear", "relu"])))(x)
@@ -136,6 +137,7 @@ def paths(model):
         into.append(into[-1] @ link)
     for link in reversed(links):
         out_of.insert(0, link @ out_of[0])
+    into[-1] = np.ones(len(into[-1]))
     live = [np.count_nonzero(a * b) for a, b in zip(into, out_of)]
     return sum(
         int(np.prod(layer.output.shape[1:-1]) * np.prod(layer.kernel.shape[:-2])) * inputs * outputs
@@ -290,7 +292,7 @@ def test_mixed_precision_becomes_float32():
     finally:
         keras.config.set_dtype_policy("float32")
     smaller = pruning.shrink(model)
-    assert {layer.compute_dtype for layer in smaller.layers} == {"float32"}
+    assert {layer.compute_dtype for layer in smaller.layers[1:]} == {"float32"}
     assert difference(model, smaller) <= 0.05
 
 

@@ -201,7 +201,7 @@ class Experiment:
             },
             "settings": self.settings,
         }
-        report.write(self.folder, smaller, result)
+        report.write(self.folder, result, smaller)
         self.print_rows()
 
     def print_rows(self):
@@ -211,4 +211,4 @@ class Experiment:
         if original and original["method"] != self.method:
             results[original["method"]] = [original]
         results[self.method] = [report.read(self.folder)]
-        print(report.table(self.network, FLAGS.dataset, results))
+        print(report.text(self.network, FLAGS.dataset, report.rows(self.network, FLAGS.dataset, results)))

@@ -1,4 +1,4 @@
-"""The row of a table: a run's result beside the paper's."""
+"""Results: what a run leaves in its folder, and the table that shows it beside the paper's rows."""
 
 import json
 import os
@@ -15,6 +15,7 @@ DATASET_NAMES = {
     "cifar10-random": "CIFAR-10, random labels",
     "digits": "digits",
 }
+COLUMNS = ("Error %", "Units a layer", "CPU", "GPU", "FLOPs")
 
 
 def read(folder):
@@ -26,41 +27,59 @@ def read(folder):
         return json.load(file)
 
 
-def write(folder, model, result):
-    """Put network.keras and then result.json in a folder, each whole or not at all."""
+def write(folder, result, model=None):
+    """Put network.keras, if a model is given, and result.json in a folder, each whole or not at all.
+
+    Raises:
+        UserError: they cannot be written.
+    """
     try:
-        aside = os.path.join(folder, "aside.keras")
-        model.save(aside)
-        os.replace(aside, os.path.join(folder, "network.keras"))
+        if model:
+            aside = os.path.join(folder, "aside.keras")
+            model.save(aside)
+            os.replace(aside, os.path.join(folder, "network.keras"))
         text = json.dumps(result, indent=2) + "\n"
         checkpoint.write(os.path.join(folder, "result.json"), lambda file: file.write(text.encode()))
     except OSError as error:
         raise UserError(f"cannot write the result in {folder} ({error.strerror}); the same command tries again") from None
 
 
-def table(network, dataset, results):
-    """The text of a table: for each method that the paper or we have, the paper's row and ours below it.
+def rows(network, dataset, results):
+    """The cells of a table: for each method the paper's row, if the table is of the paper's data set, and ours.
 
     Args:
         network: "Lenet-fc", "LeNet5".
         dataset: where our results come from.
-        results: {method: the results of its seeds}; the paper's other methods are left out.
+        results: {method: the results of its seeds}; a method without any has the paper's row only.
+    Returns:
+        A list of (method, "paper" or "ours", error, units, CPU, GPU, FLOPs), all str.
     """
-    name = f"{network} on {DATASET_NAMES[dataset]}"
     paper_dataset, paper_rows = paper.TABLES[network]
-    lines = [("", "", name, "Error %", "Units a layer", "CPU", "GPU", "FLOPs")]
+    table = []
     for method, runs in results.items():
         if dataset == paper_dataset:
-            lines.append((method, "paper", *_paper_cells(paper_rows.get(method))))
-        lines.append(("" if dataset == paper_dataset else method, "ours", *_our_cells(runs)))
-    return "\n".join(_format(line, name) for line in lines)
+            table.append((method, "paper", *_paper_cells(paper_rows.get(method))))
+        if runs:
+            table.append((method, "ours", *_our_cells(runs)))
+    return table
 
 
-def _format(line, name):
-    if line[2] == name:
-        return f"{name:<26}{line[3]:>13}   {line[4]:<24}{line[5]:>8}{line[6]:>8}{line[7]:>9}"
-    method, whose, error, units, cpu, gpu, flops = line
-    return f"{method:<18}{whose:<8}{error:>13}   {units:<24}{cpu:>8}{gpu:>8}{flops:>9}"
+def text(network, dataset, table):
+    """A table of `rows` as lines of a terminal."""
+    title = f"{network} on {DATASET_NAMES[dataset]}"
+    lines = [f"{title:<26}{COLUMNS[0]:>13}   {COLUMNS[1]:<24}{COLUMNS[2]:>8}{COLUMNS[3]:>8}{COLUMNS[4]:>9}"]
+    shown = None
+    for method, whose, error, units, cpu, gpu, flops in table:
+        name = method if method != shown else ""
+        lines.append(f"{name:<18}{whose:<8}{error:>13}   {units:<24}{cpu:>8}{gpu:>8}{flops:>9}")
+        shown = method
+    return "\n".join(lines)
+
+
+def markdown(network, dataset, table):
+    """A table of `rows` in Markdown."""
+    lines = [f"| {network} on {DATASET_NAMES[dataset]} | | {' | '.join(COLUMNS)} |", "|---|---|--:|---|--:|--:|--:|"]
+    return "\n".join(lines + [f"| {' | '.join(cells)} |" for cells in table])
 
 
 def _paper_cells(row):
