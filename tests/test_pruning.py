@@ -1,5 +1,6 @@
 """Shrinking: random networks, dead units and zeros, against the network as it was and a count of the paths through it."""
 
+import functools
 import subprocess
 import sys
 
@@ -14,6 +15,21 @@ from nets.lenet_fc import lenet_fc
 from utils import cost, pruning
 
 TOLERANCE = 1e-4
+WEIGHTED = (layers.Conv2D, layers.Dense)
+
+
+@keras.saving.register_keras_serializable(package="test_pruning")
+class Noise(layers.Layer):
+    """As much of a noise layer as shrink knows, and quicker than SBP."""
+
+    def build(self, input_shape):
+        self.theta = self.add_weight(shape=input_shape[-1:], initializer="ones")
+
+    def call(self, inputs):
+        return inputs * self.theta
+
+    def multiplier(self):
+        return self.theta.value
 
 
 def small_lenet5(unit):
@@ -36,14 +52,18 @@ def small_lenet_fc(unit):
     return keras.Sequential([keras.Input((4, 4, 1)), *x, *y])
 
 
-NETWORKS = {net.__name__: net for net in (lenet5, lenet_fc, small_lenet5, small_lenet_fc)}
-
-
 @pytest.fixture(scope="module")
 def network():
-    """The networks by name, each built once: a test sets all its weights."""
-    built = {}
-    return lambda name: built.setdefault(name, NETWORKS[name](SBP))
+    """The LeNets by name, each built once: a test sets all its weights."""
+    nets = {"small_lenet5": (small_lenet5, Noise), "small_lenet_fc": (small_lenet_fc, Noise)}
+    nets.update(lenet5=(lenet5, SBP), lenet_fc=(lenet_fc, SBP))
+
+    @functools.cache
+    def build(name):
+        net, unit = nets[name]
+        return net(unit)
+
+    return build
 
 
 def random_network(rng):
@@ -56,7 +76,7 @@ def random_network(rng):
 
     def between(x):
         shape = x.shape[1:-1]
-        kinds = [SBP, SBP, layers.BatchNormalization, layers.ReLU, layers.Identity, lambda: layers.Dropout(0.5)]
+        kinds = [Noise, Noise, layers.BatchNormalization, layers.ReLU, layers.Identity, lambda: layers.Dropout(0.5)]
         kinds.append(lambda: layers.Activation(str(rng.choice(["relu", "tanh", "sigmoid", "linear"]))))
         if shape and min(shape) > 1:
             kinds.append(lambda: [layers.AveragePooling2D, layers.MaxPooling2D][rng.integers(2)](2))
@@ -85,36 +105,37 @@ def random_network(rng):
     return keras.Model(inputs, [layers.Dense(4)(between(dense(x, 6))) for _ in range(rng.integers(1, 3))])
 
 
-def kill(layer, dead, rng):
-    layer.mu.assign(np.where(dead, -20.0, rng.uniform(-1, 0.5, len(dead))))
-    layer.log_sigma.assign(np.where(dead, 5.0, rng.uniform(-5, -3, len(dead))))
-
-
 def noises(model):
-    return [layer for layer in model.layers if isinstance(layer, SBP)]
+    return [layer for layer in model.layers if isinstance(layer, (Noise, SBP))]
+
+
+def kill(layer, dead, rng):
+    """These units of a noise layer are dead now, the others alive."""
+    if isinstance(layer, SBP):
+        layer.mu.assign(np.where(dead, -20.0, rng.uniform(-1, 0.5, len(dead))))
+        layer.log_sigma.assign(np.where(dead, 5.0, rng.uniform(-5, -3, len(dead))))
+    else:
+        layer.theta.assign(np.where(dead, 0.0, rng.uniform(0.3, 2, len(dead))))
 
 
 def draw_dead(model, rng):
-    return {layer.name: rng.random(layer.mu.shape[0]) < rng.choice([0, 0.3, 0.6, 0.9, 1]) for layer in noises(model)}
+    return {layer.name: rng.random(layer.input.shape[-1]) < rng.choice([0, 0.3, 0.6, 0.9, 1]) for layer in noises(model)}
 
 
 def draw_weights(model, rng, zeros=0.0):
     """Random weights and statistics, and units dead; a share of the filters, of the inputs and of the weights is 0."""
     dead = draw_dead(model, rng)
     for layer in model.layers:
-        if isinstance(layer, SBP):
+        if isinstance(layer, (Noise, SBP)):
             kill(layer, dead[layer.name], rng)
-        elif isinstance(layer, layers_with_kernels):
+        elif isinstance(layer, WEIGHTED):
             kernel = rng.normal(size=layer.kernel.shape) / np.sqrt(np.prod(layer.kernel.shape[:-1]))
             for shape in (kernel.shape[-1:], kernel.shape[-2:-1] + (1,), kernel.shape):
                 kernel *= rng.random(shape) >= zeros
             layer.set_weights([kernel, *(rng.normal(size=weight.shape) for weight in layer.weights[1:])])
         elif isinstance(layer, layers.BatchNormalization):
-            layer.set_weights([rng.normal(size=weight.shape) for weight in layer.weights[:3]] + [layer.weights[3] + 0.5])
+            layer.set_weights([rng.normal(size=weight.shape) for weight in layer.weights[:3]] + [rng.random(layer.weights[3].shape) + 0.5])
     return model
-
-
-layers_with_kernels = (layers.Conv2D, layers.Dense)
 
 
 def paths(model):
@@ -124,10 +145,10 @@ def paths(model):
     links = []
     for layer in chain[1:]:
         width = layer.input.shape[-1]
-        if isinstance(layer, SBP):
+        if isinstance(layer, (Noise, SBP)):
             links.append(np.diag(np.not_equal(layer.multiplier(), 0)))
-        elif isinstance(layer, layers_with_kernels):
-            links.append(np.any(layer.kernel, axis=tuple(range(len(layer.kernel.shape) - 2))))
+        elif isinstance(layer, WEIGHTED):
+            links.append(layer.kernel.numpy().any(axis=tuple(range(len(layer.kernel.shape) - 2))))
         elif isinstance(layer, layers.Flatten):
             links.append(np.tile(np.eye(width), layer.output.shape[-1] // width))
         else:
@@ -142,7 +163,7 @@ def paths(model):
     return sum(
         int(np.prod(layer.output.shape[1:-1]) * np.prod(layer.kernel.shape[:-2])) * inputs * outputs
         for layer, inputs, outputs in zip(chain[1:], live, live[1:])
-        if isinstance(layer, layers_with_kernels)
+        if isinstance(layer, WEIGHTED)
     )
 
 
@@ -186,7 +207,7 @@ def test_lenets_with_a_layer_of_at_most_one_unit(network, name, left):
     for narrow in noises(network(name)):
         model = draw_weights(network(name), rng)
         for layer in noises(model):
-            kill(layer, (np.arange(layer.mu.shape[0]) >= left) & (layer is narrow), rng)
+            kill(layer, (np.arange(layer.input.shape[-1]) >= left) & (layer is narrow), rng)
         smaller = shrunk(model)
         assert cost.multiply_adds(smaller) == paths(model)
         assert left or cost.multiply_adds(smaller) == 0
@@ -212,14 +233,14 @@ def chain(shape, *middle):
 @pytest.mark.parametrize(
     "shape, middle",
     [
-        ((8, 8, 3), [layers.Conv2D(6, 3, padding="same"), SBP(), layers.Conv2D(5, 3, padding="same"), layers.Flatten()]),
-        ((8, 8, 3), [layers.Conv2D(6, 3, 2), layers.BatchNormalization(), layers.ReLU(), SBP(), layers.Flatten()]),
-        ((8, 8, 3), [layers.Conv2D(6, 3, dilation_rate=2), SBP(), layers.BatchNormalization(), layers.Flatten()]),
-        ((8, 8, 3), [layers.Conv2D(6, 3), SBP(), layers.Activation("sigmoid"), layers.AveragePooling2D(2), layers.Flatten()]),
-        ((8, 8, 3), [layers.Conv2D(6, 3), SBP(), layers.Activation("tanh"), layers.GlobalAveragePooling2D()]),
-        ((8, 8, 3), [layers.Conv2D(6, 3, use_bias=False), SBP(), layers.Dropout(0.5), layers.Flatten()]),
-        ((4, 3), [layers.Dense(6), SBP(), layers.Dense(5, "relu"), SBP(), layers.Flatten()]),
-        ((7,), [layers.Dense(6), SBP(), layers.Identity(), layers.Dense(5, "relu"), SBP()]),
+        ((8, 8, 3), [layers.Conv2D(6, 3, padding="same"), Noise(), layers.Conv2D(5, 3, padding="same"), layers.Flatten()]),
+        ((8, 8, 3), [layers.Conv2D(6, 3, 2), layers.BatchNormalization(), layers.ReLU(), Noise(), layers.Flatten()]),
+        ((8, 8, 3), [layers.Conv2D(6, 3, dilation_rate=2), Noise(), layers.BatchNormalization(), layers.Flatten()]),
+        ((8, 8, 3), [layers.Conv2D(6, 3), Noise(), layers.Activation("sigmoid"), layers.AveragePooling2D(2), layers.Flatten()]),
+        ((8, 8, 3), [layers.Conv2D(6, 3), Noise(), layers.Activation("tanh"), layers.GlobalAveragePooling2D()]),
+        ((8, 8, 3), [layers.Conv2D(6, 3, use_bias=False), Noise(), layers.Dropout(0.5), layers.Flatten()]),
+        ((4, 3), [layers.Dense(6), Noise(), layers.Dense(5, "relu"), Noise(), layers.Flatten()]),
+        ((7,), [layers.Dense(6), Noise(), layers.Identity(), layers.Dense(5, "relu"), Noise()]),
     ],
 )
 def test_a_chain_keeps_what_has_a_path(shape, middle):
@@ -234,11 +255,12 @@ def test_two_heads_keep_what_either_reads():
     rng = np.random.default_rng(0)
     inputs = keras.Input((7,))
     trunk = layers.Dense(6, "relu")(inputs)
-    model = keras.Model(inputs, [layers.Dense(4)(SBP(name=name)(trunk)) for name in ("left", "right")])
+    model = keras.Model(inputs, [layers.Dense(4)(Noise(name=name)(trunk)) for name in ("left", "right")])
     draw_weights(model, rng)
     kill(model.get_layer("left"), np.array([0, 0, 1, 1, 1, 1], bool), rng)
     kill(model.get_layer("right"), np.array([1, 0, 0, 1, 1, 1], bool), rng)
     assert cost.multiply_adds(shrunk(model)) == 7 * 3 + 2 * 4 + 2 * 4
+    assert [shape[0] for shape in cost.kernels(pruning.shrink(model)).values()] == [7, 2, 2]
     kill(model.get_layer("left"), np.ones(6, bool), rng)
     assert cost.multiply_adds(shrunk(model)) == 7 * 2 + 2 * 4
 
@@ -264,7 +286,7 @@ def test_a_filter_of_zeros_is_its_bias():
 
 @pytest.mark.parametrize("last", [layers.GlobalAveragePooling2D, layers.Flatten, layers.Identity])
 def test_a_dense_layer_over_positions_keeps_them_without_living_inputs(last):
-    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(3, 3), SBP(), layers.Dense(4), last()])
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(3, 3), Noise(), layers.Dense(4), last()])
     draw_weights(model, np.random.default_rng(0))
     kill(model.layers[1], np.ones(3, bool), np.random.default_rng(0))
     shrunk(model)
@@ -275,8 +297,8 @@ def test_new_layers_have_names_of_their_own():
     rng = np.random.default_rng(0)
     inputs = keras.Input((4, 4, 1))
     x = layers.Flatten(name="flatten")(inputs)
-    x = layers.Activation("tanh", name="rescaling_1")(SBP(name="rescaling")(layers.Dense(5)(x)))
-    model = keras.Model(inputs, [layers.Dense(2)(layers.ReLU()(SBP(name=name)(x))) for name in "ab"])
+    x = layers.Activation("tanh", name="rescaling_1")(Noise(name="rescaling")(layers.Dense(5)(x)))
+    model = keras.Model(inputs, [layers.Dense(2)(layers.ReLU()(Noise(name=name)(x))) for name in "ab"])
     draw_weights(model, rng)
     kill(model.get_layer("rescaling"), np.arange(5) == 0, rng)
     kill(model.get_layer("a"), np.arange(5) == 1, rng)
@@ -364,7 +386,7 @@ def taken_out(model, dead, rng):
         new.assign(old.numpy()[index])
     assert {id(new) for new, _, _ in origin} == {id(weight) for weight in smaller.weights}
     assert [layer.name for layer in noises(smaller)] == [layer.name for layer in noises(model)]
-    assert all(layer.mu.shape[0] for layer in noises(smaller))
+    assert all(layer.input.shape[-1] > 0 for layer in noises(smaller))
     assert difference(model, smaller) <= TOLERANCE
     assert cost.multiply_adds(shrunk(smaller)) == cost.multiply_adds(shrunk(model))
     return smaller
@@ -373,7 +395,7 @@ def taken_out(model, dead, rng):
 def draw_alive(model, rng):
     draw_weights(model, rng)
     for layer in noises(model):
-        kill(layer, np.zeros(layer.mu.shape[0], bool), rng)
+        kill(layer, np.zeros(layer.input.shape[-1], bool), rng)
 
 
 @pytest.mark.parametrize("name, count", [("lenet5", 3), ("lenet_fc", 3), ("small_lenet5", 8), ("small_lenet_fc", 8)])
@@ -398,7 +420,7 @@ def test_take_out_of_any_network(seed):
 def test_take_out_of_layers_whose_living_units_miss_one_another(network):
     model, rng = network("lenet5"), np.random.default_rng(0)
     draw_alive(model, rng)
-    dead = {layer.name: np.zeros(layer.mu.shape[0], bool) for layer in noises(model)}
+    dead = {layer.name: np.zeros(layer.input.shape[-1], bool) for layer in noises(model)}
     dead["conv2_unit"] = np.arange(50) > 0
     dead["features_unit"] = np.arange(800) % 50 == 0
     taken_out(model, dead, rng)
@@ -423,4 +445,4 @@ def test_take_out_leaves_the_model_and_goes_on(network):
     assert difference(model, half) <= TOLERANCE
     assert difference(model, smaller) <= TOLERANCE
     assert cost.multiply_adds(smaller) == paths(model) < cost.multiply_adds(half) < cost.multiply_adds(model)
-    assert all(np.array_equal(weight, was) for weight, was in zip(model.weights, before))
+    assert all(np.array_equal(weight.numpy(), was) for weight, was in zip(model.weights, before))

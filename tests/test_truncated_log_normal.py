@@ -1,4 +1,4 @@
-"""The distribution of the noise, against the paper's closed forms evaluated to 60 digits."""
+"""The distribution of the noise, against the paper's closed forms evaluated to 80 digits."""
 
 import functools
 
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from layers import truncated_log_normal
 
-mp.mp.dps = 60
+# At mu = 5, log sigma = -20 the variance of theta takes 56 of them.
+mp.mp.dps = 80
 
 DTYPES = ["float64", "float32"]
 VALUE_TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
@@ -263,7 +264,7 @@ def test_samples_average_to_mean_and_kl_divergence(point):
 
 
 @both_dtypes
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,), (2, 1, 2)])
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
 def test_every_shape_in_a_graph(shape, dtype):
     rng = np.random.default_rng(0)
     mu, log_sigma, u = (np.asarray(rng.uniform(*ends, shape)) for ends in ((-20, 5), (-20, 5), (0.01, 0.99)))

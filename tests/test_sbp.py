@@ -1,0 +1,252 @@
+"""The layer as any Keras layer is used: built, trained, saved, loaded, distributed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import mpmath as mp
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from layers.sbp import SBP
+
+UNITS = 5
+# Noise that is narrow, wide, narrow but far down, and of an SNR just above 1 and just below.
+MU = [0.0, -3.0, -15.0, -2.0, -2.0]
+LOG_SIGMA = [-5.0, 2.5, -2.0, 0.1, 0.2]
+
+
+def built(mu=MU, log_sigma=LOG_SIGMA, **options):
+    layer = SBP(**options)
+    layer.build((None, len(mu)))
+    layer.mu.assign(mu)
+    layer.log_sigma.assign(log_sigma)
+    return layer
+
+
+def ramp(*shape, dtype="float32"):
+    return np.linspace(0.5, 2, np.prod(shape)).reshape(shape).astype(dtype)
+
+
+def true_mean_and_snr(mu, log_sigma):
+    """By numerical integration over log theta."""
+    sigma = mp.exp(log_sigma)
+    cuts = sorted({-20, 0, *(min(max(mu + k * sigma, -20), 0) for k in range(-8, 9))})
+
+    def integral(k):
+        return mp.quad(lambda x: mp.exp(k * x - ((x - mu) / sigma) ** 2 / 2), cuts)
+
+    mean, square = integral(1) / integral(0), integral(2) / integral(0)
+    return float(mean), float(mean / mp.sqrt(square - mean**2))
+
+
+# The noise
+
+
+@pytest.mark.parametrize("shape", [(7, UNITS), (7, 3, UNITS), (7, 3, 2, UNITS), (7, 3, 2, 4, UNITS)])
+def test_one_sample_a_unit_a_call(shape):
+    layer, x = built(seed=1), ramp(*shape)
+    thetas = []
+    for _ in range(2):
+        outputs = layer(x, training=True)
+        assert outputs.shape == shape == layer.compute_output_shape(shape)
+        ratio = (outputs.numpy() / x).reshape(-1, UNITS)
+        np.testing.assert_allclose(ratio, np.tile(ratio[0], (len(ratio), 1)), rtol=1e-6)
+        thetas.append(ratio[0])
+    assert np.all((np.exp(-20) < np.array(thetas)) & (np.array(thetas) <= 1))
+    assert np.all(thetas[0] != thetas[1])
+    assert len(set(thetas[0])) == UNITS
+
+
+def test_the_seed_decides():
+    x = ramp(2, UNITS)
+    calls = {seed: [built(seed=seed)(x, training=True).numpy() for _ in range(2)] for seed in (1, 2)}
+    for seed in calls:
+        np.testing.assert_array_equal(*calls[seed])
+    assert np.all(calls[1][0] != calls[2][0])
+    assert np.any(built()(x, training=True) != built()(x, training=True))
+
+
+def test_samples_have_the_mean():
+    n = 10_000
+    theta = built(np.repeat(MU, n), np.repeat(LOG_SIGMA, n), seed=3).sample().numpy().reshape(UNITS, n)
+    for sample, *point in zip(theta, MU, LOG_SIGMA):
+        mean, snr = true_mean_and_snr(*point)
+        assert abs(sample.mean() - mean) < 4 * mean / snr / np.sqrt(n)
+        assert abs(sample.mean() / sample.std() - snr) < 0.05 * snr
+
+
+# At test time
+
+
+@pytest.mark.parametrize("threshold, living", [(0.0, 5), (0.5, 4), (1.0, 3), (2.0, 2)])
+def test_the_mean_of_the_living_and_zero_for_the_others(threshold, living):
+    mean, snr = np.transpose([true_mean_and_snr(*point) for point in zip(MU, LOG_SIGMA)])
+    x = ramp(4, 3, UNITS)
+    layer = built(threshold=threshold)
+    np.testing.assert_allclose(layer.snr(), snr, rtol=1e-5)
+    alive = snr > threshold
+    assert alive.sum() == living
+    for outputs in (layer(x), layer(x, training=False)):
+        np.testing.assert_allclose(outputs, x * np.where(alive, mean, 0), rtol=1e-5)
+        assert np.all(outputs.numpy()[..., ~alive] == 0)
+
+
+def test_a_new_layer_is_nearly_the_identity():
+    layer = SBP()
+    outputs = layer(ramp(4, UNITS))
+    np.testing.assert_array_equal(layer.mu.numpy(), np.zeros(UNITS))
+    np.testing.assert_array_equal(layer.log_sigma.numpy(), np.full(UNITS, -5))
+    np.testing.assert_allclose(outputs, ramp(4, UNITS), rtol=0.01)
+
+
+# As a Keras layer
+
+
+def test_config():
+    layer = SBP(threshold=2.5, log_sigma=-3.0, seed=7, name="noise", dtype="float64")
+    again = SBP.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    assert (again.threshold, again.seed, again.name, again.dtype) == (2.5, 7, "noise", "float64")
+    again.build((None, 2))
+    np.testing.assert_array_equal(again.log_sigma.numpy(), [-3, -3])
+
+
+def sequential():
+    return keras.Sequential([keras.Input((UNITS,)), SBP(seed=1), keras.layers.Dense(3), SBP(seed=2)])
+
+
+def functional():
+    inputs = keras.Input((4, UNITS))
+    x = SBP(seed=1, threshold=0.5)(inputs)
+    return keras.Model(inputs, SBP(seed=2)(keras.layers.Flatten()(x)) + 1)
+
+
+@pytest.mark.parametrize("make", [sequential, functional])
+def test_saved_and_loaded(make, tmp_path):
+    model = make()
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, SBP):
+            layer.mu.assign(rng.uniform(-4, 1, layer.mu.shape))
+            layer.log_sigma.assign(rng.uniform(-3, 2, layer.mu.shape))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    x = ramp(2, *model.input_shape[1:])
+    for training in (False, True):
+        np.testing.assert_array_equal(loaded(x, training=training), model(x, training=training))
+
+
+@pytest.mark.parametrize(
+    "policy, variables, outputs",
+    [("float32", "float32", "float32"), ("float64", "float64", "float64"), ("mixed_bfloat16", "float32", "bfloat16")],
+)
+def test_precision(policy, variables, outputs):
+    layer, exact = built(dtype=policy, seed=1), built(seed=1)
+    x = ramp(3, UNITS)
+    assert layer.mu.dtype == layer.log_sigma.dtype == layer.kl_divergence().dtype == layer.snr().dtype == variables
+    np.testing.assert_allclose(layer.kl_divergence(), exact.kl_divergence(), rtol=1e-5)
+    for training in (False, True):
+        actual = layer(x, training=training)
+        assert actual.dtype == outputs
+        tolerance = 2.0**-6 if outputs == "bfloat16" else 1e-5
+        np.testing.assert_allclose(tf.cast(actual, "float32"), exact(x, training=training), rtol=tolerance)
+
+
+def test_gradients_of_a_sample():
+    """Against differences, the same noise drawn each time."""
+    layer = built(dtype="float64", seed=1)
+    x, weight = ramp(4, UNITS, dtype="float64"), np.cos(np.arange(UNITS))
+    state = layer.seed_generator.state.numpy()
+
+    def loss(mu, log_sigma):
+        drawn = [(layer.seed_generator.state, state), (layer.mu, mu), (layer.log_sigma, log_sigma)]
+        with keras.StatelessScope(state_mapping=drawn):
+            return tf.reduce_sum(layer(x, training=True) * weight) + tf.reduce_sum(layer.kl_divergence())
+
+    point = np.array([MU, LOG_SIGMA])
+    with tf.GradientTape() as tape:
+        variables = tf.Variable(point)
+        value = loss(*tf.unstack(variables))
+    gradient = tape.gradient(value, variables).numpy()
+    step = 1e-6
+    for index in np.ndindex(point.shape):
+        shift = np.zeros_like(point)
+        shift[index] = step
+        difference = (loss(*tf.constant(point + shift)) - loss(*tf.constant(point - shift))) / (2 * step)
+        np.testing.assert_allclose(gradient[index], difference, rtol=1e-5, atol=1e-7)
+
+
+def test_gradients_reach_the_variables():
+    layer = built()
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(ramp(4, UNITS), training=True))
+    gradients = tape.gradient(loss, [v.value for v in layer.trainable_variables])
+    assert [v.name for v in layer.trainable_variables] == ["mu", "log_sigma"]
+    assert all(np.all(gradient.numpy() != 0) for gradient in gradients)
+
+
+@pytest.mark.parametrize("optimizer", [keras.optimizers.SGD, keras.optimizers.Adam])
+def test_a_step_stays_in_the_box(optimizer):
+    layer = built([-19.5, 4.5, 0.0], [4.5, -19.5, 0.0])
+    gradients = [tf.constant([1.0, -1.0, 0.0]), tf.constant([-1.0, 1.0, 0.0])]
+    optimizer(learning_rate=1e3).apply(gradients, layer.trainable_variables)
+    np.testing.assert_array_equal(layer.mu.numpy(), [-20, 5, 0])
+    np.testing.assert_array_equal(layer.log_sigma.numpy(), [5, -20, 0])
+    assert np.all(np.isfinite(layer.kl_divergence()))
+
+
+def test_fit():
+    """The unit that tells the label's sign is kept; the noise of the others, that tell nothing, grows."""
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(256, UNITS)).astype("float32")
+    y = (x[:, :1] > 0).astype("float32")
+    layer = SBP(log_sigma=-2.0, seed=1)
+    model = keras.Sequential([layer, keras.layers.Dense(1)])
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+
+    def bound(y, logits):
+        return loss(y, logits) + tf.reduce_sum(layer.kl_divergence()) / len(x)
+
+    model.compile(keras.optimizers.Adam(0.1), bound)
+    history = model.fit(x, y, epochs=10, batch_size=64, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    snr = layer.snr().numpy()
+    assert np.all(snr[0] > snr[1:])
+    assert model.predict(x, verbose=0).shape == y.shape
+
+
+TWO_TOWERS = """
+import keras, numpy as np, tensorflow as tf
+from layers.sbp import SBP
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    layer = SBP(log_sigma=-1.0, seed=1)
+    model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+
+towers = tf.function(lambda: strategy.run(lambda: layer(tf.ones((3, 4)), training=True)))
+for outputs in strategy.experimental_local_results(towers()):
+    theta = outputs.numpy()
+    assert theta.shape == (3, 4) and np.all((0 < theta) & (theta <= 1)) and np.all(theta == theta[0]), theta
+
+before = layer.mu.numpy()
+model.fit(np.ones((16, 4)), np.zeros(16), batch_size=8, epochs=2, verbose=0)
+assert np.all(layer.mu.numpy() != before)
+for variable in layer.trainable_variables:
+    one, two = strategy.experimental_local_results(variable.value)
+    assert one.device != two.device
+    np.testing.assert_array_equal(one, two)
+print("two towers")
+"""
+
+
+def test_two_towers():
+    root = Path(__file__).parent.parent
+    run = subprocess.run([sys.executable, "-c", TWO_TOWERS], cwd=root, capture_output=True, text=True)
+    assert "two towers" in run.stdout, run.stderr
