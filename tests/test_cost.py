@@ -90,10 +90,12 @@ def test_unit_costs(model, costs):
     assert cost.unit_costs(model(SBP)) == costs
 
 
-def test_unit_costs_do_not_depend_on_what_is_dead_or_on_biases():
-    noise = SBP(name="noise", log_sigma=5.0)
-    convolutions = [layers.Conv2D(4, 3, padding="same", bias_initializer="ones"), noise, layers.Conv2D(5, 3, padding="same")]
-    model = keras.Sequential([keras.Input((8, 8, 3)), *convolutions, layers.Flatten(), layers.Dense(2)])
+@pytest.mark.parametrize("log_sigma", [-5.0, 5.0])
+def test_unit_costs_do_not_depend_on_what_is_dead_or_on_biases(log_sigma):
+    first = layers.Conv2D(4, 3, padding="same", bias_initializer="ones")
+    noise = SBP(name="noise", log_sigma=log_sigma)
+    middle = [first, noise, layers.Conv2D(5, 3, padding="same"), layers.Flatten()]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *middle, layers.Dense(2)])
     assert cost.unit_costs(model) == {"noise": 64 * 9 * 3 + 64 * 9 * 5}
 
 

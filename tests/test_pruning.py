@@ -1,4 +1,4 @@
-"""Shrinking: random networks, dead units and zeros, against the network as it was and a count of the paths through it."""
+"""Shrinking: random networks, dead units and zeros, against the network as it was and the paths through its units."""
 
 import functools
 import subprocess
@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras.layers import Conv2D, Dense, Flatten
 
 from layers.sbp import SBP
 from nets.lenet5 import lenet5
@@ -15,7 +16,7 @@ from nets.lenet_fc import lenet_fc
 from utils import cost, pruning
 
 TOLERANCE = 1e-4
-WEIGHTED = (layers.Conv2D, layers.Dense)
+WEIGHTED = (Conv2D, Dense)
 
 
 @keras.saving.register_keras_serializable(package="test_pruning")
@@ -29,26 +30,26 @@ class Noise(layers.Layer):
         return inputs * self.theta
 
     def multiplier(self):
-        return self.theta.value
+        return keras.ops.convert_to_tensor(self.theta)
 
 
 def small_lenet5(unit):
     inputs = keras.Input((8, 8, 3))
-    x = layers.Conv2D(4, 3, activation="relu")(inputs)
+    x = Conv2D(4, 3, activation="relu")(inputs)
     x = unit(name="conv1_unit")(x)
     x = layers.MaxPooling2D()(x)
-    x = layers.Conv2D(5, 2, activation="relu")(x)
+    x = Conv2D(5, 2, activation="relu")(x)
     x = unit(name="conv2_unit")(x)
-    x = layers.Flatten()(x)
+    x = Flatten()(x)
     x = unit(name="features_unit")(x)
-    x = layers.Dense(8, activation="relu")(x)
+    x = Dense(8, activation="relu")(x)
     x = unit(name="dense1_unit")(x)
-    return keras.Model(inputs, layers.Dense(4)(x))
+    return keras.Model(inputs, Dense(4)(x))
 
 
 def small_lenet_fc(unit):
-    x = [layers.Flatten(), unit(name="pixels_unit"), layers.Dense(9, activation="relu"), unit(name="dense1_unit")]
-    y = [layers.Dense(7, activation="relu"), unit(name="dense2_unit"), layers.Dense(4)]
+    x = [Flatten(), unit(name="pixels_unit"), Dense(9, activation="relu"), unit(name="dense1_unit")]
+    y = [Dense(7, activation="relu"), unit(name="dense2_unit"), Dense(4)]
     return keras.Sequential([keras.Input((4, 4, 1)), *x, *y])
 
 
@@ -83,12 +84,12 @@ def random_network(rng):
         return some(x, *kinds)
 
     def dense(x, units):
-        return layers.Dense(units, use_bias=bool(rng.integers(2)), activation=str(rng.choice(["linear", "relu"])))(x)
+        return Dense(units, use_bias=bool(rng.integers(2)), activation=str(rng.choice(["linear", "relu"])))(x)
 
     x = inputs = keras.Input((8, 8, int(rng.choice([1, 3]))))
-    for _ in range(rng.integers(3)):
+    for _ in range(rng.choice([0, 1, 2, 2])):
         strides, dilation = [(1, 1), (2, 1), (1, 2)][rng.integers(3)]
-        x = layers.Conv2D(
+        x = Conv2D(
             int(rng.integers(2, 6)),
             int(rng.integers(1, 4)),
             strides,
@@ -100,9 +101,9 @@ def random_network(rng):
         x = between(x)
     if rng.integers(2):
         x = between(dense(x, 5))
-    x = layers.Flatten()(x) if rng.integers(2) else layers.GlobalAveragePooling2D()(x)
+    x = Flatten()(x) if rng.integers(2) else layers.GlobalAveragePooling2D()(x)
     x = between(x)
-    return keras.Model(inputs, [layers.Dense(4)(between(dense(x, 6))) for _ in range(rng.integers(1, 3))])
+    return keras.Model(inputs, [Dense(4)(between(dense(x, 6))) for _ in range(rng.integers(1, 3))])
 
 
 def noises(model):
@@ -119,7 +120,8 @@ def kill(layer, dead, rng):
 
 
 def draw_dead(model, rng):
-    return {layer.name: rng.random(layer.input.shape[-1]) < rng.choice([0, 0.3, 0.6, 0.9, 1]) for layer in noises(model)}
+    shares = [0, 0.3, 0.6, 0.9, 1]
+    return {layer.name: rng.random(layer.input.shape[-1]) < rng.choice(shares) for layer in noises(model)}
 
 
 def draw_weights(model, rng, zeros=0.0):
@@ -134,7 +136,8 @@ def draw_weights(model, rng, zeros=0.0):
                 kernel *= rng.random(shape) >= zeros
             layer.set_weights([kernel, *(rng.normal(size=weight.shape) for weight in layer.weights[1:])])
         elif isinstance(layer, layers.BatchNormalization):
-            layer.set_weights([rng.normal(size=weight.shape) for weight in layer.weights[:3]] + [rng.random(layer.weights[3].shape) + 0.5])
+            gamma, beta, mean, variance = rng.normal(size=(4, layer.input.shape[-1]))
+            layer.set_weights([gamma, beta, mean, variance**2 + 0.5])
     return model
 
 
@@ -149,7 +152,7 @@ def paths(model):
             links.append(np.diag(np.not_equal(layer.multiplier(), 0)))
         elif isinstance(layer, WEIGHTED):
             links.append(layer.kernel.numpy().any(axis=tuple(range(len(layer.kernel.shape) - 2))))
-        elif isinstance(layer, layers.Flatten):
+        elif isinstance(layer, Flatten):
             links.append(np.tile(np.eye(width), layer.output.shape[-1] // width))
         else:
             links.append(np.eye(width))
@@ -193,7 +196,7 @@ def shrunk(model):
 
 
 @pytest.mark.parametrize("zeros", [0, 0.3])
-@pytest.mark.parametrize("name, count", [("lenet5", 8), ("lenet_fc", 8), ("small_lenet5", 50), ("small_lenet_fc", 30)])
+@pytest.mark.parametrize("name, count", [("lenet5", 6), ("lenet_fc", 6), ("small_lenet5", 50), ("small_lenet_fc", 30)])
 def test_lenets(network, name, count, zeros):
     for seed in range(count):
         model = draw_weights(network(name), np.random.default_rng(seed), zeros)
@@ -227,20 +230,20 @@ def test_any_network(seed):
 
 
 def chain(shape, *middle):
-    return keras.Sequential([keras.Input(shape), *middle, layers.Dense(4)])
+    return keras.Sequential([keras.Input(shape), *middle, Dense(4)])
 
 
 @pytest.mark.parametrize(
     "shape, middle",
     [
-        ((8, 8, 3), [layers.Conv2D(6, 3, padding="same"), Noise(), layers.Conv2D(5, 3, padding="same"), layers.Flatten()]),
-        ((8, 8, 3), [layers.Conv2D(6, 3, 2), layers.BatchNormalization(), layers.ReLU(), Noise(), layers.Flatten()]),
-        ((8, 8, 3), [layers.Conv2D(6, 3, dilation_rate=2), Noise(), layers.BatchNormalization(), layers.Flatten()]),
-        ((8, 8, 3), [layers.Conv2D(6, 3), Noise(), layers.Activation("sigmoid"), layers.AveragePooling2D(2), layers.Flatten()]),
-        ((8, 8, 3), [layers.Conv2D(6, 3), Noise(), layers.Activation("tanh"), layers.GlobalAveragePooling2D()]),
-        ((8, 8, 3), [layers.Conv2D(6, 3, use_bias=False), Noise(), layers.Dropout(0.5), layers.Flatten()]),
-        ((4, 3), [layers.Dense(6), Noise(), layers.Dense(5, "relu"), Noise(), layers.Flatten()]),
-        ((7,), [layers.Dense(6), Noise(), layers.Identity(), layers.Dense(5, "relu"), Noise()]),
+        ((8, 8, 3), [Conv2D(6, 3, padding="same"), Noise(), Conv2D(5, 3, padding="same"), Flatten()]),
+        ((8, 8, 3), [Conv2D(6, 3, 2), layers.BatchNormalization(), layers.ReLU(), Noise(), Flatten()]),
+        ((8, 8, 3), [Conv2D(6, 3, dilation_rate=2), Noise(), layers.BatchNormalization(), Flatten()]),
+        ((8, 8, 3), [Conv2D(6, 3), Noise(), layers.Activation("sigmoid"), layers.AveragePooling2D(2), Flatten()]),
+        ((8, 8, 3), [Conv2D(6, 3), Noise(), layers.Activation("tanh"), layers.GlobalAveragePooling2D()]),
+        ((8, 8, 3), [Conv2D(6, 3, use_bias=False), Noise(), layers.Dropout(0.5), Flatten()]),
+        ((4, 3), [Dense(6), Noise(), Dense(5, "relu"), Noise(), Flatten()]),
+        ((7,), [Dense(6), Noise(), layers.Identity(), Dense(5, "relu"), Noise()]),
     ],
 )
 def test_a_chain_keeps_what_has_a_path(shape, middle):
@@ -254,8 +257,8 @@ def test_a_chain_keeps_what_has_a_path(shape, middle):
 def test_two_heads_keep_what_either_reads():
     rng = np.random.default_rng(0)
     inputs = keras.Input((7,))
-    trunk = layers.Dense(6, "relu")(inputs)
-    model = keras.Model(inputs, [layers.Dense(4)(Noise(name=name)(trunk)) for name in ("left", "right")])
+    trunk = Dense(6, "relu")(inputs)
+    model = keras.Model(inputs, [Dense(4)(Noise(name=name)(trunk)) for name in ("left", "right")])
     draw_weights(model, rng)
     kill(model.get_layer("left"), np.array([0, 0, 1, 1, 1, 1], bool), rng)
     kill(model.get_layer("right"), np.array([1, 0, 0, 1, 1, 1], bool), rng)
@@ -266,7 +269,7 @@ def test_two_heads_keep_what_either_reads():
 
 
 def test_a_color_that_is_not_read():
-    model = draw_weights(chain((8, 8, 3), layers.Conv2D(6, 3), layers.Flatten()), np.random.default_rng(0))
+    model = draw_weights(chain((8, 8, 3), Conv2D(6, 3), Flatten()), np.random.default_rng(0))
     kernel, bias = model.layers[0].get_weights()
     kernel[:, :, 1] = 0
     model.layers[0].set_weights([kernel, bias])
@@ -276,7 +279,7 @@ def test_a_color_that_is_not_read():
 
 
 def test_a_filter_of_zeros_is_its_bias():
-    model = chain((8, 8, 1), layers.Conv2D(6, 3, activation="sigmoid"), layers.Conv2D(5, 3), layers.Flatten())
+    model = chain((8, 8, 1), Conv2D(6, 3, activation="sigmoid"), Conv2D(5, 3), Flatten())
     draw_weights(model, np.random.default_rng(0))
     kernel, bias = model.layers[0].get_weights()
     kernel[..., 2:] = 0
@@ -284,21 +287,36 @@ def test_a_filter_of_zeros_is_its_bias():
     assert [shape[-1] for shape in cost.kernels(shrunk(model)).values()] == [2, 5, 4]
 
 
-@pytest.mark.parametrize("last", [layers.GlobalAveragePooling2D, layers.Flatten, layers.Identity])
-def test_a_dense_layer_over_positions_keeps_them_without_living_inputs(last):
-    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(3, 3), Noise(), layers.Dense(4), last()])
+def test_a_constant_that_padding_makes_uneven():
+    rng = np.random.default_rng(0)
+    uneven = [Conv2D(6, 3), Noise(), layers.BatchNormalization(), Conv2D(5, 3, padding="same"), Noise(), Flatten()]
+    model = draw_weights(chain((8, 8, 1), *uneven), rng)
+    for dead in ([1, 1, 0, 0, 0, 0], [1] * 6):
+        kill(model.layers[1], np.array(dead, bool), rng)
+        kill(model.layers[4], np.array([1, 0, 0, 0, 0], bool), rng)
+        smaller = shrunk(model)
+        assert cost.multiply_adds(smaller) == cost.multiply_adds(shrunk(smaller))
+    assert cost.multiply_adds(smaller) == 0
+
+
+@pytest.mark.parametrize(
+    "last", [[Dense(4)], [Dense(4), Flatten()], [Conv2D(4, 3, padding="same"), layers.GlobalAveragePooling2D()], []]
+)
+def test_a_constant_keeps_its_shape(last):
+    model = keras.Sequential([keras.Input((8, 8, 1)), Conv2D(3, 3), Noise(), layers.BatchNormalization(), *last])
     draw_weights(model, np.random.default_rng(0))
     kill(model.layers[1], np.ones(3, bool), np.random.default_rng(0))
-    shrunk(model)
+    smaller = shrunk(shrunk(model))
+    assert cost.multiply_adds(smaller) == 0
 
 
 def test_new_layers_have_names_of_their_own():
     """A network from a file brings names that Keras would give again."""
     rng = np.random.default_rng(0)
     inputs = keras.Input((4, 4, 1))
-    x = layers.Flatten(name="flatten")(inputs)
-    x = layers.Activation("tanh", name="rescaling_1")(Noise(name="rescaling")(layers.Dense(5)(x)))
-    model = keras.Model(inputs, [layers.Dense(2)(layers.ReLU()(Noise(name=name)(x))) for name in "ab"])
+    x = Flatten(name="flatten")(inputs)
+    x = layers.Activation("tanh", name="rescaling_1")(Noise(name="rescaling")(Dense(5)(x)))
+    model = keras.Model(inputs, [Dense(2)(layers.ReLU()(Noise(name=name)(x))) for name in "ab"])
     draw_weights(model, rng)
     kill(model.get_layer("rescaling"), np.arange(5) == 0, rng)
     kill(model.get_layer("a"), np.arange(5) == 1, rng)
@@ -348,10 +366,10 @@ print(len(paths))
         lambda x: layers.LayerNormalization(name="odd")(x),
         lambda x: layers.Softmax(name="odd")(x),
         lambda x: layers.Activation("softmax", name="odd")(x),
-        lambda x: layers.Dense(3, activation="softmax", name="odd")(x),
-        lambda x: layers.Dense(3, activation="log_softmax", name="odd")(x),
+        lambda x: Dense(3, activation="softmax", name="odd")(x),
+        lambda x: Dense(3, activation="log_softmax", name="odd")(x),
         lambda x: layers.DepthwiseConv2D(3, name="odd")(x),
-        lambda x: layers.Conv2D(4, 3, groups=2, name="odd")(x),
+        lambda x: Conv2D(4, 3, groups=2, name="odd")(x),
         lambda x: layers.BatchNormalization(axis=1, name="odd")(x),
         lambda x: layers.Rescaling(-1.0, name="odd")(x),
         lambda x: layers.Rescaling(1.0, offset=1.0, name="odd")(x),
@@ -361,18 +379,18 @@ print(len(paths))
 )
 def test_what_it_does_not_know_is_named(odd):
     inputs = keras.Input((8, 8, 2))
-    model = keras.Model(inputs, layers.Dense(4)(layers.Flatten()(odd(layers.ReLU()(inputs)))))
+    model = keras.Model(inputs, Dense(4)(Flatten()(odd(layers.ReLU()(inputs)))))
     with pytest.raises(ValueError, match="odd"):
         pruning.shrink(model)
 
 
 def test_softmax_at_the_end_is_named():
     with pytest.raises(ValueError, match="probabilities.*softmax"):
-        pruning.shrink(chain((7,), layers.Dense(4, "softmax", name="probabilities")))
+        pruning.shrink(chain((7,), Dense(4, "softmax", name="probabilities")))
 
 
 def test_a_layer_in_two_places_is_named():
-    inputs, twice = keras.Input((4,)), layers.Dense(4, name="twice")
+    inputs, twice = keras.Input((4,)), Dense(4, name="twice")
     with pytest.raises(ValueError, match="twice"):
         pruning.shrink(keras.Model(inputs, twice(twice(inputs))))
 
@@ -398,7 +416,7 @@ def draw_alive(model, rng):
         kill(layer, np.zeros(layer.input.shape[-1], bool), rng)
 
 
-@pytest.mark.parametrize("name, count", [("lenet5", 3), ("lenet_fc", 3), ("small_lenet5", 8), ("small_lenet_fc", 8)])
+@pytest.mark.parametrize("name, count", [("lenet5", 2), ("lenet_fc", 2), ("small_lenet5", 8), ("small_lenet_fc", 8)])
 def test_take_out_of_lenets(network, name, count):
     for seed in range(count):
         model, rng = network(name), np.random.default_rng(seed)

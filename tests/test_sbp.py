@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import keras
-import mpmath as mp
 import numpy as np
 import pytest
 import tensorflow as tf
+from mpmath import fp
 
 from layers.sbp import SBP
 
@@ -32,14 +32,14 @@ def ramp(*shape, dtype="float32"):
 
 def true_mean_and_snr(mu, log_sigma):
     """By numerical integration over log theta."""
-    sigma = mp.exp(log_sigma)
+    sigma = fp.exp(log_sigma)
     cuts = sorted({-20, 0, *(min(max(mu + k * sigma, -20), 0) for k in range(-8, 9))})
 
     def integral(k):
-        return mp.quad(lambda x: mp.exp(k * x - ((x - mu) / sigma) ** 2 / 2), cuts)
+        return fp.quad(lambda x: fp.exp(k * x - ((x - mu) / sigma) ** 2 / 2), cuts)
 
     mean, square = integral(1) / integral(0), integral(2) / integral(0)
-    return float(mean), float(mean / mp.sqrt(square - mean**2))
+    return mean, mean / fp.sqrt(square - mean**2)
 
 
 # The noise

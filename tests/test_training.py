@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from layers.sbp import SBP
-from utils import checkpoint, data, training
+from utils import checkpoint, data, towers, training
 from utils.command_line import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +63,7 @@ def test_the_first_step_is_the_gradient_of_the_evidence_lower_bound(digits):
     h = 1e-2
     gradient = [(bound(h * np.eye(10)[i]) - bound(-h * np.eye(10)[i])) / (2 * h) for i in range(10)]
     model.get_layer("logits").bias.assign(np.zeros(10))
-    step = training.Step(model, variables(digits), **settings(batch_size=1500))
+    step = training.Step(model, *copies(digits), **settings(batch_size=1500))
     sums, _ = step.run(0, 0, 1)
     moment = step.state()["optimizer/adam_0/logits_bias_momentum"]
     np.testing.assert_allclose(moment / (1 - 0.95), gradient, rtol=1e-3, atol=1e-2)
@@ -72,8 +72,8 @@ def test_the_first_step_is_the_gradient_of_the_evidence_lower_bound(digits):
     assert float(sums[1]) * 1500 == pytest.approx(expected, rel=1e-5)
 
 
-def variables(train_set):
-    return data.Images(*(tf.Variable(array, trainable=False) for array in train_set))
+def copies(train_set, strategy=tf.distribute.get_strategy()):
+    return [towers.copies(strategy, array) for array in train_set], len(train_set.labels)
 
 
 def test_the_learning_rate_is_constant_then_falls_on_a_line_to_zero():
@@ -85,13 +85,13 @@ def test_a_rate_of_zero_keeps_a_variable_as_it_is(digits):
     model = network()
     before = model.get_layer("dense").kernel.numpy()
     rate = lambda variable: 0.0 if variable.path == "dense/kernel" else 1e-2
-    training.Step(model, variables(digits), **settings(rate=rate)).run(0, 0, 3)
+    training.Step(model, *copies(digits), **settings(rate=rate)).run(0, 0, 3)
     np.testing.assert_array_equal(model.get_layer("dense").kernel.numpy(), before)
 
 
 def test_more_images_a_step_than_there_are_is_an_error(digits):
     with pytest.raises(UserError, match="1500 training images"):
-        training.Step(network(), variables(digits), **settings(batch_size=1501))
+        training.Step(network(), *copies(digits), **settings(batch_size=1501))
 
 
 def test_a_loss_that_is_no_longer_finite_stops_and_the_last_good_checkpoint_stays(digits, tmp_path, monkeypatch):
@@ -139,7 +139,7 @@ import keras, numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from layers.sbp import SBP
-from tests.test_training import kl, network, settings, variables
+from tests.test_training import copies, kl, network, settings
 from utils import data, training
 # The noise held: every unit's u is its place.
 SBP.sample = lambda self: tf.exp(__import__("layers.truncated_log_normal").truncated_log_normal.log_quantile(
@@ -148,8 +148,8 @@ strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if sys.argv[1] == 
 keras.utils.set_random_seed(0)
 digits = data.load("digits", "", "train")
 with strategy.scope():
-    model, train_set = network(), variables(digits)
-step = training.Step(model, train_set, **settings(batch_size=128 // strategy.num_replicas_in_sync, strategy=strategy))
+    model = network()
+step = training.Step(model, *copies(digits, strategy), **settings(batch_size=128 // strategy.num_replicas_in_sync, strategy=strategy))
 sums, _ = step.run(0, 0, 3)
 np.savez(sys.argv[2], sums=sums, **{name.replace("/", "."): value for name, value in step.state().items()})
 """
@@ -173,7 +173,7 @@ def test_mixed_precision_trains_and_keeps_the_noise_in_float32(digits):
         model = network()
     finally:
         keras.config.set_dtype_policy(policy)
-    step = training.Step(model, variables(digits), **settings(epochs=20))
+    step = training.Step(model, *copies(digits), **settings(epochs=20))
     first, _ = step.run(0, 0, 15)
     for epoch in range(1, 10):
         last, _ = step.run(epoch, 0, 15)

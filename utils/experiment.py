@@ -90,7 +90,8 @@ class Experiment:
         keras.utils.set_random_seed(FLAGS.seed)
         self.data_dir = FLAGS.data_dir or data.default_data_dir()
         self.train_set = data.load(FLAGS.dataset, self.data_dir, "fit" if FLAGS.validate else "train", FLAGS.seed)
-        self._take_folder()
+        if towers.is_chief(self.strategy):
+            self._take_folder()
         arrays = checkpoint.latest(self.folder)
         if arrays:
             self._refuse_other(json.loads(str(arrays["settings"])))
@@ -175,9 +176,8 @@ class Experiment:
         keras.config.set_dtype_policy("float32")
         smaller, original = pruning.shrink(model), self.build()
         test = data.load(FLAGS.dataset, self.data_dir, "held_out" if FLAGS.validate else "test", FLAGS.seed)
-        images = prepare(test.images).numpy()
-        logits = smaller.predict(images, batch_size=1000, verbose=0)
-        masked = model.predict(images, batch_size=1000, verbose=0)
+        images = prepare(test.images)
+        logits, masked = _logits(smaller, images), _logits(model, images)
         macs = cost.multiply_adds(smaller)
         result = {
             "network": self.network,
@@ -212,3 +212,9 @@ class Experiment:
             results[original["method"]] = [original]
         results[self.method] = [report.read(self.folder)]
         print(report.text(self.network, FLAGS.dataset, report.rows(self.network, FLAGS.dataset, results)))
+
+
+def _logits(model, images):
+    # Not model.predict: with several machines, it would wait for those that do not run it.
+    batches = [images[start : start + 1000] for start in range(0, len(images), 1000)]
+    return np.concatenate([model(batch, training=False) for batch in batches]).astype(np.float32)

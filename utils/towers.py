@@ -27,6 +27,17 @@ def strategy(num_gpus=None):
     return tf.distribute.get_strategy()
 
 
+def copies(strategy, array):
+    """A constant tensor on every tower of this machine, to be given to `strategy.run`."""
+    devices = strategy.extended.worker_devices
+
+    def copy(context):
+        with tf.device(devices[context.replica_id_in_sync_group % len(devices)]):
+            return tf.constant(array)
+
+    return strategy.experimental_distribute_values_from_function(copy)
+
+
 def is_chief(strategy):
     """Whether this process writes the files: with several machines, only the first of them does."""
     resolver = strategy.cluster_resolver if hasattr(strategy, "cluster_resolver") else None

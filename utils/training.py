@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from utils import checkpoint, data, pruning, towers
+from utils import checkpoint, pruning, towers
 from utils.command_line import UserError
 
 # Steps a call of the graph: between two calls the progress is shown and a signal is heard.
@@ -42,16 +42,17 @@ class Step:
 
     Args:
         model: a Keras model of images in, logits out.
-        train_set: data.Images of tf.Variables, made in the strategy's scope: every tower has its own copy of them.
+        train_set: data.Images of tensors, a copy on every tower (`towers.copies`).
+        count: how many images they are.
         prepare: from uint8 images (batch, ...) and a seed (2,) to the network's input, inside the graph.
         rate: from a trainable variable to its learning rate; 0 keeps it as it is.
         penalty: from the model to what is added to the data term, in nats (KL divergences, decay): a scalar tensor.
         batch_size: images a tower a step.
     """
 
-    def __init__(self, model, train_set, *, prepare, rate, penalty, batch_size, epochs, seed, strategy):
+    def __init__(self, model, train_set, count, *, prepare, rate, penalty, batch_size, epochs, seed, strategy):
         self.model = model
-        count, towers_ = train_set.labels.shape[0], strategy.num_replicas_in_sync
+        towers_ = strategy.num_replicas_in_sync
         self.steps = count // (batch_size * towers_)
         if not self.steps:
             raise UserError(
@@ -70,7 +71,7 @@ class Step:
         trained = [variable for _, variables in self.optimizers for variable in variables]
         generators = [layer.seed_generator for layer in model.layers if hasattr(layer, "seed_generator")]
 
-        def tower_step(order, epoch, step):
+        def tower_step(images, labels, order, epoch, step):
             tower = tf.distribute.get_replica_context().replica_id_in_sync_group
             place = step * towers_ + tower
             chosen = order[place * batch_size : (place + 1) * batch_size]
@@ -80,9 +81,9 @@ class Step:
                 (len(generators) + 1, 2), (tf.constant(seed, tf.int64), moment), None, None, tf.int32
             )
             state = [(g.state, tf.cast(s, g.state.dtype)) for g, s in zip(generators, tf.unstack(seeds[1:]))]
-            target = tf.gather(train_set.labels, chosen)
+            target = tf.gather(labels, chosen)
             with tf.GradientTape() as tape, keras.StatelessScope(state_mapping=state):
-                logits = model(prepare(tf.gather(train_set.images, chosen), seeds[0]), training=True)
+                logits = model(prepare(tf.gather(images, chosen), seeds[0]), training=True)
                 logits = tf.cast(logits, tf.float32)
                 data_term = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(target, logits))
                 penalty_ = penalty(model)
@@ -99,7 +100,8 @@ class Step:
             order = tf.random.experimental.stateless_shuffle(tf.range(count), (tf.constant(seed), epoch))
             total = tf.zeros(3)
             for step in tf.range(first, last):
-                values = strategy.reduce("MEAN", strategy.run(tower_step, (order, epoch, step)), axis=None)
+                values = strategy.run(tower_step, (*train_set, order, epoch, step))
+                values = strategy.reduce("MEAN", values, axis=None)
                 total += values
                 if not tf.math.is_finite(values[0] + values[1]):
                     break
@@ -147,9 +149,8 @@ def train(model, train_set, *, folder, epochs, strategy, shrink_every=0, summari
     if arrays:
         with strategy.scope():
             model = keras.models.model_from_json(str(arrays["config"]))
-    with strategy.scope():
-        train_set = data.Images(*(tf.Variable(array, trainable=False) for array in train_set))
-    step = Step(model, train_set, epochs=epochs, strategy=strategy, **settings)
+    images = [towers.copies(strategy, array) for array in train_set], len(train_set.labels)
+    step = Step(model, *images, epochs=epochs, strategy=strategy, **settings)
     done, total, under, seconds = 0, np.zeros(3), {layer.name: 0 for layer in _noise(model)}, 0.0
     if arrays:
         step.restore(arrays)
@@ -194,7 +195,7 @@ def train(model, train_set, *, folder, epochs, strategy, shrink_every=0, summari
                 total = np.zeros(3)
                 under = {name: (under[name] + 1) * ~unit for name, unit in units.items()}
                 if shrink_every and (epoch + 1) % shrink_every == 0 and done < epochs * step.steps:
-                    step, under = _smaller(step, under, shrink_every, train_set, epochs, strategy, settings)
+                    step, under = _smaller(step, under, shrink_every, images, epochs, strategy, settings)
             if last == step.steps or signals.received or time.time() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 save()
                 saved = time.time()
@@ -204,14 +205,14 @@ def train(model, train_set, *, folder, epochs, strategy, shrink_every=0, summari
     return step.model, seconds + time.time() - start
 
 
-def _smaller(step, under, epochs_under, train_set, epochs, strategy, settings):
+def _smaller(step, under, epochs_under, images, epochs, strategy, settings):
     """The step of the network without the units that were dead for so many epochs, in the same state."""
     dead = {name: count >= epochs_under for name, count in under.items()}
     if not any(units.any() for units in dead.values()):
         return step, under
     with strategy.scope():
         model, origin = pruning.take_out(step.model, dead)
-    smaller = Step(model, train_set, epochs=epochs, strategy=strategy, **settings)
+    smaller = Step(model, *images, epochs=epochs, strategy=strategy, **settings)
     state = step.state()
     for _, old, index in origin:
         # A weight, and the moments that Adam keeps of it.
