@@ -1,4 +1,4 @@
-"""The layer of Structured Bayesian Pruning: multiplicative log-normal noise, one a unit (section 4 of the paper)."""
+"""The layer of Structured Bayesian Pruning (Neklyudov et al., NIPS 2017): log-normal noise that multiplies a unit."""
 
 import keras
 import tensorflow as tf

@@ -1,16 +1,16 @@
-"""The truncated log-normal distribution of the noise (section 3 of the paper), exact where its formulas overflow.
+"""The truncated log-normal distribution of the noise, exact where the paper's formulas overflow.
 
-log theta ~ N(mu, sigma^2), truncated to [low, high]; the prior is log-uniform on the same interval. The paper's
-closed forms divide differences of normal CDFs by one another: in float32 they overflow or cancel in most of the box
-that training visits. Two other ways are taken here.
+The posterior of a unit's noise is log theta ~ N(mu, sigma^2), truncated to [low, high]; the prior is log-uniform on the
+same interval. The paper's closed forms divide differences of normal CDFs by one another: in float32 they overflow or
+cancel in most of the box that training visits. Two other ways are taken here.
 
 Expectations (the KL divergence, the mean, the SNR) are integrals of a smooth function over the stretch where the
 density is more than a rounding error, so Gauss-Legendre quadrature (Golub and Welsch, 1969) gives them to the last
 digits: every term of its sum is positive, so that nothing cancels. Distances are measured from the mode, so that
 nothing overflows either.
 
-The quantile inverts the normal CDF from whichever tail is the shorter; where both of its ends lie so far out in one tail
-that the CDF underflows, it solves the asymptotic expansion of the CDF (Abramowitz and Stegun, 26.2.12) instead.
+The quantile inverts the normal CDF from whichever tail is the shorter; where both ends of the interval lie so far out in
+one tail that the CDF underflows, it solves the CDF's asymptotic expansion (Abramowitz and Stegun, 26.2.12) instead.
 
 Everything is elementwise, in the dtype of `mu` (float32 or float64), with first derivatives in mu and log_sigma. Exact
 for mu and log_sigma in [-20, 5] and beyond.
@@ -33,13 +33,14 @@ _FAR = 20.0
 
 
 def kl_divergence(mu, log_sigma, low=LOW, high=HIGH):
-    """KL(q || p) from the truncated log-normal q to the log-uniform prior p on [low, high], in nats (equation 10).
+    """KL(q || p) from the truncated log-normal q to the log-uniform prior p on [low, high], in nats.
 
     Args:
         mu, log_sigma: tensors of one shape, float32 or float64.
     Returns:
         A tensor of that shape and dtype, >= 0 up to rounding.
     """
+
     @tf.custom_gradient
     def kl_divergence_(mu, log_sigma):
         share, s, exponent, log_mass = _quadrature(mu, log_sigma, low, high, moment=0)
@@ -47,8 +48,8 @@ def kl_divergence(mu, log_sigma, low=LOW, high=HIGH):
         kl = math.log(high - low) - log_sigma + (average - log_mass)[..., 0]
 
         def gradient(upstream):
-            # The entropy's derivatives are covariances of log q with the score: z and z^2, up to constants. With the mode
-            # inside, log q is even and z odd; what truncation leaves of their covariance flows through the two ends.
+            # The entropy's derivatives are covariances of log q with the score: z and z^2, up to constants. With the
+            # mode inside, log q is even and z odd; what truncation leaves of their covariance flows through the ends.
             sigma = tf.exp(log_sigma)
             centered = exponent - average
 
@@ -68,14 +69,14 @@ def kl_divergence(mu, log_sigma, low=LOW, high=HIGH):
 
 
 def mean(mu, log_sigma, low=LOW, high=HIGH):
-    """E theta (equation 11): a tensor of the shape and dtype of mu and log_sigma, in [e^low, e^high]."""
+    """E theta: a tensor of the shape and dtype of mu and log_sigma, in [e^low, e^high]."""
     mu, log_sigma = tf.convert_to_tensor(mu), tf.convert_to_tensor(log_sigma)
     share, s, _, _ = _quadrature(mu, log_sigma, low, high, moment=1)
     return tf.reduce_sum(share * tf.exp(_log_theta(s, mu, log_sigma, low, high)), -1)
 
 
 def snr(mu, log_sigma, low=LOW, high=HIGH):
-    """E theta / sqrt(Var theta) (equation 12): a tensor of the shape and dtype of mu and log_sigma."""
+    """E theta / sqrt(Var theta): a tensor of the shape and dtype of mu and log_sigma."""
     mu, log_sigma = tf.convert_to_tensor(mu), tf.convert_to_tensor(log_sigma)
     share, s, _, _ = _quadrature(mu, log_sigma, low, high, moment=2)
     # theta relative to its value at the mode, less 1, over the length of the support: small sigma neither cancels in it
@@ -89,7 +90,7 @@ def snr(mu, log_sigma, low=LOW, high=HIGH):
 
 
 def log_quantile(u, mu, log_sigma, low=LOW, high=HIGH):
-    """The value of log theta below which a share u of the mass lies: of uniform u, a sample (equation 9).
+    """The value of log theta below which a share u of the mass lies: of uniform u, a sample.
 
     Computed in float64 and rounded once: close to an end, float32 could not tell 1 - u from 1.
 
@@ -99,6 +100,7 @@ def log_quantile(u, mu, log_sigma, low=LOW, high=HIGH):
     Returns:
         A tensor of the shape and dtype of mu, in [low, high].
     """
+
     @tf.custom_gradient
     def log_quantile_(u, mu, log_sigma):
         sigma = tf.exp(log_sigma)
@@ -121,7 +123,7 @@ def log_quantile(u, mu, log_sigma, low=LOW, high=HIGH):
         to_high = tf.where(far_low, width - s, tf.where(far_high, s, to_high))
 
         def gradient(upstream):
-            # F(log theta; mu, sigma) = u, differentiated implicitly; the terms are the shares of the density at either end.
+            # F(log theta; mu, sigma) = u, differentiated implicitly: how much of the density at either end comes along.
             at_low = tf.exp(tf.math.log1p(-u) + to_low * (alpha + to_low / 2))
             at_high = tf.exp(tf.math.log(u) + to_high * (to_high / 2 - beta))
             by_mu = 1 - at_low - at_high
@@ -138,8 +140,8 @@ def _quadrature(mu, log_sigma, low, high, moment):
     """The distribution as weighted points, enough of them for E theta^k, k <= moment.
 
     Returns:
-        share: (..., nodes), the mass at each point, sums to 1. Its derivative is that of the density at a fixed theta, so
-            that a sum of share * f(theta) has the derivative of E f(theta).
+        share: (..., nodes), the mass at each point, sums to 1. Its derivative is that of the density at a fixed theta,
+            so that a sum of share * f(theta) has the derivative of E f(theta).
         s: (..., nodes), the points: distances from the mode of the density, in units of sigma.
         exponent: (..., nodes), log of the density over its peak.
         log_mass: (..., 1), log of the integral of exp(exponent) over s.
@@ -147,8 +149,8 @@ def _quadrature(mu, log_sigma, low, high, moment):
     dtype, m, sigma = mu.dtype, tf.stop_gradient(mu), tf.exp(tf.stop_gradient(log_sigma))
     alpha, beta, width = (low - m) / sigma, (high - m) / sigma, (high - low) / sigma
 
-    # In units of sigma: where the density peaks in the interval, and how far it reaches below and, for theta^k times the
-    # density, which is that of N(mu + k sigma^2, sigma^2), above.
+    # In units of sigma: where the density peaks in the interval, and how far it reaches below and, for theta^k times
+    # the density, which is that of N(mu + k sigma^2, sigma^2), above.
     zero = tf.zeros_like(m)
     mode = tf.where(beta < 0, beta, tf.where(alpha > 0, alpha, zero))
     to_low = tf.where(beta < 0, width, mode - alpha)
@@ -181,7 +183,7 @@ def _cdf(z):
 
 
 def _tail_quantile(share, x, width):
-    """The s in [0, width] with Q(x) - Q(x + s) = share * (Q(x) - Q(x + width)), Q the upper tail of N(0, 1), x >= FAR."""
+    """The s in [0, width] with Q(x) - Q(x + s) = share * (Q(x) - Q(x + width)); Q: upper tail of N(0, 1), x >= FAR."""
     log_ratio = -width * (x + width / 2) + _log_mills(x + width) - _log_mills(x)
     target = -tf.math.log1p(share * tf.math.expm1(log_ratio))
     # Q(x + s) / Q(x) = exp(-s (x + s / 2)) mills(x + s) / mills(x), and the second factor hardly moves: a fixed point

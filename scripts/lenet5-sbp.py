@@ -11,7 +11,7 @@ from nets import lenet5
 from utils import command_line, data, experiment, structured_bp
 
 FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=50, batch_size=128, learning_rate=1e-3)
+experiment.define_flags(dataset="mnist", epochs=30, batch_size=128, learning_rate=1e-3)
 structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1", weight_decay=5e-4, log_sigma=-5.0, shrink_every=5)
 
 
@@ -23,6 +23,7 @@ def main():
     model = run.train(
         model,
         prepare=lambda images, seed: data.scaled(images),
+        shrink_every=FLAGS.shrink_every,
         rate=structured_bp.rate,
         penalty=structured_bp.negative_bound(model, images=len(run.train_set.labels)),
     )

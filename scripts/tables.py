@@ -1,4 +1,4 @@
-"""The paper's tables with our rows in them, from the results in checkpoints/: one seed's, or the mean over its seeds."""
+"""The paper's tables with our rows in them, from the results in checkpoints/: one seed's, or the mean over seeds."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,9 @@ from utils import command_line, cost, experiment, paper, report
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("format", "text", ["text", "markdown"], "markdown is what the README shows.")
-flags.DEFINE_bool("measure", False, "Time all networks anew, in this one run, and put the figures in their result.json.")
+flags.DEFINE_bool(
+    "measure", False, "Time all networks anew, in this one run, and put the figures in their result.json."
+)
 
 # {network: (how to build the Original, {method: the script that makes its row})}
 NETWORKS = {
@@ -32,7 +34,7 @@ def main():
     for network, (build, scripts) in NETWORKS.items():
         folders = {method: _folders(script) for method, script in scripts.items()}
         if FLAGS.measure:
-            for folder in sum(folders.values(), []):
+            for folder in [folder for seeds in folders.values() for folder in seeds]:
                 smaller = keras.models.load_model(folder / "network.keras")
                 report.write(folder, report.read(folder) | cost.speedups(build(), smaller))
         results = {method: [report.read(folder) for folder in folders[method]] for method in scripts}

@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import pytest
 
+from utils import checkpoint
+
 ROOT = Path(__file__).parents[1]
 # No download may succeed: a test needs no network and uses none.
 ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "https_proxy": "http://127.0.0.1:9"}
@@ -74,6 +76,7 @@ def test_a_run_prints_its_row_and_nothing_else_and_leaves_what_design_says(undis
     assert result["multiply_adds"] == sum(
         int(np.prod(shape)) * positions for shape, positions in zip(kernels, (24 * 24, 8 * 8, 1, 1))
     )
+    assert checkpoint.latest(folder)["model/dense1/kernel"].size < 800 * 500, "--shrink_every took no unit out"
     assert result["flops_speedup"] == 2293000 / result["multiply_adds"] > 1
 
 

@@ -1,5 +1,6 @@
-"""Training: the bound it minimises, towers that agree, a loss that stops being finite, a network that shrinks as it runs."""
+"""Training: its bound, towers that agree, a loss that stops being finite, a network that shrinks as it runs."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -67,13 +68,13 @@ def test_the_first_step_is_the_gradient_of_the_evidence_lower_bound(digits):
     sums, _ = step.run(0, 0, 1)
     moment = step.state()["optimizer/adam_0/logits_bias_momentum"]
     np.testing.assert_allclose(moment / (1 - 0.95), gradient, rtol=1e-3, atol=1e-2)
-    # 12 + 3 units far from their ends: KL = log(b - a) - log sigma - log(2 pi e) / 2, and log 2 for mu on the end itself
+    # KL of 12 + 3 narrow units: log(b - a) - log sigma - log(2 pi e) / 2, and log 2 for mu on the end of the interval
     expected = 15 * (np.log(20) + 20 - np.log(2 * np.pi * np.e) / 2 + np.log(2))
     assert float(sums[1]) * 1500 == pytest.approx(expected, rel=1e-5)
 
 
-def copies(train_set, strategy=tf.distribute.get_strategy()):
-    return [towers.copies(strategy, array) for array in train_set], len(train_set.labels)
+def copies(train_set, strategy=None):
+    return [towers.copies(strategy or tf.distribute.get_strategy(), a) for a in train_set], len(train_set.labels)
 
 
 def test_the_learning_rate_is_constant_then_falls_on_a_line_to_zero():
@@ -84,8 +85,8 @@ def test_the_learning_rate_is_constant_then_falls_on_a_line_to_zero():
 def test_a_rate_of_zero_keeps_a_variable_as_it_is(digits):
     model = network()
     before = model.get_layer("dense").kernel.numpy()
-    rate = lambda variable: 0.0 if variable.path == "dense/kernel" else 1e-2
-    training.Step(model, *copies(digits), **settings(rate=rate)).run(0, 0, 3)
+    some = settings(rate=lambda variable: 0.0 if variable.path == "dense/kernel" else 1e-2)
+    training.Step(model, *copies(digits), **some).run(0, 0, 3)
     np.testing.assert_array_equal(model.get_layer("dense").kernel.numpy(), before)
 
 
@@ -103,8 +104,9 @@ def test_a_loss_that_is_no_longer_finite_stops_and_the_last_good_checkpoint_stay
         extra.assign(np.nan)
 
     monkeypatch.setattr(checkpoint, "save", save_then_break)
+    breaking = settings(epochs=4, penalty=lambda model: kl(model) + extra)
     with pytest.raises(UserError, match="no longer finite at step 15 "):
-        training.train(network(), digits, folder=tmp_path, **settings(epochs=4, penalty=lambda model: kl(model) + extra))
+        training.train(network(), digits, folder=tmp_path, **breaking)
     arrays = checkpoint.latest(tmp_path)
     assert arrays["done"] == 15
     assert all(np.isfinite(value).all() for name, value in arrays.items() if "/" in name)
@@ -117,11 +119,10 @@ def test_dead_units_leave_the_running_network_with_their_moments(digits, tmp_pat
     model.get_layer("dense_unit").mu.assign(np.where(dead, -19.0, -1.0))
     model.get_layer("dense_unit").log_sigma.assign(np.where(dead, 5.0, -3.0))
     still = settings(rate=lambda variable: 1e-9, epochs=3)
-    train = lambda folder, shrink_every: training.train(model, digits, folder=folder, shrink_every=shrink_every, **still)
     for folder in ("whole", "smaller"):
         (tmp_path / folder).mkdir()
-    whole, _ = train(tmp_path / "whole", 0)
-    smaller, _ = train(tmp_path / "smaller", 1)
+    whole, _ = training.train(model, digits, folder=tmp_path / "whole", **still)
+    smaller, _ = training.train(model, digits, folder=tmp_path / "smaller", shrink_every=1, **still)
     assert whole.get_layer("dense").units == 12 and smaller.get_layer("dense").units == 8
     np.testing.assert_allclose(
         smaller.get_layer("logits").kernel.numpy(), whole.get_layer("logits").kernel.numpy()[~dead], atol=1e-6
@@ -138,18 +139,20 @@ import sys
 import keras, numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+from layers import truncated_log_normal
 from layers.sbp import SBP
 from tests.test_training import copies, kl, network, settings
 from utils import data, training
 # The noise held: every unit's u is its place.
-SBP.sample = lambda self: tf.exp(__import__("layers.truncated_log_normal").truncated_log_normal.log_quantile(
+SBP.sample = lambda self: tf.exp(truncated_log_normal.log_quantile(
     tf.linspace(0.1, 0.9, self.mu.shape[0]), self.mu.value, self.log_sigma.value))
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if sys.argv[1] == "2" else tf.distribute.get_strategy()
 keras.utils.set_random_seed(0)
 digits = data.load("digits", "", "train")
 with strategy.scope():
     model = network()
-step = training.Step(model, *copies(digits, strategy), **settings(batch_size=128 // strategy.num_replicas_in_sync, strategy=strategy))
+batch_size = 128 // strategy.num_replicas_in_sync
+step = training.Step(model, *copies(digits, strategy), **settings(batch_size=batch_size, strategy=strategy))
 sums, _ = step.run(0, 0, 3)
 np.savez(sys.argv[2], sums=sums, **{name.replace("/", "."): value for name, value in step.state().items()})
 """
@@ -158,7 +161,7 @@ np.savez(sys.argv[2], sums=sums, **{name.replace("/", "."): value for name, valu
 def test_two_towers_of_64_take_the_step_of_one_of_128(tmp_path):
     for count in ("1", "2"):
         script = [sys.executable, "-c", TOWERS, count, str(tmp_path / f"{count}.npz")]
-        subprocess.run(script, check=True, cwd=ROOT, env={**__import__("os").environ, "PYTHONPATH": str(ROOT)})
+        subprocess.run(script, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     one, two = np.load(tmp_path / "1.npz"), np.load(tmp_path / "2.npz")
     assert set(one) == set(two)
     for name in one:

@@ -24,9 +24,10 @@ GRADIENT_TOLERANCE = {
     "log_quantile": {"float64": 1e-5, "float32": 1e-5},
 }
 
-# All exact in float32: the truth is the same for both dtypes.
-MU = [-20, -20 + 2**-10, -19, -15.5, -7, -1, -(2**-10), 0, 2**-10, 1, 5]
-LOG_SIGMA = [-20, -14, -8, -5, -2, 0, 2, 5]
+# All exact in float32: the truth is the same for both dtypes. At (1, -3) the interval's end is 20 sigmas away, where the
+# quantile changes its way, at (2, -3) 40, where the normal CDF underflows.
+MU = [-20, -20 + 2**-10, -19, -15.5, -7, -1, -(2**-10), 0, 2**-10, 1, 2, 5]
+LOG_SIGMA = [-20, -13, -7, -5, -3, -1, 0.5, 2, 5]
 GRID = [(mu, log_sigma) for mu in MU for log_sigma in LOG_SIGMA]
 SHARES = np.float32([0.001, 0.1, 0.5, 0.9, 0.999]).astype(float).tolist()
 

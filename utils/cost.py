@@ -68,7 +68,9 @@ def _ratios(original, smaller, images, pairs, device):
 def _living_multiply_adds(model, multipliers):
     keep = pruning.Living(model, multipliers).keep
     return sum(
-        _positions(layer) * int(np.prod(layer.kernel.shape[:-2])) * int(keep[id(layer.input)].sum())
+        _positions(layer)
+        * int(np.prod(layer.kernel.shape[:-2]))
+        * int(keep[id(layer.input)].sum())
         * int(keep[id(layer.output)].sum())
         for layer in _weighted(model)
     )

@@ -171,11 +171,9 @@ def _read(data_dir, name):
         if name.endswith(".gz"):
             content = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(LARGEST_FILE)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot read {path} ({error}): repair it, or remove it and it is"
-                        " downloaded again") from None
+        raise UserError(f"cannot read {path} ({error}): repair it, or remove it and it is downloaded again") from None
     if MD5[name] not in (hashlib.md5(packed).hexdigest(), hashlib.md5(content).hexdigest()):
-        raise UserError(f"{path} is not the published file (MD5 {MD5[name]}): remove it and it is"
-                        " downloaded again")
+        raise UserError(f"{path} is not the published file (MD5 {MD5[name]}): remove it and it is downloaded again")
     return content
 
 
@@ -191,16 +189,22 @@ def _download(data_dir, name):
             contextlib.redirect_stdout(sys.stderr),
         ):
             part = keras.utils.get_file(
-                source, HOMES[folder] + source, cache_dir=temporary, cache_subdir="",
-                file_hash=DOWNLOAD_MD5[f"{folder}/{source}"])
+                source,
+                HOMES[folder] + source,
+                cache_dir=temporary,
+                cache_subdir="",
+                file_hash=DOWNLOAD_MD5[f"{folder}/{source}"],
+            )
             if source == file:
                 os.replace(part, path)
             else:
                 _take_batches(part, data_dir)
     except Exception as error:  # get_file raises nothing more special
-        raise UserError(f"{path} is missing and could not be downloaded"
-                        f" ({' '.join(str(error).split())}): put it there yourself, or use"
-                        " --dataset=digits, real digits that need no download") from error
+        raise UserError(
+            f"{path} is missing and could not be downloaded"
+            f" ({' '.join(str(error).split())}): put it there yourself, or use"
+            " --dataset=digits, real digits that need no download"
+        ) from error
 
 
 def _take_batches(archive, data_dir):

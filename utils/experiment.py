@@ -36,7 +36,9 @@ def define_flags(*, epochs, batch_size, learning_rate, dataset):
         "validate", False, "Hold out the last 10,000 training images and report on them; the test set is not read."
     )
     flags.DEFINE_string("checkpoint", None, "A run's folder (or a .keras file) whose weights to start from.")
-    flags.DEFINE_string("data_dir", None, "Where the data is or is downloaded to. Default: $SBP_DATA_DIR, else the cache.")
+    flags.DEFINE_string(
+        "data_dir", None, "Where the data is or is downloaded to. Default: $SBP_DATA_DIR, else the cache."
+    )
     flags.DEFINE_string("checkpoints_dir", None, "This run's folder. Default: checkpoints/ and the script's name.")
     flags.DEFINE_string("summaries_dir", None, "Where TensorBoard's summaries go. Default: the run's folder.")
 
@@ -109,7 +111,9 @@ class Experiment:
             raise UserError(f"cannot write {self.folder} ({error.strerror}); give another --checkpoints_dir") from None
 
     def _refuse_other(self, settings):
-        other = [f"--{name}={settings.get(name)}" for name, value in self.settings.items() if settings.get(name) != value]
+        other = [
+            f"--{name}={settings.get(name)}" for name, value in self.settings.items() if settings.get(name) != value
+        ]
         if other:
             raise UserError(
                 f"{self.folder} holds a run with {' '.join(other)}; ask for the same, or give another --checkpoints_dir"

@@ -5,8 +5,8 @@ A unit is an index of a tensor's last axis. It lives while it varies with the in
 - it varies if a weight other than zero leads to it from a unit that varies, and no multiplier of zero follows;
 - it is read if a weight other than zero leads from it to a unit that lives.
 
-One sweep down the model's graph and one sweep up decide that for every unit. What a dead unit still adds is a constant: it
-moves into the biases of those that read it.
+One sweep down the model's graph and one sweep up decide that for every unit. What a dead unit still adds is a constant:
+it moves into the biases of those that read it.
 
 A noise layer is any layer with a method `multiplier()`: what it multiplies its units by at test time, (units,).
 """

@@ -41,7 +41,9 @@ def write(folder, result, model=None):
         text = json.dumps(result, indent=2) + "\n"
         checkpoint.write(os.path.join(folder, "result.json"), lambda file: file.write(text.encode()))
     except OSError as error:
-        raise UserError(f"cannot write the result in {folder} ({error.strerror}); the same command tries again") from None
+        raise UserError(
+            f"cannot write the result in {folder} ({error.strerror}); the same command tries again"
+        ) from None
 
 
 def rows(network, dataset, results):

@@ -16,7 +16,9 @@ FLAGS = flags.FLAGS
 def define_flags(*, noise_learning_rate, kl_scale, weight_decay, log_sigma, shrink_every):
     """StructuredBP's own hyperparameters."""
     flags.DEFINE_float(
-        "noise_learning_rate", noise_learning_rate, "Adam's rate for mu and log sigma, with the schedule of the weights'."
+        "noise_learning_rate",
+        noise_learning_rate,
+        "Adam's rate for mu and log sigma, with the schedule of the weights'.",
     )
     flags.DEFINE_list(
         "kl_scale",

@@ -29,6 +29,8 @@ def strategy(num_gpus=None):
 
 def copies(strategy, array):
     """A constant tensor on every tower of this machine, to be given to `strategy.run`."""
+    if strategy.num_replicas_in_sync == 1:
+        return tf.constant(array)
     devices = strategy.extended.worker_devices
 
     def copy(context):

@@ -56,7 +56,7 @@ class Step:
         self.steps = count // (batch_size * towers_)
         if not self.steps:
             raise UserError(
-                f"--batch_size={batch_size} on {towers_} towers is more than the {count} training images; make it smaller"
+                f"--batch_size={batch_size} on {towers_} towers is more than the {count} training images: make it less"
             )
         total = epochs * self.steps
         rates = {variable.path: rate(variable) for variable in model.trainable_variables}
@@ -125,14 +125,17 @@ class Step:
                 v.assign(arrays[f"optimizer/{v.path}"])
 
 
-def train(model, train_set, *, folder, epochs, strategy, shrink_every=0, summaries_dir=None, run="", extra=None, **settings):
+def train(
+    model, train_set, *, folder, epochs, strategy, shrink_every=0, summaries_dir=None, run="", extra=None, **settings
+):
     """Train a model to the last epoch, from the newest checkpoint in the folder if there is one.
 
     Args:
         model: a Keras model of images in, logits out.
         train_set: data.Images.
         folder: where checkpoints go.
-        shrink_every: every so many epochs, units under their threshold for as many epochs are taken out for good; 0: never.
+        shrink_every: every so many epochs, units under their threshold for as many epochs are taken out for good;
+            0: never.
         summaries_dir: where TensorBoard's summaries go, or None.
         run: what the progress bar calls this run.
         extra: {name: array} to put in every checkpoint.
@@ -157,7 +160,9 @@ def train(model, train_set, *, folder, epochs, strategy, shrink_every=0, summari
         done, total, seconds = int(arrays["done"]), arrays["total"], float(arrays["seconds"])
         under = {name: arrays[f"under/{name}"] for name in under}
         print(f"{folder}: going on from step {done} of {epochs * step.steps}", file=sys.stderr)
-    writer = tf.summary.create_file_writer(summaries_dir) if summaries_dir and chief else tf.summary.create_noop_writer()
+    writer = (
+        tf.summary.create_file_writer(summaries_dir) if summaries_dir and chief else tf.summary.create_noop_writer()
+    )
     saved = time.time()
 
     def save():
@@ -174,10 +179,9 @@ def train(model, train_set, *, folder, epochs, strategy, shrink_every=0, summari
             last = min(first + CHUNK, step.steps)
             sums, at = step.run(epoch, first, last)
             if not np.isfinite(sums).all():
-                at = epoch * step.steps + int(at)
                 raise UserError(
-                    f"the loss is no longer finite at step {at} of {run}; lower --learning_rate and start from the last "
-                    f"checkpoint in {folder}, which is from before it"
+                    f"the loss is no longer finite at step {epoch * step.steps + int(at)} of {run}; {folder} keeps the last "
+                    "good checkpoint: give a lower --learning_rate and another --checkpoints_dir"
                 )
             done, total = done + last - first, total + sums.numpy()
             loss, penalty, error = total / last
@@ -200,7 +204,9 @@ def train(model, train_set, *, folder, epochs, strategy, shrink_every=0, summari
                 save()
                 saved = time.time()
             if signals.received:
-                print(f"stopped at step {done}, saved in {folder}; the same command goes on from there", file=sys.stderr)
+                print(
+                    f"stopped at step {done}, saved in {folder}; the same command goes on from there", file=sys.stderr
+                )
                 sys.exit(128 + signals.received)
     return step.model, seconds + time.time() - start
 
