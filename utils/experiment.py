@@ -177,7 +177,10 @@ class Experiment:
         """
         if not towers.is_chief(self.strategy):
             return
+        # However it was trained, it is measured in float32.
         keras.config.set_dtype_policy("float32")
+        for layer in model.layers:
+            layer.dtype_policy = "float32"
         smaller, original = pruning.shrink(model), self.build()
         test = data.load(FLAGS.dataset, self.data_dir, "held_out" if FLAGS.validate else "test", FLAGS.seed)
         images = prepare(test.images)
