@@ -11,8 +11,8 @@ from nets import lenet_fc
 from utils import command_line, data, experiment, structured_bp
 
 FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=1e-3)
-structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1", weight_decay=0.0, log_sigma=-5.0, shrink_every=5)
+experiment.define_flags(dataset="mnist", epochs=100, batch_size=128, learning_rate=3e-3)
+structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="1", weight_decay=0.0, log_sigma=-5.0, shrink_every=5)
 
 
 def main():

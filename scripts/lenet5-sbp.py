@@ -11,7 +11,7 @@ from nets import lenet5
 from utils import command_line, data, experiment, structured_bp
 
 FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=30, batch_size=128, learning_rate=1e-3)
+experiment.define_flags(dataset="mnist", epochs=20, batch_size=128, learning_rate=1e-3)
 structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1", weight_decay=5e-4, log_sigma=-5.0, shrink_every=5)
 
 

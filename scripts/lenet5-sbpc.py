@@ -11,8 +11,8 @@ from nets import lenet5
 from utils import command_line, data, experiment, structured_bp
 
 FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=1e-3)
-structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="cost", weight_decay=5e-4, log_sigma=-5.0, shrink_every=5)
+experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=2e-3)
+structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="cost", weight_decay=1e-4, log_sigma=-5.0, shrink_every=5)
 
 
 def main():

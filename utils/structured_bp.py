@@ -12,6 +12,10 @@ from utils.command_line import UserError
 
 FLAGS = flags.FLAGS
 
+# --kl_scale=cost: the power of a unit's relative cost. Held-out error and FLOPs of LeNet5 in 40 epochs: 0.92 % at 24.1x
+# with 1, 0.87 % at 17.4x with 0.85.
+COST_POWER = 0.9
+
 
 def define_flags(*, noise_learning_rate, kl_scale, weight_decay, log_sigma, shrink_every):
     """StructuredBP's own hyperparameters."""
@@ -24,7 +28,7 @@ def define_flags(*, noise_learning_rate, kl_scale, weight_decay, log_sigma, shri
         "kl_scale",
         kl_scale,
         "What a unit's KL divergence is multiplied by: a number for each layer of noise, one for all, or 'cost': the "
-        "multiply-adds that go when the unit goes, relative to the network's cheapest unit.",
+        f"multiply-adds that go when the unit goes, relative to the network's cheapest unit, to the power {COST_POWER}.",
     )
     flags.DEFINE_float("weight_decay", weight_decay, "L2 decay of the kernels: its half times their squares, an image.")
     flags.DEFINE_float("log_sigma", log_sigma, "Where log sigma starts.", lower_bound=-20, upper_bound=5)
@@ -75,7 +79,7 @@ def _kl_scales(model):
     costs = cost.unit_costs(model)
     if FLAGS.kl_scale == ["cost"]:
         cheapest = min(costs.values())
-        return {name: unit_cost / cheapest for name, unit_cost in costs.items()}
+        return {name: (unit_cost / cheapest) ** COST_POWER for name, unit_cost in costs.items()}
     try:
         scales = [float(scale) for scale in FLAGS.kl_scale]
     except ValueError:
