@@ -45,7 +45,9 @@ def main():
         IMAGES,
         prepare=lambda images, seed: data.scaled(images),
         rate=structured_bp.rate,
-        penalty=structured_bp.negative_bound(model, IMAGES) if FLAGS.method == "sbp" else lambda model: tf.constant(0.0),
+        penalty=structured_bp.negative_bound(model, IMAGES)
+        if FLAGS.method == "sbp"
+        else lambda model: tf.constant(0.0),
         batch_size=FLAGS.batch_size,
         epochs=1000,
         seed=0,

@@ -12,7 +12,7 @@ from utils import command_line, data, experiment, training
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=30, batch_size=128, learning_rate=1e-3)
-flags.DEFINE_float("weight_decay", 5e-4, "L2 decay of the kernels: its half times their squares, an image.")
+flags.DEFINE_float("weight_decay", 5e-4, "L2 decay of the kernels: half of it times their squares, an image.", 0)
 
 
 def main():

@@ -19,6 +19,10 @@ def _parse(argv):
 def run(main):
     """Parse absl's flags, call `main()`, and turn a UserError into its line and exit status 2."""
     app.define_help_flags()
+    # --help shows a script's key flags: those that it took from utils/, too.
+    for module, module_flags in flags.FLAGS.flags_by_module_dict().items():
+        for flag in module_flags if module.startswith("utils.") else []:
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     try:
         app.run(lambda _: main(), flags_parser=_parse)
     except UserError as error:

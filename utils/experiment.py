@@ -153,6 +153,11 @@ class Experiment:
 
     def train(self, model, **settings):
         """Train the model as `training.train` says; returns it with fewer units if --shrink_every took some out."""
+        reads, has = model.inputs[0].shape[1:], self.train_set.images.shape[1:]
+        if reads != has:
+            raise UserError(
+                f"{self.network} reads images of {reads}, and --dataset={FLAGS.dataset} has {has}; take another"
+            )
         model, self.seconds = training.train(
             model,
             self.train_set,

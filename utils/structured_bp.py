@@ -23,6 +23,7 @@ def define_flags(*, noise_learning_rate, kl_scale, weight_decay, log_sigma, shri
         "noise_learning_rate",
         noise_learning_rate,
         "Adam's rate for mu and log sigma, with the schedule of the weights'.",
+        lower_bound=0,
     )
     flags.DEFINE_list(
         "kl_scale",
@@ -30,9 +31,11 @@ def define_flags(*, noise_learning_rate, kl_scale, weight_decay, log_sigma, shri
         "What a unit's KL divergence is multiplied by: a number for each layer of noise, one for all, or 'cost': the "
         f"multiply-adds that go when the unit goes, relative to the network's cheapest unit, to the power {COST_POWER}.",
     )
-    flags.DEFINE_float("weight_decay", weight_decay, "L2 decay of the kernels: its half times their squares, an image.")
+    flags.DEFINE_float(
+        "weight_decay", weight_decay, "L2 decay of the kernels: half of it times their squares, an image.", 0
+    )
     flags.DEFINE_float("log_sigma", log_sigma, "Where log sigma starts.", lower_bound=-20, upper_bound=5)
-    flags.DEFINE_float("snr_threshold", 1.0, "Units whose signal-to-noise ratio is at most this are taken out.")
+    flags.DEFINE_float("snr_threshold", 1.0, "Units whose signal-to-noise ratio is at most this are taken out.", 0)
     flags.DEFINE_integer(
         "shrink_every",
         shrink_every,
