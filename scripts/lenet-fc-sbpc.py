@@ -11,7 +11,7 @@ from nets import lenet_fc
 from utils import command_line, data, experiment, structured_bp
 
 FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=120, batch_size=128, learning_rate=3e-3)
+experiment.define_flags(dataset="mnist", epochs=100, batch_size=128, learning_rate=3e-3)
 structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="cost", weight_decay=0.0, log_sigma=-5.0, shrink_every=5)
 
 
