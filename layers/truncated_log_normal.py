@@ -72,7 +72,9 @@ def mean(mu, log_sigma, low=LOW, high=HIGH):
     """E theta: a tensor of the shape and dtype of mu and log_sigma, in [e^low, e^high]."""
     mu, log_sigma = tf.convert_to_tensor(mu), tf.convert_to_tensor(log_sigma)
     share, s, _, _ = _quadrature(mu, log_sigma, low, high, moment=1)
-    return tf.reduce_sum(share * tf.exp(_log_theta(s, mu, log_sigma, low, high)), -1)
+    # theta relative to its value at the mode, less 1: a small sigma does not cancel in the derivative.
+    ratio = tf.math.expm1(s * tf.exp(tf.stop_gradient(log_sigma))[..., None])
+    return tf.exp(tf.clip_by_value(tf.stop_gradient(mu), low, high)) * (1 + tf.reduce_sum(share * ratio, -1))
 
 
 def snr(mu, log_sigma, low=LOW, high=HIGH):
@@ -110,9 +112,9 @@ def log_quantile(u, mu, log_sigma, low=LOW, high=HIGH):
         mass = tf.where(alpha > 0, _cdf(-alpha) - _cdf(-beta), _cdf(beta) - _cdf(alpha))
         lower, upper = _cdf(alpha) + u * mass, _cdf(-beta) + (1 - u) * mass
         shorter = tf.math.ndtri(tf.minimum(lower, upper))
-        z = tf.where(lower < upper, shorter, -shorter)
+        z = tf.clip_by_value(tf.where(lower < upper, shorter, -shorter), alpha, beta)
         log_theta = tf.clip_by_value(mu + sigma * z, low, high)
-        to_low, to_high = (log_theta - low) / sigma, (high - log_theta) / sigma
+        to_low, to_high = z - alpha, beta - z
 
         # Both ends far out in one tail: x to the nearer end, x + s to the quantile.
         far_low, far_high = alpha > _FAR, beta < -_FAR
@@ -168,11 +170,6 @@ def _quadrature(mu, log_sigma, low, high, moment):
     return tf.nn.softmax(logits + score), s, exponent, tf.reduce_logsumexp(logits, -1, keepdims=True)
 
 
-def _log_theta(s, mu, log_sigma, low, high):
-    mu, sigma = tf.stop_gradient(mu), tf.exp(tf.stop_gradient(log_sigma))
-    return tf.clip_by_value(mu, low, high)[..., None] + sigma[..., None] * s
-
-
 def _reach(slope):
     """The s > 0 at which slope * s + s^2 / 2 = REACH^2 / 2."""
     return _REACH**2 / (slope + tf.sqrt(slope**2 + _REACH**2))
@@ -185,7 +182,7 @@ def _cdf(z):
 def _tail_quantile(share, x, width):
     """The s in [0, width] with Q(x) - Q(x + s) = share * (Q(x) - Q(x + width)); Q: upper tail of N(0, 1), x >= FAR."""
     log_ratio = -width * (x + width / 2) + _log_mills(x + width) - _log_mills(x)
-    target = -tf.math.log1p(share * tf.math.expm1(log_ratio))
+    target = tf.minimum(-tf.math.log1p(share * tf.math.expm1(log_ratio)), -log_ratio)
     # Q(x + s) / Q(x) = exp(-s (x + s / 2)) mills(x + s) / mills(x), and the second factor hardly moves: a fixed point
     # that gains a factor of x^2 >= 400 an iteration.
     exponent = target

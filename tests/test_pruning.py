@@ -120,8 +120,8 @@ def kill(layer, dead, rng):
 
 
 def draw_dead(model, rng):
-    shares = [0, 0.3, 0.6, 0.9, 1]
-    return {layer.name: rng.random(layer.input.shape[-1]) < rng.choice(shares) for layer in noises(model)}
+    shares = rng.choice([0, 0.3, 0.6, 0.9, 1], size=len(noises(model)), p=[0.3, 0.3, 0.2, 0.15, 0.05])
+    return {layer.name: rng.random(layer.input.shape[-1]) < share for layer, share in zip(noises(model), shares)}
 
 
 def draw_weights(model, rng, zeros=0.0):
@@ -195,12 +195,15 @@ def shrunk(model):
     return smaller
 
 
-@pytest.mark.parametrize("zeros", [0, 0.3])
+@pytest.mark.parametrize("zeros", [0, 0.15])
 @pytest.mark.parametrize("name, count", [("lenet5", 6), ("lenet_fc", 6), ("small_lenet5", 50), ("small_lenet_fc", 30)])
 def test_lenets(network, name, count, zeros):
+    expected = []
     for seed in range(count):
         model = draw_weights(network(name), np.random.default_rng(seed), zeros)
-        assert cost.multiply_adds(shrunk(model)) == paths(model), seed
+        expected.append(paths(model))
+        assert cost.multiply_adds(shrunk(model)) == expected[-1], seed
+    assert len(set(expected)) > count / 3
 
 
 @pytest.mark.parametrize("name", ["lenet5", "lenet_fc"])
@@ -220,7 +223,7 @@ def test_lenets_with_a_layer_of_at_most_one_unit(network, name, left):
 @pytest.mark.parametrize("seed", range(70))
 def test_any_network(seed):
     rng = np.random.default_rng(seed)
-    model = draw_weights(random_network(rng), rng, zeros=rng.choice([0, 0.3]))
+    model = draw_weights(random_network(rng), rng, zeros=rng.choice([0, 0.15]))
     smaller = shrunk(model)
     assert cost.multiply_adds(smaller) <= cost.multiply_adds(model)
     if seed % 2:
