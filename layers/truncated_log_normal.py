@@ -9,8 +9,8 @@ density is more than a rounding error, so Gauss-Legendre quadrature (Golub and W
 digits: every term of its sum is positive, so that nothing cancels. Distances are measured from the mode, so that
 nothing overflows either.
 
-The quantile inverts the normal CDF from whichever tail is the shorter; where both ends of the interval lie so far out in
-one tail that the CDF underflows, it solves the CDF's asymptotic expansion (Abramowitz and Stegun, 26.2.12) instead.
+The quantile inverts the normal CDF from whichever tail is the shorter; where both ends of the interval lie so far out
+in one tail that the CDF underflows, it solves the CDF's asymptotic expansion (Abramowitz and Stegun, 26.2.12).
 
 Everything is elementwise, in the dtype of `mu` (float32 or float64), with first derivatives in mu and log_sigma. Exact
 for mu and log_sigma in [-20, 5] and beyond.

@@ -27,6 +27,14 @@ ALONE = (
     keras.layers.ReLU,
 )
 
+# Activations that do not.
+MIXING = (
+    keras.activations.glu,
+    keras.activations.log_softmax,
+    keras.activations.softmax,
+    keras.activations.sparsemax,
+)
+
 
 def shrink(model):
     """The smaller network: living units only, theta's mean in the weights, stock Keras layers and ops in float32.
@@ -56,8 +64,13 @@ def take_out(model, dead):
         origin: a list of (variable of smaller, variable of model, index): the one is to be the other[index].
     """
     multipliers = {name: ~units if not units.all() else np.arange(len(units)) == 0 for name, units in dead.items()}
+    living = Living(model, multipliers, biases=False)
+    while multipliers and living.lacks_noise():
+        # The living units of two layers may miss one another: then all of the later layer's stay.
+        multipliers.popitem()
+        living = Living(model, multipliers, biases=False)
     origin = []
-    return _rebuild(model, Living(model, multipliers), origin), origin
+    return _rebuild(model, living, origin), origin
 
 
 class Living:
@@ -66,22 +79,21 @@ class Living:
     Args:
         model: as for `shrink`.
         multipliers: {noise layer's name: (units,)}, 0 for a unit that is to go.
+        biases: whether the constants of dead units move into biases; else a unit whose constant is not 0 stays.
     Attributes:
         operations: the model's layers and ops, inputs first.
         keep: {tensor's id: (units,) bool}, the living.
         constant: {tensor's id: (..., units)}, the tensor for an input of zeros: the values of units that do not vary.
     """
 
-    def __init__(self, model, multipliers):
+    def __init__(self, model, multipliers, biases=True):
+        self.biases = biases
         self.operations = _operations(model)
-        self.multipliers = multipliers
-        tensors = [op.output for op in self.operations]
-        zeros = [np.zeros([1, *x.shape[1:]], x.dtype) for x in model.inputs]
-        values = keras.Model(model.inputs, tensors)(zeros)
-        self.constant = {id(tensor): np.asarray(value)[0] for tensor, value in zip(tensors, values)}
+        scales = {op.name: _scale(op) for op in self.operations if isinstance(op, keras.layers.Rescaling)}
+        self.multipliers = scales | multipliers
         self._sweep_down()
         # Units that stay although they do not vary: the outputs, and what no bias can stand for.
-        self.pinned = {id(tensor): np.zeros(tensor.shape[-1], bool) for tensor in tensors}
+        self.pinned = {id(op.output): np.zeros(op.output.shape[-1], bool) for op in self.operations}
         for tensor in model.outputs:
             self.pinned[id(tensor)][:] = True
         self._sweep_up()
@@ -89,28 +101,36 @@ class Living:
             self._sweep_up()
 
     def _sweep_down(self):
-        self.varies = {}
+        self.varies, self.constant = {}, {}
         for op in self.operations:
             if isinstance(op, keras.layers.InputLayer):
-                varies = np.ones(op.output.shape[-1], bool)
+                varies, constant = np.ones(op.output.shape[-1], bool), np.zeros(op.output.shape[1:], op.output.dtype)
             else:
-                varies = self.varies[id(op.input)]
+                varies, constant = self.varies[id(op.input)], self.constant[id(op.input)]
+                if op.name in self.multipliers:
+                    varies = varies & (self.multipliers[op.name] != 0)
+                if _is_noise(op) and op.name in self.multipliers:
+                    constant = constant * self.multipliers[op.name]
+                elif _is_take(op):
+                    varies, constant = varies[_indices(op)], constant[..., _indices(op)]
+                else:
+                    constant = np.asarray(op(constant[None]))[0]
                 if isinstance(op, WEIGHTED):
                     varies = _reads(op)[varies].any(0)
-                elif op.name in self.multipliers:
-                    varies = varies & (self.multipliers[op.name] != 0)
                 elif isinstance(op, keras.layers.Flatten):
                     varies = np.tile(varies, op.output.shape[-1] // len(varies))
-                elif _is_take(op):
-                    varies = varies[_indices(op)]
-            self.varies[id(op.output)] = varies
+                elif isinstance(op, keras.layers.Reshape):
+                    if varies.any():
+                        raise ValueError(f"{op.name} is a Reshape, which shrink knows of a constant only")
+                    varies = np.zeros(op.output.shape[-1], bool)
+            self.varies[id(op.output)], self.constant[id(op.output)] = varies, constant
 
     def _sweep_up(self):
         read = {tensor: np.zeros_like(varies) for tensor, varies in self.varies.items()}
         self.keep = {}
         for op in reversed(self.operations):
             keep = self.keep[id(op.output)] = self._living(id(op.output), read)
-            if isinstance(op, keras.layers.InputLayer):
+            if isinstance(op, keras.layers.InputLayer) or self.is_constant(op):
                 continue
             source, pinned = id(op.input), self.pinned[id(op.output)]
             if isinstance(op, WEIGHTED):
@@ -131,14 +151,30 @@ class Living:
     def _pin(self):
         """Pin the constant inputs of the first operation that no bias can stand for them in; whether there was one."""
         for op in self.operations:
-            if isinstance(op, WEIGHTED) and self.keep[id(op.output)].any() and self.keep[id(op.input)].any():
+            if isinstance(op, WEIGHTED) and not self.is_constant(op):
                 keep, pinned = self.keep[id(op.input)], self.pinned[id(op.input)]
                 part = self._constant_part(op)
+                if not self.biases:
+                    part = np.pad(part, ((0, 1), (0, 0)))
                 uneven = part.min(axis=0) + 1e-6 * np.abs(part).max(initial=1e-30) < part.max(axis=0)
                 if uneven.any():
                     pinned |= ~self.varies[id(op.input)] & ~keep & _reads(op)[:, self.keep[id(op.output)]].any(1)
                     return True
         return False
+
+    def is_constant(self, op):
+        """Whether no living output of an operation varies: its value will do for it."""
+        return not (self.keep[id(op.output)] & self.varies[id(op.output)]).any()
+
+    def lacks_noise(self):
+        """Whether a noise layer has no unit left."""
+        return any(_is_noise(op) and self.is_constant(op) for op in self.operations)
+
+    def reads(self, op):
+        """The living units that an operation reads: their indices."""
+        outputs = self.keep[id(op.output)]
+        read = _reads(op)[:, outputs].any(1) if isinstance(op, WEIGHTED) else outputs
+        return np.flatnonzero(self.keep[id(op.input)] & read)
 
     def _constant_part(self, op):
         """What the units that are taken out add to each living output of a weighted layer: (positions, outputs)."""
@@ -162,14 +198,14 @@ def _rebuild(model, living, origin=None):
     # {old tensor's id: (new tensor, the old units in it, the factor that each still needs)}
     built = {}
 
-    def select(old):
-        """The living units of an old tensor."""
-        keep = np.flatnonzero(living.keep[id(old)])
-        x, units, factor = built[id(old)]
-        place = np.flatnonzero(np.isin(units, keep))
+    def select(op):
+        """The living units that an operation reads."""
+        reads = living.reads(op)
+        x, units, factor = built[id(op.input)]
+        place = np.flatnonzero(np.isin(units, reads))
         if len(place) < len(units):
             x, factor = keras.ops.take(x, place.tolist(), axis=-1), factor[place]
-        return x, keep, factor
+        return x, reads, factor
 
     for op in living.operations:
         keep = np.flatnonzero(living.keep[id(op.output)])
@@ -177,10 +213,11 @@ def _rebuild(model, living, origin=None):
             built[id(op.output)] = op.output, np.arange(op.output.shape[-1]), np.ones(op.output.shape[-1])
         elif not len(keep):
             continue
-        elif isinstance(op, WEIGHTED) and not living.keep[id(op.input)].any():
-            built[id(op.output)] = _constant(model, living.constant[id(op.output)][..., keep]), keep, np.ones(len(keep))
+        elif living.is_constant(op):
+            value = living.constant[id(op.output)][..., keep]
+            built[id(op.output)] = _constant(model, value, op.name), keep, np.ones(len(keep))
         elif isinstance(op, WEIGHTED):
-            x, inputs, factor = select(op.input)
+            x, inputs, factor = select(op)
             x, layer = _apply(op, x, plain, **{_width(op): len(keep)}, use_bias=True if plain else op.use_bias)
             if plain:
                 kernel = np.asarray(op.kernel)[..., inputs, :][..., keep] * factor[:, None]
@@ -189,11 +226,14 @@ def _rebuild(model, living, origin=None):
             else:
                 origin += _origin(layer, op, inputs, keep)
             built[id(op.output)] = x, keep, np.ones(len(keep))
-        elif _is_noise(op) and plain:
+        elif isinstance(op, keras.layers.Rescaling) or (_is_noise(op) and plain):
             x, units, factor = built[id(op.input)]
-            built[id(op.output)] = x, units, factor * living.multipliers[op.name][units]
+            factor = factor * living.multipliers[op.name][units]
+            if not plain:
+                x, factor = _rescaled(x, factor, op), np.ones(len(units))
+            built[id(op.output)] = x, units, factor
         elif _is_noise(op):
-            x, units, factor = select(op.input)
+            x, units, factor = select(op)
             x, layer = _apply(op, x, plain)
             origin += _origin(layer, op, units, units)
             built[id(op.output)] = x, units, factor
@@ -210,7 +250,7 @@ def _rebuild(model, living, origin=None):
             built[id(op.output)] = keras.ops.take(x, place, axis=-1), keep, factor[place]
         elif isinstance(op, keras.layers.BatchNormalization):
             x, units, factor = built[id(op.input)]
-            x, layer = _apply(op, _rescaled(x, factor), plain)
+            x, layer = _apply(op, _rescaled(x, factor, op), plain)
             if plain:
                 layer.set_weights([np.asarray(weight)[units] for weight in op.weights])
             else:
@@ -219,23 +259,40 @@ def _rebuild(model, living, origin=None):
         else:
             x, units, factor = built[id(op.input)]
             if not _commutes(op):
-                x, factor = _rescaled(x, factor), np.ones(len(units))
+                x, factor = _rescaled(x, factor, op), np.ones(len(units))
             if not plain or not isinstance(op, (keras.layers.Dropout, keras.layers.Identity)):
                 x, _ = _apply(op, x, plain)
             built[id(op.output)] = x, units, factor
-    outputs = [_rescaled(x, factor) for x, _, factor in (built[id(tensor)] for tensor in model.outputs)]
+    outputs = []
+    for tensor in model.outputs:
+        x, _, factor = built[id(tensor)]
+        outputs.append(_rescaled(x, factor, tensor._keras_history.operation))
     return keras.Model(model.inputs, outputs if len(outputs) > 1 else outputs[0], name=model.name)
 
 
 def _operations(model):
-    operations = getattr(model, "_functional", model).operations
-    for op in operations:
-        known = isinstance(op, (keras.layers.InputLayer, keras.layers.Flatten, *WEIGHTED, *ALONE))
-        if not (known or _is_noise(op) or _is_take(op)) or getattr(op, "groups", 1) != 1:
+    functional = getattr(model, "_functional", model)
+    nodes = sum(functional._nodes_by_depth.values(), [])
+    for op in functional.operations:
+        if not (_is_noise(op) or _is_known(op)):
             raise ValueError(f"{op.name} is a {type(op).__name__}, which shrink does not know how to make smaller")
-        if getattr(op, "activation", None) is keras.activations.softmax:
+        if getattr(op, "activation", None) in MIXING:
             raise ValueError(f"{op.name} mixes its units in a softmax; shrink takes networks that end in logits")
-    return operations
+        if [node for node in nodes if node.operation is op] != op._inbound_nodes[:1]:
+            raise ValueError(f"{op.name} is in more than one place of the network; shrink takes one that is in one")
+    return functional.operations
+
+
+def _is_known(op):
+    if isinstance(op, keras.layers.Rescaling):
+        # A factor that is not negative, or a constant.
+        return np.all(np.asarray(op.scale) >= 0) and not (np.any(op.offset) and np.any(op.scale))
+    known = (keras.layers.InputLayer, keras.layers.Flatten, keras.layers.Reshape, *WEIGHTED, *ALONE)
+    return (isinstance(op, known) or _is_take(op)) and (
+        getattr(op, "groups", 1) == 1
+        and getattr(op, "data_format", None) != "channels_first"
+        and getattr(op, "axis", -1) in (-1, len(op.output.shape) - 1)
+    )
 
 
 def _is_noise(op):
@@ -251,10 +308,14 @@ def _indices(op):
     return np.asarray(op._inbound_nodes[0].arguments.args[1], int)
 
 
+def _scale(op):
+    return np.broadcast_to(op.scale, op.output.shape[-1:])
+
+
 def _reads(op):
     """Whether a weight other than zero leads from an input to an output: (inputs, outputs) bool."""
     kernel = np.asarray(op.kernel)
-    return (kernel != 0).reshape(-1, *kernel.shape[-2:]).any(0)
+    return (kernel != 0).any(axis=tuple(range(kernel.ndim - 2)))
 
 
 def _width(op):
@@ -280,18 +341,20 @@ def _apply(op, x, plain, **changes):
 def _origin(layer, op, inputs, outputs):
     """A weight's last axis is its unit, the one before that its input."""
     pairs = []
-    for new, old in zip(layer.trainable_variables + layer.non_trainable_variables, op.variables):
+    for new, old in zip(layer.weights, op.weights):
         index = np.ix_(*(range(n) for n in old.shape[:-2]), inputs, outputs) if len(old.shape) > 1 else outputs
         pairs.append((new, old, index))
     return pairs
 
 
-def _rescaled(x, factor):
-    return x if (factor == 1).all() else keras.layers.Rescaling(factor.tolist())(x)
+def _rescaled(x, factor, op):
+    return x if (factor == 1).all() else keras.layers.Rescaling(factor.tolist(), name=f"{op.name}_scale")(x)
 
 
-def _constant(model, value):
+def _constant(model, value, name):
     """A tensor (batch, *value.shape) that does not vary with the model's input."""
-    x = keras.layers.Flatten()(model.inputs[0])
-    zero = keras.ops.zeros_like(keras.ops.take(x, [0], axis=-1))
-    return keras.layers.Reshape((1,) * value.ndim)(zero) + value
+    # A pixel times 0, plus the value. Not the bias of a layer without inputs: oneDNN has no product with none.
+    x = keras.layers.Flatten(name=f"{name}_pixels")(model.inputs[0])
+    x = keras.ops.take(x, [0] * value.size, axis=-1)
+    x = keras.layers.Rescaling(0.0, value.ravel().tolist(), name=f"{name}_constant")(x)
+    return x if value.ndim == 1 else keras.layers.Reshape(value.shape, name=f"{name}_shape")(x)

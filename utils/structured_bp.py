@@ -29,7 +29,7 @@ def define_flags(*, noise_learning_rate, kl_scale, weight_decay, log_sigma, shri
         "kl_scale",
         kl_scale,
         "What a unit's KL divergence is multiplied by: a number for each layer of noise, one for all, or 'cost': the "
-        f"multiply-adds that go when the unit goes, relative to the network's cheapest unit, to the power {COST_POWER}.",
+        f"multiply-adds that go when the unit goes, relative to the cheapest unit, to the power {COST_POWER}.",
     )
     flags.DEFINE_float(
         "weight_decay", weight_decay, "L2 decay of the kernels: half of it times their squares, an image.", 0

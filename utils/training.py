@@ -180,8 +180,8 @@ def train(
             sums, at = step.run(epoch, first, last)
             if not np.isfinite(sums).all():
                 raise UserError(
-                    f"the loss is no longer finite at step {epoch * step.steps + int(at)} of {run}; {folder} keeps the last "
-                    "good checkpoint: give a lower --learning_rate and another --checkpoints_dir"
+                    f"the loss is no longer finite at step {epoch * step.steps + int(at)} of {run}; {folder} keeps "
+                    "the last good checkpoint: give a lower --learning_rate and another --checkpoints_dir"
                 )
             done, total = done + last - first, total + sums.numpy()
             loss, penalty, error = total / last
