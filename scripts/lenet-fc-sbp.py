@@ -1,10 +1,10 @@
 """Lenet-fc on MNIST, StructuredBP: every pixel and neuron with its own noise, from scratch.
 
-Seeds 0, 1, 2, last epoch: 1.40 % error (1.42, 1.43, 1.34; the paper 1.55) with 12.5 times fewer multiply-adds (12.4, 13.0,
-12.1; the paper 11.23), 228 - 157 - 48 units; 3 to 5 minutes on one core.
+Seeds 0, 1, 2, last epoch: 1.40 % error (1.42, 1.43, 1.34; the paper 1.55) with 12.5 times fewer multiply-adds (12.4,
+13.0, 12.1; the paper 11.23), 228 - 157 - 48 units; 3 to 5 minutes on one core.
 
-On held-out images, the rate of the noise against that of the weights matters most: 5e-2 and 1e-3 gave 1.40 % at 10.7x in
-60 epochs and 1.62 % at 18.2x in 150.
+On held-out images, the rate of the noise against that of the weights matters most: 5e-2 and 1e-3 gave 1.40 % at 10.7x
+in 60 epochs and 1.62 % at 18.2x in 150.
 """
 
 import sys

@@ -1,10 +1,10 @@
 """Lenet-fc on MNIST, StructuredBPc: the KL divergence of a unit scaled by what the unit costs.
 
-Seeds 0, 1, 2, last epoch: 1.51 % error (1.58, 1.50, 1.46) with 15.5 times fewer multiply-adds (15.7, 14.8, 16.0),
-233 - 118 - 56 units; 5 minutes on one core.
+Seeds 0, 1, 2, last epoch: 1.51 % error (1.58, 1.50, 1.46) with 15.5 times fewer multiply-adds (15.7, 14.8, 16.0), 233
+- 118 - 56 units; 5 minutes on one core.
 
-On held-out images, 75 epochs: 1.51 % at 15.8x with the rates 5e-2 for the noise and 1e-3 for the weights, 1.71 % at 10.6x
-with 5e-2 and 4e-4, 1.35 % at 14.9x with 2e-2 and 3e-3.
+On held-out images, 75 epochs: 1.51 % at 15.8x with the rates 5e-2 for the noise and 1e-3 for the weights, 1.71 % at
+10.6x with 5e-2 and 4e-4, 1.35 % at 14.9x with 2e-2 and 3e-3.
 """
 
 import sys

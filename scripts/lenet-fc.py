@@ -1,6 +1,7 @@
 """Lenet-fc on MNIST, the Original.
 
-Seeds 0, 1, 2, last epoch: 1.51 % error (1.43, 1.58, 1.51; the paper 1.54), 545,000 multiply-adds; 1.5 minutes on one core.
+Seeds 0, 1, 2, last epoch: 1.51 % error (1.43, 1.58, 1.51; the paper 1.54), 545,000 multiply-adds; 1.5 minutes on one
+core.
 """
 
 import sys

@@ -2,8 +2,8 @@
 
 Seed 0, last epoch: 0.95 % error with 18.5 times fewer multiply-adds, 4 - 9 - 123 - 66 units; 4 minutes on one core.
 
-On held-out images, 40 epochs, by weight decay: 1.22 % at 18.6x (2e-3), 0.93 % at 23.6x (5e-4, rates 1e-3 and 5e-2), 0.92 %
-at 24.1x (2e-4), 0.83 % at 15.9x (0, rates 1e-3 and 2e-2): decay takes dense neurons that cost little and help.
+On held-out images, 40 epochs, by weight decay: 1.22 % at 18.6x (2e-3), 0.93 % at 23.6x (5e-4, rates 1e-3 and 5e-2),
+0.92 % at 24.1x (2e-4), 0.83 % at 15.9x (0, rates 1e-3 and 2e-2): decay takes dense neurons that cost little and help.
 """
 
 import sys
