@@ -219,7 +219,7 @@ class Experiment:
     def print_rows(self):
         """The Original's row, if it is there, and this run's, beside the paper's."""
         results = {}
-        original = report.read(run_folder(self.script.split("-")[0]))
+        original = report.read(run_folder(self.script.rpartition("-")[0]))
         if original and original["method"] != self.method:
             results[original["method"]] = [original]
         results[self.method] = [report.read(self.folder)]
