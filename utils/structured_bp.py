@@ -12,8 +12,8 @@ from utils.command_line import UserError
 
 FLAGS = flags.FLAGS
 
-# --kl_scale=cost: the power of a unit's relative cost. Held-out error and FLOPs of LeNet5 in 40 epochs: 0.92 % at 24.1x
-# with 1, 0.87 % at 17.4x with 0.85.
+# --kl_scale=cost: the power of a unit's relative cost. Between 1 and 0.85, so that LeNet5 comes near 18 times fewer
+# multiply-adds; scripts/lenet5-sbpc.py says what was tried.
 COST_POWER = 0.9
 
 
