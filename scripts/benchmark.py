@@ -10,7 +10,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
@@ -29,7 +28,7 @@ flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1, upper_b
 flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "bfloat16 is Keras's mixed_bfloat16.")
 flags.DEFINE_float("seconds", 20, "How long to measure, after the graph has been made and warmed up.", lower_bound=0.1)
 flags.DEFINE_float("learning_rate", 1e-3, "Adam's rate for the weights.")
-structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1", weight_decay=0.0, log_sigma=-5.0, shrink_every=0)
+structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1")
 
 
 def main():
@@ -45,9 +44,7 @@ def main():
         IMAGES,
         prepare=lambda images, seed: data.scaled(images),
         rate=structured_bp.rate,
-        penalty=structured_bp.negative_bound(model, IMAGES)
-        if FLAGS.method == "sbp"
-        else lambda model: tf.constant(0.0),
+        kl=structured_bp.kl(model) if FLAGS.method == "sbp" else None,
         batch_size=FLAGS.batch_size,
         epochs=1000,
         seed=0,

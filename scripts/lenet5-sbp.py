@@ -20,8 +20,8 @@ from nets import lenet5
 from utils import command_line, data, experiment, structured_bp
 
 FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=20, batch_size=128, learning_rate=1e-3)
-structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1", weight_decay=5e-4, log_sigma=-5.0, shrink_every=5)
+experiment.define_flags(dataset="mnist", epochs=20, batch_size=128, learning_rate=1e-3, weight_decay=5e-4)
+structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1")
 
 
 def main():
@@ -34,7 +34,7 @@ def main():
         prepare=lambda images, seed: data.scaled(images),
         shrink_every=FLAGS.shrink_every,
         rate=structured_bp.rate,
-        penalty=structured_bp.negative_bound(model, images=len(run.train_set.labels)),
+        kl=structured_bp.kl(model),
     )
     run.finish(model, data.scaled)
 

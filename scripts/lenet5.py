@@ -12,11 +12,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from absl import flags
 
 from nets import lenet5
-from utils import command_line, data, experiment, training
+from utils import command_line, data, experiment
 
 FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=30, batch_size=128, learning_rate=1e-3)
-flags.DEFINE_float("weight_decay", 5e-4, "L2 decay of the kernels: half of it times their squares, an image.", 0)
+experiment.define_flags(dataset="mnist", epochs=30, batch_size=128, learning_rate=1e-3, weight_decay=5e-4)
 
 
 def main():
@@ -25,12 +24,10 @@ def main():
         model = lenet5.lenet5()
     if FLAGS.checkpoint:
         run.start_from(FLAGS.checkpoint, model)
-    images = len(run.train_set.labels)
     model = run.train(
         model,
         prepare=lambda images, seed: data.scaled(images),
         rate=lambda variable: FLAGS.learning_rate,
-        penalty=lambda model: images * FLAGS.weight_decay * training.half_squares(model),
     )
     run.finish(model, data.scaled)
 

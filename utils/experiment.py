@@ -21,13 +21,16 @@ FLAGS = flags.FLAGS
 ROOT = Path(__file__).parents[1]
 
 
-def define_flags(*, epochs, batch_size, learning_rate, dataset):
+def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
     """The flags of every experiment, with this one's hyperparameters as their defaults."""
     flags.DEFINE_enum("dataset", dataset, data.DATASETS, "The data set; digits needs no download.")
     flags.DEFINE_integer("epochs", epochs, "Epochs of training.", lower_bound=1)
     flags.DEFINE_integer("batch_size", batch_size, "Images a step on each tower.", lower_bound=1)
     flags.DEFINE_float(
         "learning_rate", learning_rate, "Adam's rate for the weights; linear to 0 over the second half.", lower_bound=0
+    )
+    flags.DEFINE_float(
+        "weight_decay", weight_decay, "L2 decay of the kernels: half of it times their squares, an image.", 0
     )
     flags.DEFINE_integer("seed", 0, "Of the start, the order of the images and the noise.", lower_bound=0)
     flags.DEFINE_integer("num_gpus", None, "Towers, one a GPU; 0: the CPU. Default: the first GPU, else the CPU.", 0)
@@ -111,9 +114,9 @@ class Experiment:
             raise UserError(f"cannot write {self.folder} ({error.strerror}); give another --checkpoints_dir") from None
 
     def _refuse_other(self, settings):
-        other = [
-            f"--{name}={settings.get(name)}" for name, value in self.settings.items() if settings.get(name) != value
-        ]
+        # A flag that is younger than the run had its default.
+        held = {name: settings.get(name, FLAGS[name].default) for name in self.settings}
+        other = [f"--{name}={held[name]}" for name, value in self.settings.items() if held[name] != value]
         if other:
             raise UserError(
                 f"{self.folder} holds a run with {' '.join(other)}; ask for the same, or give another --checkpoints_dir"
@@ -165,6 +168,7 @@ class Experiment:
             strategy=self.strategy,
             epochs=FLAGS.epochs,
             batch_size=FLAGS.batch_size,
+            weight_decay=FLAGS.weight_decay,
             seed=FLAGS.seed,
             summaries_dir=FLAGS.summaries_dir or self.folder,
             run=os.path.basename(self.folder),

@@ -7,7 +7,7 @@ from absl import flags
 
 from layers import truncated_log_normal
 from layers.sbp import SBP
-from utils import cost, training
+from utils import cost
 from utils.command_line import UserError
 
 FLAGS = flags.FLAGS
@@ -17,7 +17,7 @@ FLAGS = flags.FLAGS
 COST_POWER = 0.9
 
 
-def define_flags(*, noise_learning_rate, kl_scale, weight_decay, log_sigma, shrink_every):
+def define_flags(*, noise_learning_rate, kl_scale, log_sigma=-5.0, shrink_every=5):
     """StructuredBP's own hyperparameters."""
     flags.DEFINE_float(
         "noise_learning_rate",
@@ -30,9 +30,6 @@ def define_flags(*, noise_learning_rate, kl_scale, weight_decay, log_sigma, shri
         kl_scale,
         "What a unit's KL divergence is multiplied by: a number for each layer of noise, one for all, or 'cost': the "
         f"multiply-adds that go when the unit goes, relative to the cheapest unit, to the power {COST_POWER}.",
-    )
-    flags.DEFINE_float(
-        "weight_decay", weight_decay, "L2 decay of the kernels: half of it times their squares, an image.", 0
     )
     flags.DEFINE_float("log_sigma", log_sigma, "Where log sigma starts.", lower_bound=-20, upper_bound=5)
     flags.DEFINE_float("snr_threshold", 1.0, "Units whose signal-to-noise ratio is at most this are taken out.", 0)
@@ -55,26 +52,24 @@ def rate(variable):
     return FLAGS.noise_learning_rate if variable.name in ("mu", "log_sigma") else FLAGS.learning_rate
 
 
-def negative_bound(model, images):
-    """What the negative evidence lower bound adds to the data term: scaled KL divergences, and decay of the kernels.
+def kl(model):
+    """The KL divergence of all units, each scaled as --kl_scale says, as `training.Step` takes it.
 
     Args:
         model: the network with all its units; what a unit costs is counted on it.
-        images: how many there are to train on.
     Returns:
         From the network in training, which may have fewer units, to a scalar tensor in nats.
     """
     scales = _kl_scales(model)
     print("KL scaled by", ", ".join(f"{scale:.4g} ({name})" for name, scale in scales.items()), file=sys.stderr)
 
-    def penalty(model):
+    def scaled_kl(model, done):
         layers = [layer for layer in model.layers if layer.name in scales]
         mu, log_sigma = (tf.concat([getattr(layer, name).value for layer in layers], 0) for name in ("mu", "log_sigma"))
         scale = tf.concat([tf.fill(layer.mu.shape, scales[layer.name]) for layer in layers], 0)
-        kl = tf.reduce_sum(scale * truncated_log_normal.kl_divergence(mu, log_sigma))
-        return kl + images * FLAGS.weight_decay * training.half_squares(model)
+        return tf.reduce_sum(scale * truncated_log_normal.kl_divergence(mu, log_sigma))
 
-    return penalty
+    return scaled_kl
 
 
 def _kl_scales(model):

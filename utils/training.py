@@ -15,6 +15,9 @@ from utils.command_line import UserError
 # Steps a call of the graph: between two calls the progress is shown and a signal is heard.
 CHUNK = 100
 SECONDS_BETWEEN_CHECKPOINTS = 300
+# What a step returns, and a summary shows of an epoch's mean: cross entropy of an image, share of wrong answers, KL
+# divergence and decay in nats.
+FIGURES = ("loss", "error", "kl", "decay")
 
 
 @keras.saving.register_keras_serializable(package="sbp")
@@ -46,11 +49,30 @@ class Step:
         count: how many images they are.
         prepare: from uint8 images (batch, ...) and a seed (2,) to the network's input, inside the graph.
         rate: from a trainable variable to its learning rate; 0 keeps it as it is.
-        penalty: from the model to what is added to the data term, in nats (KL divergences, decay): a scalar tensor.
         batch_size: images a tower a step.
+        weight_decay: L2 decay of the kernels: half of it times their squares, an image.
+        kl: from the model and the share of the training that is done, in [0, 1), to the KL divergence that the bound
+            takes off, in nats: a scalar tensor. None: the method has none.
+        proximal: called with the model and the learning rate of the weights after each of the optimiser's updates, to
+            change weights for what no gradient can do. None: nothing to do.
     """
 
-    def __init__(self, model, train_set, count, *, prepare, rate, penalty, batch_size, epochs, seed, strategy):
+    def __init__(
+        self,
+        model,
+        train_set,
+        count,
+        *,
+        prepare,
+        rate,
+        batch_size,
+        epochs,
+        seed,
+        strategy,
+        weight_decay=0.0,
+        kl=None,
+        proximal=None,
+    ):
         self.model = model
         towers_ = strategy.num_replicas_in_sync
         self.steps = count // (batch_size * towers_)
@@ -86,26 +108,30 @@ class Step:
                 logits = model(prepare(tf.gather(images, chosen), seeds[0]), training=True)
                 logits = tf.cast(logits, tf.float32)
                 data_term = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(target, logits))
-                penalty_ = penalty(model)
-                loss = (count * data_term + penalty_) / towers_
+                done = tf.cast(epoch * self.steps + step, tf.float32) / total
+                kl_ = kl(model, done) if kl else tf.constant(0.0)
+                decay = count * weight_decay * half_squares(model) if weight_decay else tf.constant(0.0)
+                loss = (count * data_term + kl_ + decay) / towers_
             gradients = tape.gradient(loss, [variable.value for variable in trained])
             for optimizer, variables in self.optimizers:
                 optimizer.apply(gradients[: len(variables)], variables)
                 gradients = gradients[len(variables) :]
+            if proximal:
+                proximal(model, self.optimizers[0][0].learning_rate)
             wrong = tf.reduce_mean(tf.cast(tf.argmax(logits, -1, tf.int32) != target, tf.float32))
-            return tf.stack([data_term, penalty_ / count, wrong])
+            return tf.stack([data_term, wrong, kl_, decay])
 
         @tf.function(input_signature=[tf.TensorSpec((), tf.int32)] * 3)
         def run(epoch, first, last):
             order = tf.random.experimental.stateless_shuffle(tf.range(count), (tf.constant(seed), epoch))
-            total = tf.zeros(3)
+            sums = tf.zeros(len(FIGURES))
             for step in tf.range(first, last):
                 values = strategy.run(tower_step, (*train_set, order, epoch, step))
                 values = strategy.reduce("MEAN", values, axis=None)
-                total += values
-                if not tf.math.is_finite(values[0] + values[1]):
+                sums += values
+                if not tf.math.is_finite(tf.reduce_sum(values)):
                     break
-            return total, step
+            return sums, step
 
         self.run = run
 
@@ -126,7 +152,18 @@ class Step:
 
 
 def train(
-    model, train_set, *, folder, epochs, strategy, shrink_every=0, summaries_dir=None, run="", extra=None, **settings
+    model,
+    train_set,
+    *,
+    folder,
+    epochs,
+    strategy,
+    alive=None,
+    shrink_every=0,
+    summaries_dir=None,
+    run="",
+    extra=None,
+    **settings,
 ):
     """Train a model to the last epoch, from the newest checkpoint in the folder if there is one.
 
@@ -134,6 +171,8 @@ def train(
         model: a Keras model of images in, logits out.
         train_set: data.Images.
         folder: where checkpoints go.
+        alive: from a model to which units live, {layer's name: (units,) bool}: for the eye. None: those whose noise
+            layer has a multiplier other than 0.
         shrink_every: every so many epochs, units under their threshold for as many epochs are taken out for good;
             0: never.
         summaries_dir: where TensorBoard's summaries go, or None.
@@ -154,7 +193,7 @@ def train(
             model = keras.models.model_from_json(str(arrays["config"]))
     images = [towers.copies(strategy, array) for array in train_set], len(train_set.labels)
     step = Step(model, *images, epochs=epochs, strategy=strategy, **settings)
-    done, total, under, seconds = 0, np.zeros(3), {layer.name: 0 for layer in _noise(model)}, 0.0
+    done, total, under, seconds = 0, np.zeros(len(FIGURES)), {layer.name: 0 for layer in _noise(model)}, 0.0
     if arrays:
         step.restore(arrays)
         done, total, seconds = int(arrays["done"]), arrays["total"], float(arrays["seconds"])
@@ -184,20 +223,22 @@ def train(
                     "the last good checkpoint: give a lower --learning_rate and another --checkpoints_dir"
                 )
             done, total = done + last - first, total + sums.numpy()
-            loss, penalty, error = total / last
-            units = {layer.name: np.asarray(layer.multiplier()) != 0 for layer in _noise(step.model)}
-            alive = "-".join(str(np.sum(unit)) for unit in units.values())
-            bar.set_postfix_str(f"epoch {epoch + 1}/{epochs}, error {100 * error:.2f} %, units {alive}", refresh=False)
+            figures = dict(zip(FIGURES, total / last))
+            units = (alive or _audible)(step.model)
+            text = f"epoch {epoch + 1}/{epochs}, error {100 * figures['error']:.2f} %"
+            if units:
+                text += f", units {'-'.join(str(np.sum(unit)) for unit in units.values())}"
+            bar.set_postfix_str(text, refresh=False)
             bar.update(last - first)
             if last == step.steps:
                 with writer.as_default(epoch + 1):
-                    tf.summary.scalar("loss", loss)
-                    tf.summary.scalar("penalty", penalty)
-                    tf.summary.scalar("accuracy", 1 - error)
+                    for name, value in figures.items():
+                        tf.summary.scalar(name, value)
+                    tf.summary.scalar("accuracy", 1 - figures["error"])
                     for name, unit in units.items():
                         tf.summary.scalar(f"units/{name}", np.sum(unit))
-                total = np.zeros(3)
-                under = {name: (under[name] + 1) * ~unit for name, unit in units.items()}
+                total = np.zeros(len(FIGURES))
+                under = {name: (under[name] + 1) * ~unit for name, unit in _audible(step.model).items()}
                 if shrink_every and (epoch + 1) % shrink_every == 0 and done < epochs * step.steps:
                     step, under = _smaller(step, under, shrink_every, images, epochs, strategy, settings)
             if last == step.steps or signals.received or time.time() - saved > SECONDS_BETWEEN_CHECKPOINTS:
@@ -239,6 +280,11 @@ def _weights(model):
 
 def _noise(model):
     return [layer for layer in model.layers if hasattr(layer, "multiplier")]
+
+
+def _audible(model):
+    """{noise layer's name: (units,) bool, whether the unit's signal is above its noise}."""
+    return {layer.name: np.asarray(layer.multiplier()) != 0 for layer in _noise(model)}
 
 
 class _Signals:
