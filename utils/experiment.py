@@ -27,7 +27,7 @@ def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
     flags.DEFINE_integer("epochs", epochs, "Epochs of training.", lower_bound=1)
     flags.DEFINE_integer("batch_size", batch_size, "Images a step on each tower.", lower_bound=1)
     flags.DEFINE_float(
-        "learning_rate", learning_rate, "Adam's rate for the weights; linear to 0 over the second half.", lower_bound=0
+        "learning_rate", learning_rate, "The rate for the weights; linear to 0 over the second half.", lower_bound=0
     )
     flags.DEFINE_float(
         "weight_decay", weight_decay, "L2 decay of the kernels: half of it times their squares, an image.", 0
@@ -177,12 +177,13 @@ class Experiment:
         )
         return model
 
-    def finish(self, model, prepare):
+    def finish(self, model, prepare, **figures):
         """Shrink, measure once on the test set, write network.keras and result.json, print the row.
 
         Args:
             model: the trained network.
             prepare: from uint8 images to the network's input.
+            figures: further ones of the method, for result.json.
         """
         if not towers.is_chief(self.strategy):
             return
@@ -207,6 +208,7 @@ class Experiment:
             "flops_speedup": cost.multiply_adds(original) / macs if macs else None,
             **cost.speedups(original, smaller),
             "max_logit_difference": float(np.abs(logits - masked).max()),
+            **figures,
             "seconds": round(self.seconds, 1),
             "command": shlex.join(["python", *sys.argv]),
             "versions": {

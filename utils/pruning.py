@@ -8,7 +8,8 @@ A unit is an index of a tensor's last axis. It lives while it varies with the in
 One sweep down the model's graph and one sweep up decide that for every unit. What a dead unit still adds is a constant:
 it moves into the biases of those that read it.
 
-A noise layer is any layer with a method `multiplier()`: what it multiplies its units by at test time, (units,).
+A noise layer is any layer with a method `multiplier()`: what it multiplies its units by at test time, (units,). A Dense
+or Conv2D with a method `sparse_kernel()` computes with that kernel at test time.
 """
 
 import keras
@@ -180,7 +181,7 @@ class Living:
         """What the units that are taken out add to each living output of a weighted layer: (positions, outputs)."""
         source = id(op.input)
         constant = np.where(self.keep[source] | self.varies[source], 0, self.constant[source]).astype(np.float32)
-        kernel = np.asarray(op.kernel)[..., self.keep[id(op.output)]]
+        kernel = _kernel(op)[..., self.keep[id(op.output)]]
         if isinstance(op, keras.layers.Dense):
             part = constant @ kernel
         else:
@@ -220,7 +221,7 @@ def _rebuild(model, living, origin=None):
             x, inputs, factor = select(op)
             x, layer = _apply(op, x, plain, **{_width(op): len(keep)}, use_bias=True if plain else op.use_bias)
             if plain:
-                kernel = np.asarray(op.kernel)[..., inputs, :][..., keep] * factor[:, None]
+                kernel = _kernel(op)[..., inputs, :][..., keep] * factor[:, None]
                 bias = np.asarray(op.bias)[keep] if op.use_bias else 0.0
                 layer.set_weights([kernel, bias + living.bias_part(op)])
             else:
@@ -312,9 +313,14 @@ def _scale(op):
     return np.broadcast_to(op.scale, op.output.shape[-1:])
 
 
+def _kernel(op):
+    """What a weighted layer multiplies its inputs by at test time."""
+    return np.asarray(op.sparse_kernel() if hasattr(op, "sparse_kernel") else op.kernel)
+
+
 def _reads(op):
     """Whether a weight other than zero leads from an input to an output: (inputs, outputs) bool."""
-    kernel = np.asarray(op.kernel)
+    kernel = _kernel(op)
     return (kernel != 0).any(axis=tuple(range(kernel.ndim - 2)))
 
 
@@ -331,10 +337,13 @@ def _commutes(op):
 
 def _apply(op, x, plain, **changes):
     """A new layer like `op`, with `changes` to its settings, called on x: its output, and the layer."""
-    config = {**op.get_config(), **changes}
+    kind = type(op)
+    if plain and isinstance(op, WEIGHTED):
+        kind = next(stock for stock in WEIGHTED if isinstance(op, stock))
+    config = {**kind.get_config(op), **changes}
     if plain:
         config["dtype"] = "float32"
-    layer = type(op).from_config(config)
+    layer = kind.from_config(config)
     return layer(x), layer
 
 

@@ -35,6 +35,11 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         return {"rate": self.rate, "start": self.start, "end": self.end}
 
 
+def adam(rate, group):
+    """The paper's optimiser, of a learning-rate schedule and the number of the variables' group."""
+    return keras.optimizers.Adam(rate, beta_1=0.95, name=f"adam_{group}")
+
+
 def half_squares(model):
     """The sum of w^2 / 2 over the kernels of a model, what weight decay multiplies: a scalar tensor."""
     return tf.add_n([tf.nn.l2_loss(layer.kernel.value) for layer in model.layers if hasattr(layer, "kernel")])
@@ -50,6 +55,7 @@ class Step:
         prepare: from uint8 images (batch, ...) and a seed (2,) to the network's input, inside the graph.
         rate: from a trainable variable to its learning rate; 0 keeps it as it is.
         batch_size: images a tower a step.
+        optimizer: makes a Keras optimiser, as `adam` does.
         weight_decay: L2 decay of the kernels: half of it times their squares, an image.
         kl: from the model and the share of the training that is done, in [0, 1), to the KL divergence that the bound
             takes off, in nats: a scalar tensor. None: the method has none.
@@ -69,6 +75,7 @@ class Step:
         epochs,
         seed,
         strategy,
+        optimizer=adam,
         weight_decay=0.0,
         kl=None,
         proximal=None,
@@ -86,10 +93,9 @@ class Step:
         with strategy.scope():
             for value in sorted(set(rates.values()) - {0.0}):
                 variables = [v for v in model.trainable_variables if rates[v.path] == value]
-                schedule = LinearDecay(value, total // 2, total)
-                optimizer = keras.optimizers.Adam(schedule, beta_1=0.95, name=f"adam_{len(self.optimizers)}")
-                optimizer.build(variables)
-                self.optimizers.append((optimizer, variables))
+                built = optimizer(LinearDecay(value, total // 2, total), len(self.optimizers))
+                built.build(variables)
+                self.optimizers.append((built, variables))
         trained = [variable for _, variables in self.optimizers for variable in variables]
         generators = [layer.seed_generator for layer in model.layers if hasattr(layer, "seed_generator")]
 
