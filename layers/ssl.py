@@ -22,23 +22,22 @@ def soft_threshold(groups, threshold):
     return groups * tf.maximum(1 - tf.math.divide_no_nan(threshold, norm), 0.0)
 
 
-def proximal(strength, momentum):
+def proximal(strength):
     """The proximal step that `training.Step` takes after the optimiser's: on a model's columns, then on its rows.
 
-    With it, SGD minimises the bound plus, for each group g of n weights, strength * sqrt(n) * |g|. Momentum makes the
-    gradient's steps 1 / (1 - momentum) times longer, and so this one. A column takes its bias along, so that a unit
-    without weights is exactly 0. The model's outputs are no units, nor is the one channel of grey images.
+    With it, SGD minimises the bound plus, for each group g of n weights, strength * sqrt(n) * |g|. The SGD is to have no
+    momentum, which would carry a group away from 0 again. A column takes its bias along, so that a unit without weights
+    is exactly 0. The model's outputs are no units, nor is the one channel of grey images.
 
     Args:
         strength: from a layer to its strength >= 0, in nats.
-        momentum: SGD's.
     Returns:
         From a model and the learning rate, a scalar tensor, to nothing.
     """
 
     def step(model, learning_rate):
         for layer in weighted(model):
-            kernel, threshold = layer.kernel.value, learning_rate / (1 - momentum) * strength(layer)
+            kernel, threshold = layer.kernel.value, learning_rate * strength(layer)
             if layer is not model.layers[-1]:
                 units = kernel.shape[-1]
                 column = tf.concat([tf.reshape(kernel, (-1, units)), layer.bias.value[None]], 0)

@@ -13,14 +13,13 @@ from nets import lenet_fc
 from utils import command_line, data, experiment
 
 FLAGS = flags.FLAGS
-MOMENTUM = 0.9
-experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=0.05, weight_decay=0.0)
+experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=0.3, weight_decay=0.0)
 flags.DEFINE_float("strength", 3e-6, "Of the group lasso, an image.", 0)
 
 
 def sgd(rate, group):
     """The proximal step is of gradients as they are, not as Adam scales them."""
-    return keras.optimizers.SGD(rate, MOMENTUM, name=f"sgd_{group}")
+    return keras.optimizers.SGD(rate, name=f"sgd_{group}")
 
 
 def main():
@@ -36,7 +35,7 @@ def main():
         # SGD's rate is meant for the mean over the images, and the bound is a sum.
         rate=lambda variable: FLAGS.learning_rate / images,
         optimizer=sgd,
-        proximal=ssl.proximal(lambda layer: images * FLAGS.strength, MOMENTUM),
+        proximal=ssl.proximal(lambda layer: images * FLAGS.strength),
         alive=ssl.alive,
     )
     run.finish(model, data.scaled)

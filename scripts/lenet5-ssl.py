@@ -13,8 +13,7 @@ from nets import lenet5
 from utils import command_line, data, experiment
 
 FLAGS = flags.FLAGS
-MOMENTUM = 0.9
-experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=0.05, weight_decay=0.0)
+experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=0.3, weight_decay=0.0)
 flags.DEFINE_float("conv_strength", 3e-4, "Of the group lasso on convolutions, an image.", 0)
 flags.DEFINE_float("dense_strength", 3e-6, "Of the group lasso on dense layers, an image.", 0)
 
@@ -25,7 +24,7 @@ def strength(layer):
 
 def sgd(rate, group):
     """The proximal step is of gradients as they are, not as Adam scales them."""
-    return keras.optimizers.SGD(rate, MOMENTUM, name=f"sgd_{group}")
+    return keras.optimizers.SGD(rate, name=f"sgd_{group}")
 
 
 def main():
@@ -40,7 +39,7 @@ def main():
         # SGD's rate is meant for the mean over the images, and the bound is a sum.
         rate=lambda variable: FLAGS.learning_rate / images,
         optimizer=sgd,
-        proximal=ssl.proximal(lambda layer: images * strength(layer), MOMENTUM),
+        proximal=ssl.proximal(lambda layer: images * strength(layer)),
         alive=ssl.alive,
     )
     run.finish(model, data.scaled)

@@ -39,7 +39,7 @@ def test_a_step_is_the_thresholds_of_columns_and_then_of_rows():
     for layer in ssl.weighted(model):
         before[layer.name] = [generator.normal(size=w.shape).astype(np.float32) for w in layer.weights]
         layer.set_weights(before[layer.name])
-    ssl.proximal(lambda layer: 1.0 if "conv" in layer.name else 1.5, momentum=0.5)(model, tf.constant(0.1))
+    ssl.proximal(lambda layer: 2.0 if "conv" in layer.name else 3.0)(model, tf.constant(0.1))
 
     def shorter(vector, threshold):
         length = np.sqrt((vector**2).sum())
@@ -69,7 +69,7 @@ def test_a_unit_without_weights_is_0_and_is_taken_out(seed):
         if layer.name != "logits":
             layer.kernel.assign(np.where(small, 1e-3, 1.0) * np.asarray(layer.kernel))
             layer.bias.assign(np.where(small, 1e-3, 1.0) * np.asarray(layer.bias))
-    ssl.proximal(lambda layer: 0.1, momentum=0.0)(model, tf.constant(0.1))
+    ssl.proximal(lambda layer: 0.1)(model, tf.constant(0.1))
     alive = ssl.alive(model)
     smaller = pruning.shrink(model)
     x = generator.random((20, 6, 6, 1)).astype(np.float32)

@@ -12,10 +12,6 @@ from utils.command_line import UserError
 
 FLAGS = flags.FLAGS
 
-# --kl_scale=cost: the power of a unit's relative cost. Between 1 and 0.85, so that LeNet5 comes near 18 times fewer
-# multiply-adds; scripts/lenet5-sbpc.py says what was tried.
-COST_POWER = 0.9
-
 
 def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, log_sigma=-5.0, shrink_every=5):
     """StructuredBP's own hyperparameters."""
@@ -29,7 +25,7 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, log_sigma=-5.0
         "kl_scale",
         kl_scale,
         "What a unit's KL divergence is multiplied by: a number for each layer of noise, one for all, or 'cost': the "
-        f"multiply-adds that go when the unit goes, relative to the cheapest unit, to the power {COST_POWER}.",
+        "multiply-adds that go when the unit goes, relative to the cheapest unit.",
     )
     flags.DEFINE_list(
         "kl_start",
@@ -84,7 +80,7 @@ def _kl_scales(model, flag):
     given, costs = FLAGS[flag].value, cost.unit_costs(model)
     if given == ["cost"]:
         cheapest = min(costs.values())
-        scales = [(unit_cost / cheapest) ** COST_POWER for unit_cost in costs.values()]
+        scales = [unit_cost / cheapest for unit_cost in costs.values()]
     else:
         try:
             scales = [float(scale) for scale in given]
