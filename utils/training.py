@@ -100,9 +100,9 @@ class Step:
             for value in sorted(set(rates.values()) - {0.0}):
                 variables = [v for v in model.trainable_variables if rates[v.path] == value]
                 warm, start = (int(share * total) for share in schedule)
-                built = optimizer(LinearDecay(value, start, total, warm), len(self.optimizers))
-                built.build(variables)
-                self.optimizers.append((built, variables))
+                optimizer_ = optimizer(LinearDecay(value, start, total, warm), len(self.optimizers))
+                optimizer_.build(variables)
+                self.optimizers.append((optimizer_, variables))
         trained = [variable for _, variables in self.optimizers for variable in variables]
         generators = [layer.seed_generator for layer in model.layers if hasattr(layer, "seed_generator")]
         statistics = _statistics(model)
@@ -129,8 +129,8 @@ class Step:
                 decay = count * weight_decay * half_squares(model) if weight_decay else tf.constant(0.0)
                 loss = (count * data_term + kl_ + decay) / towers_
             gradients = tape.gradient(loss, [variable.value for variable in trained])
-            for optimizer, variables in self.optimizers:
-                optimizer.apply(gradients[: len(variables)], variables)
+            for optimizer_, variables in self.optimizers:
+                optimizer_.apply(gradients[: len(variables)], variables)
                 gradients = gradients[len(variables) :]
             if proximal:
                 proximal(model, self.optimizers[0][0].learning_rate)
