@@ -13,11 +13,11 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from nets import lenet5, lenet_fc
+from nets import lenet5, lenet_fc, vgglike
 from utils import command_line, cost, data, structured_bp, towers, training
 
 FLAGS = flags.FLAGS
-NETS = {"lenet-fc": lenet_fc.lenet_fc, "lenet5": lenet5.lenet5}
+NETS = {"lenet-fc": lenet_fc.lenet_fc, "lenet5": lenet5.lenet5, "vgglike": vgglike.vgglike}
 IMAGES = 10_000
 # A training step reads the weights three times: forwards, for the gradient of the inputs and for that of the weights.
 FLOPS_A_MULTIPLY_ADD = 6

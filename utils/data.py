@@ -222,3 +222,23 @@ def _take_batches(archive, data_dir):
 def scaled(images):
     """Pixels from uint8 to float32 in [0, 1]: what the LeNets read."""
     return tf.cast(images, tf.float32) / 255
+
+
+def standardised(images):
+    """Each image's pixels with mean 0 and variance 1, float32: what VGG-like reads."""
+    return tf.image.per_image_standardization(images)
+
+
+def augmented(images, seed):
+    """`standardised`, then a random crop of the image padded by 4, and every other one flipped left to right.
+
+    Args:
+        images: (batch, height, width, colors) uint8.
+        seed: (2,) int32; the same seed crops and flips the same way.
+    """
+    count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    draws = tf.random.stateless_uniform((3, count, 1), seed) * tf.constant([9.0, 9.0, 2.0])[:, None, None]
+    top, left, flip = tf.unstack(tf.cast(draws, tf.int32))
+    rows, columns = top + tf.range(height), left + tf.where(flip == 1, tf.range(width)[::-1], tf.range(width))
+    padded = tf.pad(standardised(images), [[0, 0], [4, 4], [4, 4], [0, 0]])
+    return tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)

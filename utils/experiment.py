@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import flags
+from tqdm import tqdm
 
 from utils import checkpoint, cost, data, pruning, report, towers, training
 from utils.command_line import UserError
@@ -47,10 +48,15 @@ def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
 
 
 def run_folder(script):
-    """checkpoints/<script>, and what makes this run another than the script's own: data set, seed, held-out images."""
+    """checkpoints/<script>, and what makes this run another than the script's own: data set, schedule, width, seed,
+    held-out images."""
     parts = [script]
     if not FLAGS["dataset"].using_default_value:
         parts.append(FLAGS.dataset)
+    if "schedule" in FLAGS and FLAGS.schedule != "paper":
+        parts.append(FLAGS.schedule)
+    if "width" in FLAGS and FLAGS.width != 1:
+        parts.append(f"width{FLAGS.width:g}")
     if FLAGS.seed:
         parts.append(f"seed{FLAGS.seed}")
     if FLAGS.validate:
@@ -126,7 +132,8 @@ class Experiment:
         """The folder of the script's run on the same data, which is made first if it is not there."""
         folder = run_folder(script) if not FLAGS.checkpoints_dir else f"{self.folder.rstrip('/')}-{script}"
         if not report.read(folder):
-            same = ["dataset", "data_dir", "seed", "num_gpus", "precision", "validate"]
+            same = ["dataset", "data_dir", "schedule", "width", "seed", "num_gpus", "precision", "validate"]
+            same = [name for name in same if name in FLAGS]
             command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), f"--checkpoints_dir={folder}"]
             command += [f"--{name}={FLAGS[name].value}" for name in same if FLAGS[name].value is not None]
             print(f"no {folder}: making it with {shlex.join(command)}", file=sys.stderr)
@@ -144,15 +151,20 @@ class Experiment:
             source = keras.models.load_model(network)
         except Exception as error:  # whatever a damaged file makes Keras raise
             raise UserError(f"{network} cannot be read as a Keras model ({error}); make it again") from None
-        layers = [layer for layer in model.layers if layer.name in cost.kernels(model)]
         shapes = cost.kernels(model)
         if cost.kernels(source) != shapes:
             raise UserError(
                 f"{path} is another network: its layers are {cost.kernels(source)}, and {self.network} has {shapes}"
             )
-        for layer in layers:
-            layer.set_weights(source.get_layer(layer.name).get_weights())
-        print(f"weights of {', '.join(shapes)} are from {path}; everything else is at its start", file=sys.stderr)
+        stored = {variable.path: variable for variable in source.weights}
+        for variable in model.weights:
+            if variable.path in stored:
+                variable.assign(stored[variable.path])
+        restored = dict.fromkeys(variable.path.split("/")[0] for variable in source.weights)
+        started = [variable.path for variable in model.weights if variable.path not in stored]
+        print(
+            f"{path}: restored {', '.join(restored)}; at their start: {', '.join(started) or 'none'}", file=sys.stderr
+        )
 
     def train(self, model, **settings):
         """Train the model as `training.train` says; returns it with fewer units if --shrink_every took some out."""
@@ -193,8 +205,7 @@ class Experiment:
             layer.dtype_policy = "float32"
         smaller, original = pruning.shrink(model), self.build()
         test = data.load(FLAGS.dataset, self.data_dir, "held_out" if FLAGS.validate else "test", FLAGS.seed)
-        images = prepare(test.images)
-        logits, masked = _logits(smaller, images), _logits(model, images)
+        logits, masked = (_logits(net, test.images, prepare) for net in (smaller, model))
         macs = cost.multiply_adds(smaller)
         result = {
             "network": self.network,
@@ -232,7 +243,8 @@ class Experiment:
         print(report.text(self.network, FLAGS.dataset, report.rows(self.network, FLAGS.dataset, results)))
 
 
-def _logits(model, images):
+def _logits(model, images, prepare):
     # Not model.predict: with several machines, it would wait for those that do not run it.
-    batches = [images[start : start + 1000] for start in range(0, len(images), 1000)]
-    return np.concatenate([model(batch, training=False) for batch in batches]).astype(np.float32)
+    starts = tqdm(range(0, len(images), 500), desc="testing", unit_scale=500, unit="image")
+    batches = [model(prepare(images[start : start + 500]), training=False) for start in starts]
+    return np.concatenate(batches).astype(np.float32)

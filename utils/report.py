@@ -50,19 +50,20 @@ def rows(network, dataset, results):
     """The cells of a table: for each method the paper's row, if the table is of the paper's data set, and ours.
 
     Args:
-        network: "Lenet-fc", "LeNet5".
+        network: "Lenet-fc", "LeNet5", "VGG-like".
         dataset: where our results come from.
         results: {method: the results of its seeds}; a method without any has the paper's row only.
     Returns:
-        A list of (method, "paper" or "ours", error, units, CPU, GPU, FLOPs), all str.
+        A list of (method, "paper", "ours" or "ours, short" for its schedule, error, units, CPU, GPU, FLOPs), all str.
     """
-    paper_dataset, paper_rows = paper.TABLES[network]
+    paper_dataset, paper_rows = paper.TABLES.get(network, (None, {}))
     table = []
     for method, runs in results.items():
         if dataset == paper_dataset:
             table.append((method, "paper", *_paper_cells(paper_rows.get(method))))
         if runs:
-            table.append((method, "ours", *_our_cells(runs)))
+            schedule = runs[0].get("settings", {}).get("schedule", "paper")
+            table.append((method, "ours" if schedule == "paper" else f"ours, {schedule}", *_our_cells(runs)))
     return table
 
 

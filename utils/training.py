@@ -22,17 +22,18 @@ FIGURES = ("loss", "error", "kl", "decay")
 
 @keras.saving.register_keras_serializable(package="sbp")
 class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """`rate` until step `start`, then on a line to 0 at step `end`."""
+    """On a line from 0 to `rate` at step `warm`, `rate` until step `start`, then on a line to 0 at step `end`."""
 
-    def __init__(self, rate, start, end):
-        self.rate, self.start, self.end = rate, start, end
+    def __init__(self, rate, start, end, warm=0):
+        self.rate, self.start, self.end, self.warm = rate, start, end, warm
 
     def __call__(self, step):
-        left = (self.end - tf.cast(step, tf.float32)) / (self.end - self.start)
-        return self.rate * tf.clip_by_value(left, 0.0, 1.0)
+        step = tf.cast(step, tf.float32)
+        share = tf.minimum((step + 1) / (self.warm + 1), (self.end - step) / (self.end - self.start))
+        return self.rate * tf.clip_by_value(share, 0.0, 1.0)
 
     def get_config(self):
-        return {"rate": self.rate, "start": self.start, "end": self.end}
+        return {"rate": self.rate, "start": self.start, "end": self.end, "warm": self.warm}
 
 
 def adam(rate, group):
@@ -55,8 +56,11 @@ class Step:
         prepare: from uint8 images (batch, ...) and a seed (2,) to the network's input, inside the graph.
         rate: from a trainable variable to its learning rate; 0 keeps it as it is.
         batch_size: images a tower a step.
+        schedule: two shares of the training: until the first, learning rates rise from 0; from the second on, they
+            fall to 0.
         optimizer: makes a Keras optimiser, as `adam` does.
         weight_decay: L2 decay of the kernels: half of it times their squares, an image.
+        label_smoothing: the share of a label that is spread over all classes.
         kl: from the model and the share of the training that is done, in [0, 1), to the KL divergence that the bound
             takes off, in nats: a scalar tensor. None: the method has none.
         proximal: called with the model and the learning rate of the weights after each of the optimiser's updates, to
@@ -75,8 +79,10 @@ class Step:
         epochs,
         seed,
         strategy,
+        schedule=(0.0, 0.5),
         optimizer=adam,
         weight_decay=0.0,
+        label_smoothing=0.0,
         kl=None,
         proximal=None,
     ):
@@ -93,11 +99,14 @@ class Step:
         with strategy.scope():
             for value in sorted(set(rates.values()) - {0.0}):
                 variables = [v for v in model.trainable_variables if rates[v.path] == value]
-                built = optimizer(LinearDecay(value, total // 2, total), len(self.optimizers))
-                built.build(variables)
-                self.optimizers.append((built, variables))
+                warm, start = (int(share * total) for share in schedule)
+                optimizer_ = optimizer(LinearDecay(value, start, total, warm), len(self.optimizers))
+                optimizer_.build(variables)
+                self.optimizers.append((optimizer_, variables))
         trained = [variable for _, variables in self.optimizers for variable in variables]
         generators = [layer.seed_generator for layer in model.layers if hasattr(layer, "seed_generator")]
+        statistics = _statistics(model)
+        classes = model.output.shape[-1]
 
         def tower_step(images, labels, order, epoch, step):
             tower = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -110,22 +119,27 @@ class Step:
             )
             state = [(g.state, tf.cast(s, g.state.dtype)) for g, s in zip(generators, tf.unstack(seeds[1:]))]
             target = tf.gather(labels, chosen)
-            with tf.GradientTape() as tape, keras.StatelessScope(state_mapping=state):
+            with tf.GradientTape() as tape, keras.StatelessScope(state_mapping=state) as scope:
                 logits = model(prepare(tf.gather(images, chosen), seeds[0]), training=True)
                 logits = tf.cast(logits, tf.float32)
-                data_term = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(target, logits))
+                labels_ = (1 - label_smoothing) * tf.one_hot(target, classes) + label_smoothing / classes
+                data_term = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels_, logits))
                 done = tf.cast(epoch * self.steps + step, tf.float32) / total
                 kl_ = kl(model, done) if kl else tf.constant(0.0)
                 decay = count * weight_decay * half_squares(model) if weight_decay else tf.constant(0.0)
                 loss = (count * data_term + kl_ + decay) / towers_
             gradients = tape.gradient(loss, [variable.value for variable in trained])
-            for optimizer, variables in self.optimizers:
-                optimizer.apply(gradients[: len(variables)], variables)
+            for optimizer_, variables in self.optimizers:
+                optimizer_.apply(gradients[: len(variables)], variables)
                 gradients = gradients[len(variables) :]
             if proximal:
                 proximal(model, self.optimizers[0][0].learning_rate)
             wrong = tf.reduce_mean(tf.cast(tf.argmax(logits, -1, tf.int32) != target, tf.float32))
-            return tf.stack([data_term, wrong, kl_, decay])
+            # What batch normalisation has seen would be lost with the scope.
+            moved = [scope.get_current_value(variable) for variable in statistics]
+            return tf.concat([tf.stack([data_term, wrong, kl_, decay]), *moved], 0)
+
+        sizes = [len(FIGURES), *(variable.shape[0] for variable in statistics)]
 
         @tf.function(input_signature=[tf.TensorSpec((), tf.int32)] * 3)
         def run(epoch, first, last):
@@ -133,7 +147,9 @@ class Step:
             sums = tf.zeros(len(FIGURES))
             for step in tf.range(first, last):
                 values = strategy.run(tower_step, (*train_set, order, epoch, step))
-                values = strategy.reduce("MEAN", values, axis=None)
+                values, *moved = tf.split(strategy.reduce("MEAN", values, axis=None), sizes)
+                for variable, value in zip(statistics, moved):
+                    variable.value.assign(value)
                 sums += values
                 if not tf.math.is_finite(tf.reduce_sum(values)):
                     break
@@ -282,6 +298,12 @@ def _weights(model):
     """All variables but the seeds: each step brings its own."""
     seeds = {id(layer.seed_generator.state) for layer in model.layers if hasattr(layer, "seed_generator")}
     return [v for v in model.variables if id(v) not in seeds]
+
+
+def _statistics(model):
+    """The moving means and variances of the layers of batch normalisation that are not frozen."""
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
+    return [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
 
 
 def _noise(model):

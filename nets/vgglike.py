@@ -1,0 +1,56 @@
+"""VGG-like: 13 convolutions with batch normalisation in five blocks, then 512 - 512 - 10 (Table 2 of the paper)."""
+
+import keras
+
+# Filters of the convolutions, a tuple a block; a block ends in pooling.
+BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+NEURONS = 512
+CONVOLUTIONS = sum(map(len, BLOCKS))
+
+# The Original's binary dropout: the share of a unit's values that is dropped.
+DROPOUT = {"conv1_unit": 0.3, "features_unit": 0.5, "dense1_unit": 0.5} | {
+    f"conv{i}_unit": 0.4 for i in (3, 5, 6, 8, 9, 11, 12)
+}
+
+
+def vgglike(unit=keras.layers.Identity, dense=keras.layers.Dense, conv=keras.layers.Conv2D, width=1.0):
+    """The network, from standardised images (batch, 32, 32, 3) to logits (batch, 10): 313,463,808 multiply-adds.
+
+    Args:
+        unit: called with a name, returns the layer to put after the units of that name.
+        dense, conv: keras.layers.Dense and Conv2D or classes with their arguments.
+        width: k of the paper, which scales the units of every layer.
+    """
+    x = inputs = keras.Input((32, 32, 3), name="images")
+    number = 0
+    for block, filters in enumerate(BLOCKS, 1):
+        for place, count in enumerate(filters, 1):
+            number += 1
+            x = conv(round(width * count), 3, padding="same", name=f"conv{number}")(x)
+            x = keras.layers.BatchNormalization(name=f"conv{number}_norm")(x)
+            x = keras.layers.ReLU(name=f"conv{number}_relu")(x)
+            if place == len(filters):
+                x = keras.layers.MaxPooling2D(name=f"pool{block}")(x)
+            x = unit(name=f"conv{number}_unit")(x)
+    x = keras.layers.Flatten(name="features")(x)
+    x = unit(name="features_unit")(x)
+    x = dense(round(width * NEURONS), activation="relu", name="dense1")(x)
+    x = unit(name="dense1_unit")(x)
+    # Under mixed precision, too, the logits are float32.
+    return keras.Model(inputs, dense(10, dtype="float32", name="logits")(x), name="vgglike")
+
+
+def freeze_normalization(model):
+    """Batch normalisation keeps its scales, offsets and statistics from here on, in training as well."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+
+
+def units(kernels):
+    """Filters of the 13 convolutions and neurons of the first dense layer, as the paper lists them.
+
+    Args:
+        kernels: {layer's name: its kernel's shape} of a network made by `shrink`; a layer that is gone is missing.
+    """
+    return [kernels.get(name, (0,))[-1] for name in [*(f"conv{i + 1}" for i in range(CONVOLUTIONS)), "dense1"]]

@@ -1,0 +1,62 @@
+"""VGG-like on CIFAR-10, the Original: the network that the others are measured against and start from."""
+
+import functools
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import keras
+from absl import flags
+
+from nets import vgglike
+from utils import command_line, data, experiment, schedule, training
+
+FLAGS = flags.FLAGS
+experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-3, weight_decay=5e-4)
+schedule.define_flags()
+flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
+flags.DEFINE_float("dropout", 1.0, "Scales the shares that binary dropout drops; 1: the paper's, 0: none.", 0, 1.9)
+flags.DEFINE_float("label_smoothing", 0.0, "The share of a label that is spread over all classes.", 0, 1)
+
+
+def unit(name):
+    """Binary dropout after the units of that name, where the paper has it."""
+    share = FLAGS.dropout * vgglike.DROPOUT.get(name, 0.0)
+    return keras.layers.Dropout(share, name=name) if share else keras.layers.Identity(name=name)
+
+
+def sgd(rate, group):
+    """Nesterov's momentum: fewer image passes than Adam where the rate may be high."""
+    return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, name=f"sgd_{group}")
+
+
+def main():
+    course = schedule.take(epochs=20, learning_rate=0.1, dropout=0.0, label_smoothing=0.1)
+    build = functools.partial(vgglike.vgglike, width=FLAGS.width)
+    run = experiment.Experiment(schedule.network("VGG-like"), "Original", build, vgglike.units)
+    with run.strategy.scope():
+        model = build(unit=unit)
+    if FLAGS.checkpoint:
+        run.start_from(FLAGS.checkpoint, model)
+    short = FLAGS.schedule == "short"
+    # The bound is a sum over the images, which Adam's steps do not know, and a rate of SGD is meant for their mean.
+    learning_rate = FLAGS.learning_rate / len(run.train_set.labels) if short else FLAGS.learning_rate
+
+    def rate(variable):
+        """Before batch normalisation a bias does nothing; it is there for when that is frozen."""
+        return 0.0 if variable.path.startswith("conv") and variable.name == "bias" else learning_rate
+
+    model = run.train(
+        model,
+        prepare=data.augmented,
+        rate=rate,
+        schedule=course,
+        optimizer=sgd if short else training.adam,
+        label_smoothing=FLAGS.label_smoothing,
+    )
+    run.finish(model, data.standardised)
+
+
+if __name__ == "__main__":
+    command_line.run(main)
