@@ -14,12 +14,9 @@ from utils import command_line, data, experiment
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=0.3, weight_decay=0.0)
-flags.DEFINE_float("conv_strength", 3e-4, "Of the group lasso on convolutions, an image.", 0)
-flags.DEFINE_float("dense_strength", 3e-6, "Of the group lasso on dense layers, an image.", 0)
-
-
-def strength(layer):
-    return FLAGS.conv_strength if isinstance(layer, keras.layers.Conv2D) else FLAGS.dense_strength
+flags.DEFINE_float("conv1_strength", 1e-3, "Of the group lasso on the first convolution, an image.", 0)
+flags.DEFINE_float("conv2_strength", 2e-4, "Of the group lasso on the second.", 0)
+flags.DEFINE_float("dense_strength", 1e-5, "Of the group lasso on both dense layers.", 0)
 
 
 def sgd(rate, group):
@@ -33,13 +30,14 @@ def main():
         model = lenet5.lenet5()
     run.start_from(FLAGS.checkpoint or run.pretrained("lenet5"), model)
     images = len(run.train_set.labels)
+    strength = {"conv1": FLAGS.conv1_strength, "conv2": FLAGS.conv2_strength}
     model = run.train(
         model,
         prepare=lambda images, seed: data.scaled(images),
         # SGD's rate is meant for the mean over the images, and the bound is a sum.
         rate=lambda variable: FLAGS.learning_rate / images,
         optimizer=sgd,
-        proximal=ssl.proximal(lambda layer: images * strength(layer)),
+        proximal=ssl.proximal(lambda layer: images * strength.get(layer.name, FLAGS.dense_strength)),
         alive=ssl.alive,
     )
     run.finish(model, data.scaled)
