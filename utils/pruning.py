@@ -112,8 +112,8 @@ class Living:
                     varies = varies & (self.multipliers[op.name] != 0)
                 if _is_noise(op) and op.name in self.multipliers:
                     constant = constant * self.multipliers[op.name]
-                elif _is_take(op):
-                    varies, constant = varies[_indices(op)], constant[..., _indices(op)]
+                elif is_take(op):
+                    varies, constant = varies[taken(op)], constant[..., taken(op)]
                 else:
                     constant = np.asarray(op(constant[None]))[0]
                 if isinstance(op, WEIGHTED):
@@ -139,9 +139,9 @@ class Living:
             elif isinstance(op, keras.layers.Flatten):
                 read[source] |= keep.reshape(-1, len(read[source])).any(0)
                 self.pinned[source] |= pinned.reshape(-1, len(read[source])).any(0)
-            elif _is_take(op):
-                np.logical_or.at(read[source], _indices(op), keep)
-                np.logical_or.at(self.pinned[source], _indices(op), pinned)
+            elif is_take(op):
+                np.logical_or.at(read[source], taken(op), keep)
+                np.logical_or.at(self.pinned[source], taken(op), pinned)
             else:
                 read[source] |= keep
                 self.pinned[source] |= pinned
@@ -244,9 +244,9 @@ def _rebuild(model, living, origin=None):
             x, _ = _apply(op, x, plain)
             units = (np.arange(positions)[:, None] * width + units).ravel()
             built[id(op.output)] = x, units, np.tile(factor, positions)
-        elif _is_take(op):
+        elif is_take(op):
             x, units, factor = built[id(op.input)]
-            indices = _indices(op)
+            indices = taken(op)
             place = [int(np.flatnonzero(units == unit)[0]) for unit in indices[keep]]
             built[id(op.output)] = keras.ops.take(x, place, axis=-1), keep, factor[place]
         elif isinstance(op, keras.layers.BatchNormalization):
@@ -289,7 +289,7 @@ def _is_known(op):
         # A factor that is not negative, or a constant.
         return np.all(np.asarray(op.scale) >= 0) and not (np.any(op.offset) and np.any(op.scale))
     known = (keras.layers.InputLayer, keras.layers.Flatten, keras.layers.Reshape, *WEIGHTED, *ALONE)
-    return (isinstance(op, known) or _is_take(op)) and (
+    return (isinstance(op, known) or is_take(op)) and (
         getattr(op, "groups", 1) == 1
         and getattr(op, "data_format", None) != "channels_first"
         and getattr(op, "axis", -1) in (-1, len(op.output.shape) - 1)
@@ -300,11 +300,11 @@ def _is_noise(op):
     return hasattr(op, "multiplier")
 
 
-def _is_take(op):
+def is_take(op):
     return type(op).__name__ == "Take"
 
 
-def _indices(op):
+def taken(op):
     # Keras keeps the arguments of an op in its node only.
     return np.asarray(op._inbound_nodes[0].arguments.args[1], int)
 
