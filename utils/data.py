@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from utils.command_line import UserError
 
-DATASETS = ("mnist", "fashion_mnist", "cifar10", "mnist-random", "cifar10-random", "digits")
+DATASETS = ("mnist", "fashion_mnist", "cifar10", "mnist-random", "cifar10-random", "digits", "digits-random")
 SPLITS = ("train", "test", "fit", "held_out")
 CLASSES = 10
 HELD_OUT = {"mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 10_000, "digits": 250}

@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
-from utils import checkpoint, cost, data, pruning, report, towers, training
+from utils import checkpoint, command_line, cost, data, pruning, report, towers, training
 from utils.command_line import UserError
 
 FLAGS = flags.FLAGS
@@ -45,6 +44,19 @@ def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
     )
     flags.DEFINE_string("checkpoints_dir", None, "This run's folder. Default: checkpoints/ and the script's name.")
     flags.DEFINE_string("summaries_dir", None, "Where TensorBoard's summaries go. Default: the run's folder.")
+
+
+def define_finetune_flags():
+    """The flags of fine-tuning what is left when the units are gone."""
+    flags.DEFINE_integer(
+        "finetune_epochs",
+        0,
+        "So many epochs more in the smaller network, the noise gone; the row shows both errors.",
+        0,
+    )
+    flags.DEFINE_float(
+        "finetune_learning_rate", 1e-4, "Adam's rate in them; linear to 0 over their second half.", lower_bound=0
+    )
 
 
 def run_folder(script):
@@ -137,9 +149,7 @@ class Experiment:
             command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), f"--checkpoints_dir={folder}"]
             command += [f"--{name}={FLAGS[name].value}" for name in same if FLAGS[name].value is not None]
             print(f"no {folder}: making it with {shlex.join(command)}", file=sys.stderr)
-            status = subprocess.run(command, stdout=sys.stderr).returncode
-            if status:
-                sys.exit(status)
+            command_line.call(command)
         return folder
 
     def start_from(self, path, model):
@@ -189,23 +199,59 @@ class Experiment:
         )
         return model
 
-    def finish(self, model, prepare, **figures):
+    def finetune(self, model, *, prepare):
+        """Train what `shrink` leaves of a model, in float32, for --finetune_epochs.
+
+        Args:
+            model: the trained network, noise and all.
+            prepare: of `training.Step`.
+        Returns:
+            The smaller network after that; None if it was not asked for or there is no weight left to train.
+        """
+        if not FLAGS.finetune_epochs:
+            return None
+        with self.strategy.scope():
+            smaller = _shrink(model)
+        if not smaller.trainable_variables:
+            print("no unit lives: there is nothing to fine-tune", file=sys.stderr)
+            return None
+        folder = os.path.join(self.folder, "finetune")
+        os.makedirs(folder, exist_ok=True)
+        tuned, seconds = training.train(
+            smaller,
+            self.train_set,
+            folder=folder,
+            strategy=self.strategy,
+            epochs=FLAGS.finetune_epochs,
+            batch_size=FLAGS.batch_size,
+            weight_decay=FLAGS.weight_decay,
+            seed=FLAGS.seed,
+            summaries_dir=os.path.join(FLAGS.summaries_dir or self.folder, "finetune"),
+            run=f"{os.path.basename(self.folder)}, fine-tuning",
+            prepare=prepare,
+            rate=lambda variable: FLAGS.finetune_learning_rate,
+        )
+        self.seconds += seconds
+        return tuned
+
+    def finish(self, model, prepare, tuned=None, **figures):
         """Shrink, measure once on the test set, write network.keras and result.json, print the row.
 
         Args:
             model: the trained network.
             prepare: from uint8 images to the network's input.
+            tuned: what `finetune` returned; if not None, the row is its, and the error before it is kept beside it.
             figures: further ones of the method, for result.json.
         """
         if not towers.is_chief(self.strategy):
             return
-        # However it was trained, it is measured in float32.
-        keras.config.set_dtype_policy("float32")
-        for layer in model.layers:
-            layer.dtype_policy = "float32"
-        smaller, original = pruning.shrink(model), self.build()
+        smaller, original = _shrink(model), self.build()
         test = data.load(FLAGS.dataset, self.data_dir, "held_out" if FLAGS.validate else "test", FLAGS.seed)
         logits, masked = (_logits(net, test.images, prepare) for net in (smaller, model))
+        difference = float(np.abs(logits - masked).max())
+        if tuned:
+            figures["error_before_finetuning"] = _error(logits, test.labels)
+            smaller, logits = tuned, _logits(tuned, test.images, prepare)
         macs = cost.multiply_adds(smaller)
         result = {
             "network": self.network,
@@ -213,12 +259,12 @@ class Experiment:
             "dataset": FLAGS.dataset,
             "seed": FLAGS.seed,
             "epochs": FLAGS.epochs,
-            "error": round(100 * float(np.mean(logits.argmax(-1) != test.labels)), 4),
+            "error": _error(logits, test.labels),
             "units": self.units(cost.kernels(smaller)),
             "multiply_adds": macs,
             "flops_speedup": cost.multiply_adds(original) / macs if macs else None,
             **cost.speedups(original, smaller),
-            "max_logit_difference": float(np.abs(logits - masked).max()),
+            "max_logit_difference": difference,
             **figures,
             "seconds": round(self.seconds, 1),
             "command": shlex.join(["python", *sys.argv]),
@@ -241,6 +287,23 @@ class Experiment:
             results[original["method"]] = [original]
         results[self.method] = [report.read(self.folder)]
         print(report.text(self.network, FLAGS.dataset, report.rows(self.network, FLAGS.dataset, results)))
+
+
+def error(model, images, prepare):
+    """The share of data.Images that a model gets wrong, in %; `prepare` makes its input of uint8 images."""
+    return _error(_logits(model, images.images, prepare), images.labels)
+
+
+def _error(logits, labels):
+    return round(100 * float(np.mean(logits.argmax(-1) != labels)), 4)
+
+
+def _shrink(model):
+    """The smaller network in float32, however the model was trained."""
+    keras.config.set_dtype_policy("float32")
+    for layer in model.layers:
+        layer.dtype_policy = "float32"
+    return pruning.shrink(model)
 
 
 def _logits(model, images, prepare):

@@ -14,6 +14,7 @@ DATASET_NAMES = {
     "mnist-random": "MNIST, random labels",
     "cifar10-random": "CIFAR-10, random labels",
     "digits": "digits",
+    "digits-random": "digits, random labels",
 }
 COLUMNS = ("Error %", "Units a layer", "CPU", "GPU", "FLOPs")
 
@@ -98,9 +99,12 @@ def _our_cells(runs):
         values = [run[key] for run in runs]
         return None if None in values else statistics.fmean(values)
 
-    error = f"{mean('error'):.2f}"
-    if len(runs) > 1:
-        error += f" ± {statistics.pstdev(run['error'] for run in runs):.2f}"
+    def spread(key):
+        return f"{mean(key):.2f}" + (f" ± {statistics.pstdev(run[key] for run in runs):.2f}" if len(runs) > 1 else "")
+
+    error = spread("error")
+    if all("error_before_finetuning" in run for run in runs):
+        error = f"{spread('error_before_finetuning')} -> {error}"
     speedups = (_times(mean(key)) for key in ("cpu_speedup", "gpu_speedup", "flops_speedup"))
     return error, _units(runs[0]["units"]), *speedups
 

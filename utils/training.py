@@ -181,6 +181,7 @@ def train(
     epochs,
     strategy,
     alive=None,
+    measure=None,
     shrink_every=0,
     summaries_dir=None,
     run="",
@@ -195,6 +196,7 @@ def train(
         folder: where checkpoints go.
         alive: from a model to which units live, {layer's name: (units,) bool}: for the eye. None: those whose noise
             layer has a multiplier other than 0.
+        measure: from a model to {name: float}, called at the end of every epoch, for its summary. None: nothing more.
         shrink_every: every so many epochs, units under their threshold for as many epochs are taken out for good;
             0: never.
         summaries_dir: where TensorBoard's summaries go, or None.
@@ -259,6 +261,8 @@ def train(
                     tf.summary.scalar("accuracy", 1 - figures["error"])
                     for name, unit in units.items():
                         tf.summary.scalar(f"units/{name}", np.sum(unit))
+                    for name, value in (measure(step.model) if measure and chief else {}).items():
+                        tf.summary.scalar(name, value)
                 total = np.zeros(len(FIGURES))
                 under = {name: (under[name] + 1) * ~unit for name, unit in _audible(step.model).items()}
                 if shrink_every and (epoch + 1) % shrink_every == 0 and done < epochs * step.steps:
@@ -272,6 +276,14 @@ def train(
                 )
                 sys.exit(128 + signals.received)
     return step.model, seconds + time.time() - start
+
+
+def network(arrays):
+    """The network of a training checkpoint, as `checkpoint.latest` reads it: noise, dead units and all."""
+    model = keras.models.model_from_json(str(arrays["config"]))
+    for v in _weights(model):
+        v.assign(arrays[f"model/{v.path}"])
+    return model
 
 
 def _smaller(step, under, epochs_under, images, epochs, strategy, settings):
