@@ -1,5 +1,6 @@
 """How every script starts, and how it says no: one line on stderr and exit status 2."""
 
+import math
 import sys
 
 from absl import app, flags
@@ -11,13 +12,22 @@ class UserError(Exception):
 
 def _parse(argv):
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
     except flags.Error as error:
         raise UserError(f"{error}; {argv[0]} --help lists the flags") from None
+    if rest[1:]:
+        raise UserError(f"{rest[1]!r} is not a flag: they are given as --name=value; {argv[0]} --help lists them")
+    for name, value in flags.FLAGS.flag_values_dict().items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"--{name}={value} is not finite: give a number that is")
+    return rest
 
 
 def run(main):
-    """Parse absl's flags, call `main()`, and turn a UserError into its line and exit status 2."""
+    """Parse absl's flags, call `main()`, and turn a UserError into its line and exit status 2.
+
+    Ctrl-C where there is nothing to save, before and after training, is exit status 130.
+    """
     app.define_help_flags()
     # --help shows a script's key flags: those that it took from utils/, too.
     for module, module_flags in flags.FLAGS.flags_by_module_dict().items():
@@ -28,3 +38,5 @@ def run(main):
     except UserError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
