@@ -29,14 +29,15 @@ from utils import checkpoint
 
 tqdm.monitor_interval = 0  # its thread
 
-# Those whose script is there; of the noise, rates at which units die in so few epochs.
+# Of the noise, a start and a rate at which some units die in so few epochs.
 EPOCHS = 4
 FLAGS = {
     "lenet-fc": [],
-    "lenet-fc-sbp": ["--shrink_every=1", "--noise_learning_rate=1"],
+    "lenet-fc-sbp": ["--shrink_every=2", "--log_sigma=-1", "--noise_learning_rate=0.05"],
     "lenet-fc-ssl": [],
     "lenet-fc-sparsevd": [],
 }
+# A script that is not there yet is left out.
 SCRIPTS = [script for script in FLAGS if (ROOT / "scripts" / f"{script}.py").exists()]
 TIMES = ("seconds", "command")
 

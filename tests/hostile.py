@@ -486,7 +486,7 @@ def main():
     parser.add_argument("--cases", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    chance, kinds, failures = random.Random(options.seed), collections.Counter(), []
+    kinds, failures = collections.Counter(), []
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         base = folder / "base"
@@ -495,7 +495,7 @@ def main():
             if start.wait():
                 sys.exit(f"error: {script} does not run:\n{start.said()}")
         for number in tqdm(range(options.cases), unit="case"):
-            case = Case(folder / str(number), base, chance)
+            case = Case(folder / str(number), base, random.Random(f"{options.seed} {number}"))
             kinds[case.what.split(":")[0]] += 1
             if wrong := case.fails():
                 failures.append(f"case {number} ({case.what}) {wrong}")

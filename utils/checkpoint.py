@@ -61,7 +61,7 @@ def members(path):
     """
     with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
         claimed, size = sum(member.file_size for member in archive.infolist()), os.path.getsize(path)
-        if claimed > size:
+        if not 0 < claimed <= size:
             raise ValueError(f"a file of {size} bytes claims to hold {claimed}")
         # The directory has no checksum, and zipfile does not count its entries. Their number is at the file's end.
         file.seek(-12, os.SEEK_END)
