@@ -1,5 +1,7 @@
 """How every script starts, and how it says no: one line on stderr and exit status 2."""
 
+import functools
+import math
 import signal
 import subprocess
 import sys
@@ -11,15 +13,23 @@ class UserError(Exception):
     """Input that cannot be used. The text is one line: what is wrong and what to do about it."""
 
 
-def _parse(argv):
+def _parse(argv, files=False):
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
     except flags.Error as error:
         raise UserError(f"{error}; {argv[0]} --help lists the flags") from None
+    if rest[1:] and not files:
+        raise UserError(f"{rest[1]!r} is not a flag: they are given as --name=value; {argv[0]} --help lists them")
+    for name, value in flags.FLAGS.flag_values_dict().items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"--{name}={value} is not finite: give a number that is")
+    return rest
 
 
 def run(main, files=False):
     """Parse absl's flags, call `main()`, and turn a UserError into its line and exit status 2.
+
+    Ctrl-C where there is nothing to save, before and after training, is exit status 130.
 
     Args:
         files: whether main takes the arguments that are no flags, as a list.
@@ -30,10 +40,12 @@ def run(main, files=False):
         for flag in module_flags if module.startswith("utils.") else []:
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     try:
-        app.run(lambda argv: main(argv[1:]) if files else main(), flags_parser=_parse)
+        app.run(lambda argv: main(argv[1:]) if files else main(), flags_parser=functools.partial(_parse, files=files))
     except UserError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def call(command):

@@ -14,7 +14,7 @@ import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
-from utils import checkpoint, command_line, cost, data, pruning, report, towers, training
+from utils import checkpoint, command_line, cost, data, networks, pruning, report, towers, training
 from utils.command_line import UserError
 
 FLAGS = flags.FLAGS
@@ -32,7 +32,7 @@ def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
     flags.DEFINE_float(
         "weight_decay", weight_decay, "L2 decay of the kernels: half of it times their squares, an image.", 0
     )
-    flags.DEFINE_integer("seed", 0, "Of the start, the order of the images and the noise.", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "Of the start, the order of the images and the noise.", 0, 2**31 - 1)
     flags.DEFINE_integer("num_gpus", None, "Towers, one a GPU; 0: the CPU. Default: the first GPU, else the CPU.", 0)
     flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "bfloat16 is Keras's mixed_bfloat16.")
     flags.DEFINE_bool(
@@ -117,19 +117,26 @@ class Experiment:
             self._take_folder()
         arrays = checkpoint.latest(self.folder)
         if arrays:
-            self._refuse_other(json.loads(str(arrays["settings"])))
+            self._refuse_other(self._settings_of(arrays))
 
     def _take_folder(self):
         """Make the folder, and hold it: a second run in it is refused."""
         try:
             os.makedirs(self.folder, exist_ok=True)
             # Held until the process ends.
-            self.lock = open(os.path.join(self.folder, ".lock"), "w")
+            self.lock = open(os.path.join(self.folder, ".lock"), "a")
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"another run is writing {self.folder}; wait for it or give --checkpoints_dir") from None
         except OSError as error:
             raise UserError(f"cannot write {self.folder} ({error.strerror}); give another --checkpoints_dir") from None
+
+    def _settings_of(self, arrays):
+        """The flags that a training checkpoint was made with."""
+        try:
+            return dict(json.loads(str(arrays["settings"])))
+        except (KeyError, TypeError, ValueError, RecursionError):
+            raise UserError(f"the checkpoint in {self.folder} is no run's; give another --checkpoints_dir") from None
 
     def _refuse_other(self, settings):
         # A flag that is younger than the run had its default.
@@ -158,20 +165,23 @@ class Experiment:
         if not os.path.exists(network):
             raise UserError(f"no checkpoint at {path}: give the folder of a run that is done, or a .keras file")
         try:
-            source = keras.models.load_model(network)
+            source = networks.load(network)
+            others = cost.kernels(source)
         except Exception as error:  # whatever a damaged file makes Keras raise
             raise UserError(f"{network} cannot be read as a Keras model ({error}); make it again") from None
         shapes = cost.kernels(model)
-        if cost.kernels(source) != shapes:
-            raise UserError(
-                f"{path} is another network: its layers are {cost.kernels(source)}, and {self.network} has {shapes}"
-            )
+        if others != shapes:
+            raise UserError(f"{path} is another network: its layers are {others}, and {self.network} has {shapes}")
         stored = {variable.path: variable for variable in source.weights}
+        started = []
         for variable in model.weights:
-            if variable.path in stored:
+            if variable.path not in stored:
+                started.append(variable.path)
+            elif stored[variable.path].shape == variable.shape:
                 variable.assign(stored[variable.path])
-        restored = dict.fromkeys(variable.path.split("/")[0] for variable in source.weights)
-        started = [variable.path for variable in model.weights if variable.path not in stored]
+            else:
+                raise UserError(f"{path} is another network: its {variable.path} is of another shape")
+        restored = dict.fromkeys(path_.split("/")[0] for path_ in stored)
         print(
             f"{path}: restored {', '.join(restored)}; at their start: {', '.join(started) or 'none'}", file=sys.stderr
         )
