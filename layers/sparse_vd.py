@@ -112,6 +112,22 @@ def layers(model):
     return [layer for layer in model.layers if isinstance(layer, _SparseVD)]
 
 
+def kl(warm_up):
+    """The KL divergence of all weights for `training.Step`: from 0, on a line over the first `warm_up` of the training.
+
+    Args:
+        warm_up: a share of the training, in [0, 1].
+    Returns:
+        From the model and the share that is done to a scalar tensor, in nats.
+    """
+
+    def warmed_up(model, done):
+        scale = tf.minimum(done / warm_up, 1.0) if warm_up else 1.0
+        return scale * tf.add_n([tf.reduce_sum(layer.kl_divergence()) for layer in layers(model)])
+
+    return warmed_up
+
+
 def alive(model):
     """{layer's name: (units,) bool, whether a weight that is not removed leads to the unit}."""
     kernels = {layer.name: np.asarray(layer.sparse_kernel()) for layer in layers(model)}

@@ -22,12 +22,18 @@ def soft_threshold(groups, threshold):
     return groups * tf.maximum(1 - tf.math.divide_no_nan(threshold, norm), 0.0)
 
 
+def sgd(rate, group):
+    """The optimiser for `training.Step`. No momentum, which would carry a group away from 0 again; nor Adam, whose steps
+    are as long where a gradient is small, so that the lasso would weigh most where gradients are largest."""
+    return keras.optimizers.SGD(rate, name=f"sgd_{group}")
+
+
 def proximal(strength):
     """The proximal step that `training.Step` takes after the optimiser's: on a model's columns, then on its rows.
 
-    With it, SGD minimises the bound plus, for each group g of n weights, strength * sqrt(n) * |g|. The SGD is to have no
-    momentum, which would carry a group away from 0 again. A column takes its bias along, so that a unit without weights
-    is exactly 0. The model's outputs are no units, nor is the one channel of grey images.
+    With it, SGD minimises the bound plus, for each group g of n weights, strength * sqrt(n) * |g|. A column takes its bias
+    along, so that a unit without weights is exactly 0. The model's outputs are no units, nor is the one channel of grey
+    images.
 
     Args:
         strength: from a layer to its strength >= 0, in nats.

@@ -5,7 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import tensorflow as tf
 from absl import flags
 
 from layers import sparse_vd
@@ -20,11 +19,6 @@ flags.DEFINE_float(
 )
 
 
-def kl(model, done):
-    scale = tf.minimum(tf.math.divide_no_nan(done, FLAGS.warm_up), 1.0) if FLAGS.warm_up else 1.0
-    return scale * tf.add_n([tf.reduce_sum(layer.kl_divergence()) for layer in sparse_vd.layers(model)])
-
-
 def main():
     run = experiment.Experiment("Lenet-fc", "SparseVD", lenet_fc.lenet_fc, lenet_fc.units)
     with run.strategy.scope():
@@ -35,7 +29,7 @@ def main():
         model,
         prepare=lambda images, seed: data.scaled(images),
         rate=lambda variable: FLAGS.noise_learning_rate if variable.name == "log_sigma2" else FLAGS.learning_rate,
-        kl=kl,
+        kl=sparse_vd.kl(FLAGS.warm_up),
         alive=sparse_vd.alive,
     )
     run.finish(model, data.scaled, zero_weights=sparse_vd.zero_share(model))

@@ -5,7 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import keras
 from absl import flags
 
 from layers import ssl
@@ -17,11 +16,6 @@ experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rat
 flags.DEFINE_float("conv1_strength", 1e-3, "Of the group lasso on the first convolution, an image.", 0)
 flags.DEFINE_float("conv2_strength", 2e-4, "Of the group lasso on the second.", 0)
 flags.DEFINE_float("dense_strength", 1e-5, "Of the group lasso on both dense layers.", 0)
-
-
-def sgd(rate, group):
-    """The proximal step is of gradients as they are, not as Adam scales them."""
-    return keras.optimizers.SGD(rate, name=f"sgd_{group}")
 
 
 def main():
@@ -36,7 +30,7 @@ def main():
         prepare=lambda images, seed: data.scaled(images),
         # SGD's rate is meant for the mean over the images, and the bound is a sum.
         rate=lambda variable: FLAGS.learning_rate / images,
-        optimizer=sgd,
+        optimizer=ssl.sgd,
         proximal=ssl.proximal(lambda layer: images * strength.get(layer.name, FLAGS.dense_strength)),
         alive=ssl.alive,
     )
