@@ -25,7 +25,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from tests.starts import Start, largest_file, limited, no_timing  # isort: skip, first: before NumPy
+from tests.starts import ROOT, Start, largest_file, limited, no_timing  # isort: skip, first: before NumPy
 
 import h5py
 import numpy as np
@@ -313,7 +313,7 @@ class Case:
         if kind == "damaged":
             kind, content = self.damaged_archive(content)
         elif kind == "another":
-            content = (self.base / "network.keras").read_bytes()
+            content = (ROOT / "tests" / "golden" / "lenet5.keras").read_bytes()
         elif kind == "pickle":
             content = pickle.dumps(Code(self.canary))
         else:

@@ -248,7 +248,7 @@ def test_whatever_is_done_to_a_file_is_one_line(tmp_path_factory, draw):
     folder = tmp_path_factory.mktemp("data")
     (folder / "fashion_mnist").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        for kind, blob in ("images-idx3", gzip.compress(idx(image(1)[None]))), ("labels-idx1", bad):
+        for kind, blob in ("images-idx3", gzip.compress(idx(np.stack([image(1)] * 15)))), ("labels-idx1", bad):
             name = f"fashion_mnist/train-{kind}-ubyte.gz"
             (folder / name).write_bytes(blob)
             patch.setitem(data.MD5, name, md5(good if blob is bad else blob))
