@@ -15,7 +15,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import keras
 import numpy as np
 from absl import flags
 
@@ -120,7 +119,7 @@ def vgglike_units(results):
 
 def units_over_epochs(runs):
     """A panel a run, a curve a layer of noise."""
-    curves = {script: figures.curves(runs / script) for script in PRUNED if (runs / script).is_dir()}
+    curves = {script: figures.curves(runs / script) for script in PRUNED}
     curves = {script: curve for script, curve in curves.items() if curve}
     for script in PRUNED:
         if script not in curves:
@@ -145,7 +144,7 @@ def pixels(folder):
     arrays = checkpoint.latest(folder)
     if not arrays:
         return lacking("pixels", "lenet-fc-sbp.py --checkpoints_dir=RUNS/lenet-fc-sbp, then --checkpoints_dir=RUNS")
-    snr = pixel_snr(training.network(arrays))
+    snr = figures.pixel_snr(training.network(arrays))
     mean = data.load("mnist", FLAGS.data_dir or data.default_data_dir(), "train").images.mean(0)[..., 0]
     figure, (left, right) = figures.plt.subplots(1, 2, figsize=(6, 2.7))
     image = left.imshow(snr, norm="log", cmap="cividis_r")
@@ -159,17 +158,6 @@ def pixels(folder):
         axes.spines[:].set_visible(True)
         axes.grid(False)
     figures.save(figure, "pixels", FLAGS.figures_dir)
-
-
-def pixel_snr(model):
-    """The signal-to-noise ratio of each pixel of a Lenet-fc in training, (28, 28); NaN where it is dead."""
-    noise = model.get_layer("pixels_unit")
-    # An image of its pixels' numbers shows which of them are left.
-    numbers = np.arange(784, dtype=np.float32).reshape(1, 28, 28, 1)
-    left = np.asarray(keras.Model(model.inputs, noise.input)([numbers]))[0].astype(int)
-    snr = np.full(784, np.nan)
-    snr[left] = np.where(np.asarray(noise.multiplier()) != 0, noise.snr(), np.nan)
-    return snr.reshape(28, 28)
 
 
 if __name__ == "__main__":

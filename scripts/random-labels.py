@@ -39,12 +39,17 @@ def main():
     FLAGS.set_default("dataset", NETWORKS[FLAGS.network][3])
     base = FLAGS.checkpoints_dir or experiment.run_folder(f"random-labels-{FLAGS.network}")
     folders = {method: f"{base}-{method}" for method in METHODS}
+    summaries = {method: f"{FLAGS.summaries_dir or base}-{method}" for method in METHODS}
     if FLAGS.method:
-        FLAGS.checkpoints_dir = folders[FLAGS.method]
+        FLAGS.checkpoints_dir, FLAGS.summaries_dir = folders[FLAGS.method], summaries[FLAGS.method]
         return train()
     for method in METHODS:
         command_line.call([sys.executable, *sys.argv, f"--method={method}"])
-    show(folders)
+    show_table({method: report.read(folder) for method, folder in folders.items()})
+    curves = {method: figures.curves(folder) for method, folder in summaries.items()}
+    if all(curves.values()):
+        return draw(curves)
+    print(f"no summaries in {base}-*, so no picture; to train anew, give another --checkpoints_dir", file=sys.stderr)
 
 
 def train():
@@ -68,37 +73,40 @@ def train():
         rate=structured_bp.rate,
         kl=structured_bp.kl(model) if FLAGS.method == "sbp" else None,
         measure=lambda model: {
-            "train_error": error(model, run.train_set, MEASURED),
+            "training_error": error(model, run.train_set, MEASURED),
             "test_error": error(model, test, MEASURED),
         },
     )
     run.finish(model, prepare, train_error=error(model, run.train_set))
 
 
-def show(folders):
-    """Table and picture of both methods' runs."""
-    title = f"{NETWORKS[FLAGS.network][0]} on {report.DATASET_NAMES[FLAGS.dataset]}"
-    figure, (errors, units) = figures.plt.subplots(1, 2, figsize=(7, 2.8))
-    print(f"{title:<32}{'Training error %':>16}{'Test error %':>14}   Units a layer")
-    for method, folder in folders.items():
-        name, result, curves = METHODS[method], report.read(folder), figures.curves(folder)
+def title():
+    return f"{NETWORKS[FLAGS.network][0]} on {report.DATASET_NAMES[FLAGS.dataset]}"
+
+
+def show_table(results):
+    print(f"{title():<32}{'Training error %':>16}{'Test error %':>14}   Units a layer")
+    for method, result in results.items():
         left = " - ".join(map(str, result["units"]))
-        print(f"{name:<32}{result['train_error']:>16.2f}{result['error']:>14.2f}   {left}")
+        print(f"{METHODS[method]:<32}{result['train_error']:>16.2f}{result['error']:>14.2f}   {left}")
+
+
+def draw(curves):
+    figure, (errors, units) = figures.plt.subplots(1, 2, figsize=(7, 2.8))
+    for method, name in METHODS.items():
         colour, marker = figures.METHODS[name]
-        for split, line in (("train", "-"), ("test", ":")):
+        for split, line in (("training", "-"), ("test", ":")):
             style = {"color": colour, "linestyle": line, "marker": marker, "markevery": 0.2}
-            label = f"{name}, {'training' if split == 'train' else split}"
-            errors.plot(*curves[f"{split}_error"], label=label, **style)
-    errors.set(xlabel="epoch", ylabel="error, %", ylim=(0, 100), title=title)
+            errors.plot(*curves[method][f"{split}_error"], label=f"{name}, {split}", **style)
+    errors.set(xlabel="epoch", ylabel="error, %", ylim=(0, 100), title=title())
     errors.legend(fontsize=7, loc="lower left")
-    # The last curves are SBP's.
-    layers = [name for name in curves if name.startswith("units/")]
+    layers = [name for name in curves["sbp"] if name.startswith("units/")]
     for name, colour, marker in zip(layers, itertools.cycle(figures.COLOURS), itertools.cycle(figures.MARKERS)):
         label = name.removeprefix("units/").removesuffix("_unit")
-        units.plot(*curves[name], color=colour, marker=marker, markevery=0.2, label=label)
+        units.plot(*curves["sbp"][name], color=colour, marker=marker, markevery=0.2, label=label)
     units.set_yscale("symlog", linthresh=1)
     units.yaxis.set_major_formatter("{x:g}")
-    units.set(xlabel="epoch", ylim=0, title="units alive, StructuredBP")
+    units.set(xlabel="epoch", ylim=-0.1, title="units alive, StructuredBP")
     units.legend(fontsize=7)
     figures.save(figure, f"random-labels-{FLAGS.network}", FLAGS.figures_dir)
 

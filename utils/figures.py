@@ -3,11 +3,13 @@
 import sys
 from pathlib import Path
 
+import keras
 import matplotlib
 
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib import ticker
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tb_logging, tensor_util
@@ -85,6 +87,8 @@ def curves(folder):
 
     A run that was stopped and went on may have written an epoch twice: the later one counts.
     """
+    if not Path(folder).is_dir():
+        return {}
     events = event_accumulator.EventAccumulator(
         str(folder), {event_accumulator.TENSORS: 0}, purge_orphaned_data=False
     ).Reload()
@@ -93,3 +97,14 @@ def curves(folder):
         values = {event.step: float(tensor_util.make_ndarray(event.tensor_proto)) for event in events.Tensors(name)}
         found[name] = sorted(values), [values[epoch] for epoch in sorted(values)]
     return found
+
+
+def pixel_snr(model):
+    """The signal-to-noise ratio of each pixel of a Lenet-fc in training, (28, 28); NaN where it is dead."""
+    noise = model.get_layer("pixels_unit")
+    # An image of its pixels' numbers shows which of them are left.
+    numbers = np.arange(784, dtype=np.float32).reshape(1, 28, 28, 1)
+    left = np.asarray(keras.Model(model.inputs, noise.input)([numbers]))[0].astype(int)
+    snr = np.full(784, np.nan)
+    snr[left] = np.where(np.asarray(noise.multiplier()) != 0, noise.snr(), np.nan)
+    return snr.reshape(28, 28)

@@ -14,7 +14,7 @@ class Row(NamedTuple):
 
 
 class Later(NamedTuple):
-    """A network of a later paper: test error in %, units a layer, multiply-adds as that paper counts them, citation."""
+    """A network of a later paper: test error in %, units a layer, multiply-adds, citation."""
 
     error: float
     units: tuple
@@ -59,11 +59,11 @@ NOTE = (
     "and 10.49x that it prints."
 )
 
-# {network: {method: row}}, of later papers on the same data set. Multiply-adds as Tang et al. count them for all: "FLOPs
-# as a Direct Optimization Objective for Learning Sparse Neural Networks", 2018 (arXiv 1811.03060), Table 1.
+# {network: {method: row}} of later papers on the same data. Multiply-adds are as Tang et al. list them: "FLOPs as a Direct
+# Optimization Objective for Learning Sparse Neural Networks", 2018 (arXiv 1811.03060).
 _SRINIVAS = "Srinivas and Babu, Generalized Dropout, 2016 (arXiv 1611.06791)"
 _LOUIZOS = "Louizos, Ullrich and Welling, Bayesian Compression for Deep Learning, NIPS 2017 (arXiv 1705.08665)"
-_L0 = "Louizos, Welling and Kingma, Learning Sparse Neural Networks through L0 Regularization, ICLR 2018 (arXiv 1712.01312)"
+_L0 = "Louizos, Welling and Kingma, Learning Sparse Neural Networks through L0 Regularization, 2018 (arXiv 1712.01312)"
 LATER = {
     "LeNet5": {
         "Generalized dropout": Later(1.1, (7, 13, 208, 16), 254_000, _SRINIVAS),
