@@ -136,6 +136,8 @@ class Experiment:
             same = [name for name in same if name in FLAGS]
             command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), f"--checkpoints_dir={folder}"]
             command += [f"--{name}={FLAGS[name].value}" for name in same if FLAGS[name].value is not None]
+            if "TF_CONFIG" in os.environ:
+                raise UserError(f"no {folder}: make it first, with {shlex.join(command)}")
             print(f"no {folder}: making it with {shlex.join(command)}", file=sys.stderr)
             status = subprocess.run(command, stdout=sys.stderr).returncode
             if status:
@@ -151,10 +153,13 @@ class Experiment:
             source = keras.models.load_model(network)
         except Exception as error:  # whatever a damaged file makes Keras raise
             raise UserError(f"{network} cannot be read as a Keras model ({error}); make it again") from None
-        shapes = cost.kernels(model)
-        if cost.kernels(source) != shapes:
+        shapes, held = cost.kernels(model), cost.kernels(source)
+        other = [name for name in {**shapes, **held} if shapes.get(name) != held.get(name)]
+        if other:
+            name = other[0]
             raise UserError(
-                f"{path} is another network: its layers are {cost.kernels(source)}, and {self.network} has {shapes}"
+                f"{path} is another network: its {name} is {held.get(name, 'missing')}, and that of {self.network} is "
+                f"{shapes.get(name, 'missing')}"
             )
         has = {layer.name for layer in source.layers}
         restored = [layer.name for layer in model.layers if layer.weights and layer.name in has]
