@@ -21,6 +21,12 @@ from utils import command_line, data, experiment, structured_bp
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=100, batch_size=128, learning_rate=3e-3, weight_decay=0.0)
 structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="1")
+experiment.define_finetune_flags()
+flags.DEFINE_bool("fixed_mu", False, "Keep mu at 0 and learn log sigma alone; scripts/bound.py compares the bounds.")
+
+
+def rate(variable):
+    return 0.0 if FLAGS.fixed_mu and variable.name == "mu" else structured_bp.rate(variable)
 
 
 def main():
@@ -33,10 +39,11 @@ def main():
         model,
         prepare=lambda images, seed: data.scaled(images),
         shrink_every=FLAGS.shrink_every,
-        rate=structured_bp.rate,
+        rate=rate,
         kl=structured_bp.kl(model),
     )
-    run.finish(model, data.scaled)
+    tuned = run.finetune(model, prepare=lambda images, seed: data.scaled(images))
+    run.finish(model, data.scaled, tuned)
 
 
 if __name__ == "__main__":

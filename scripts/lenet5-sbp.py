@@ -20,8 +20,9 @@ from nets import lenet5
 from utils import command_line, data, experiment, structured_bp
 
 FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=20, batch_size=128, learning_rate=1e-3, weight_decay=5e-4)
-structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1")
+experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
+structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="1", kl_start="cost")
+experiment.define_finetune_flags()
 
 
 def main():
@@ -36,7 +37,8 @@ def main():
         rate=structured_bp.rate,
         kl=structured_bp.kl(model),
     )
-    run.finish(model, data.scaled)
+    tuned = run.finetune(model, prepare=lambda images, seed: data.scaled(images))
+    run.finish(model, data.scaled, tuned)
 
 
 if __name__ == "__main__":

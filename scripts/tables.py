@@ -21,11 +21,23 @@ flags.DEFINE_bool(
 NETWORKS = {
     "Lenet-fc": (
         lenet_fc.lenet_fc,
-        {"Original": "lenet-fc", "StructuredBP": "lenet-fc-sbp", "StructuredBPc": "lenet-fc-sbpc"},
+        {
+            "Original": "lenet-fc",
+            "SparseVD": "lenet-fc-sparsevd",
+            "SSL": "lenet-fc-ssl",
+            "StructuredBP": "lenet-fc-sbp",
+            "StructuredBPc": "lenet-fc-sbpc",
+        },
     ),
     "LeNet5": (
         lenet5.lenet5,
-        {"Original": "lenet5", "StructuredBP": "lenet5-sbp", "StructuredBPc": "lenet5-sbpc"},
+        {
+            "Original": "lenet5",
+            "SparseVD": "lenet5-sparsevd",
+            "SSL": "lenet5-ssl",
+            "StructuredBP": "lenet5-sbp",
+            "StructuredBPc": "lenet5-sbpc",
+        },
     ),
     "VGG-like": (
         vgglike.vgglike,

@@ -79,6 +79,30 @@ def test_a_run_prints_its_row_and_nothing_else_and_leaves_what_design_says(undis
     assert checkpoint.latest(folder)["model/dense1/kernel"].size < 784 * 500, "--shrink_every took no unit out"
 
 
+@pytest.mark.parametrize(
+    "script, arguments",
+    [
+        ("lenet-fc-ssl", ["--strength=3e-3"]),
+        ("lenet5-ssl", ["--conv1_strength=1e-2", "--dense_strength=3e-3", "--checkpoint={pretrained}"]),
+        ("lenet-fc-sparsevd", ["--noise_learning_rate=0.15"]),
+        ("lenet5-sparsevd", ["--noise_learning_rate=0.15", "--checkpoint={pretrained}"]),
+    ],
+)
+def test_the_other_methods_leave_a_smaller_network(script, arguments, pretrained, tmp_path):
+    arguments = [argument.format(pretrained=pretrained) for argument in arguments]
+    done = run(script, tmp_path, "--dataset=digits", "--epochs=6", *arguments)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["multiply_adds"] < {"Lenet-fc": 545_000, "LeNet5": 2_293_000}[result["network"]]
+    assert result["max_logit_difference"] < 1e-3
+    assert ("zero_weights" in result) == script.endswith("sparsevd")
+    if "zero_weights" in result:
+        # What is left of the smaller network's kernels is left of the whole network's.
+        left = sum(np.count_nonzero(v) for v in weights(tmp_path) if len(v.shape) > 1)
+        whole = {"lenet-fc": 784 * 500 + 500 * 300 + 3000, "lenet5": 25 * 20 + 25_000 + 400_000 + 5000}
+        assert 0 < result["zero_weights"] <= 1 - left / whole[script.rpartition("-")[0]]
+
+
 def test_a_run_that_is_done_prints_its_row_again(undisturbed):
     folder, done = undisturbed
     before = (folder / "result.json").stat().st_mtime_ns

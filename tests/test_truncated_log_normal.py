@@ -249,6 +249,19 @@ def test_kl_divergence_vanishes_as_sigma_grows():
     np.testing.assert_allclose(kl, [true_expectation("kl_divergence", -3.0, x)[0] for x in log_sigma], rtol=1e-6)
 
 
+@both_dtypes
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_in_the_limit_of_sigma_the_posterior_is_the_prior(dtype, data):
+    """Beyond the box, too: no KL divergence, log theta uniform on the interval."""
+    mu, log_sigma, u = (data.draw(floats(dtype, *ends)) for ends in ((-20, 5), (10, 40), (0, 1)))
+    point = [tf.constant([x], dtype) for x in (mu, log_sigma)]
+    tolerance = 64 * np.finfo(dtype).eps + 1e-10
+    np.testing.assert_allclose(truncated_log_normal.kl_divergence(*point), 0, atol=tolerance * max(1, log_sigma))
+    np.testing.assert_allclose(truncated_log_normal.mean(*point), (1 - np.exp(-20)) / 20, rtol=1e-4)
+    np.testing.assert_allclose(truncated_log_normal.log_quantile(u, *point), 20 * (u - 1), atol=1e-2)
+
+
 @pytest.mark.parametrize("point", [(0, -5), (0, 1), (-3, 0.5), (-20, 2), (3, 0), (5, -3), (-10, 4)])
 def test_samples_average_to_mean_and_kl_divergence(point):
     n = 100_000

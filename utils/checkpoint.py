@@ -3,17 +3,20 @@
 A .npz is a zip, which holds a checksum of everything in it: a damaged file is recognised when it is read.
 """
 
+import contextlib
+import io
+import math
 import os
 import re
+import struct
 import sys
 import zipfile
-import zlib
 
 import numpy as np
 
 from utils.command_line import UserError
 
-_NAME = re.compile(r"checkpoint-\d{8}\.npz")
+_NAME = re.compile(r"checkpoint-\d{8,}\.npz")
 KEPT = 2
 
 
@@ -22,38 +25,92 @@ def save(folder, step, arrays):
     name = f"checkpoint-{step:08d}.npz"
     try:
         write(os.path.join(folder, name), lambda file: np.savez(file, **arrays))
-        for old in _names(folder)[:-KEPT]:
-            os.remove(os.path.join(folder, old))
+        names = _names(folder)
+        # A later one is not from this run's past: it was damaged, or it would have been gone on from.
+        kept = names[: names.index(name) + 1][-KEPT:]
+        for other in set(names) - set(kept):
+            os.remove(os.path.join(folder, other))
     except OSError as error:
-        raise UserError(f"cannot write {name} in {folder} ({error.strerror}); the one before it stays") from None
+        reason = error.strerror or error
+        raise UserError(f"cannot write {name} in {folder} ({reason}); the one before it stays") from None
 
 
 def latest(folder):
-    """{name: array} of the newest checkpoint that is whole, or None if there is none; says on stderr which are not."""
-    for name in reversed(_names(folder)):
+    """{name: array} of the newest checkpoint that is whole, or None if there is none; says on stderr which are not.
+
+    Raises:
+        UserError: there are some, and not one is whole.
+    """
+    names = _names(folder)
+    for name in reversed(names):
         path = os.path.join(folder, name)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            return {name.removesuffix(".npy"): _array(name, content) for name, content in members(path).items()}
+        except Exception as error:  # whatever a damaged file makes zipfile and NumPy raise
             print(f"warning: {path} is damaged ({error}); trying the one before it", file=sys.stderr)
+    if names:
+        raise UserError(f"no checkpoint in {folder} is whole: remove {' and '.join(names)} to train from the start")
     return None
+
+
+def members(path):
+    """{name: bytes} of a zip file, all as its checksums say.
+
+    Raises:
+        ValueError, OSError, zipfile.BadZipFile and others: it is damaged, or claims more than its own size.
+    """
+    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        claimed, size = sum(member.file_size for member in archive.infolist()), os.path.getsize(path)
+        if not 0 < claimed <= size:
+            raise ValueError(f"a file of {size} bytes claims to hold {claimed}")
+        # The directory has no checksum, and zipfile does not count its entries. Their number is at the file's end.
+        file.seek(-12, os.SEEK_END)
+        if struct.unpack("<H", file.read(2)) != (len(archive.infolist()),):
+            raise ValueError("its directory is damaged")
+        return {member.filename: archive.read(member) for member in archive.infolist()}
+
+
+def _array(name, content):
+    """The array of a .npy file's bytes; its header's claim is checked before memory is taken for it."""
+    file = io.BytesIO(content)
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+        raise ValueError(f"{name} claims to be {dtype} of {shape} and is not")
+    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
 
 
 def write(path, fill):
     """Call `fill(file)` on a file aside and put it in the place of `path` once it is on the disk."""
-    aside = f"{path}.part"
+    folder = os.path.dirname(path)
+    # One name for all: what a killed run leaves of it, the next file replaces.
+    aside = os.path.join(folder, ".aside")
     try:
-        with open(aside, "wb") as file:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(aside)
+        with open(aside, "xb") as file:
             fill(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
+        _sync(folder)
     except BaseException:
         if os.path.exists(aside):
             os.remove(aside)
         raise
 
 
+def _sync(folder):
+    """Bring the names in a folder to the disk."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
 def _names(folder):
-    return sorted(name for name in os.listdir(folder) if _NAME.fullmatch(name)) if os.path.isdir(folder) else []
+    """The checkpoints of a folder, by their steps."""
+    entries = os.scandir(folder) if os.path.isdir(folder) else []
+    names = [entry.name for entry in entries if _NAME.fullmatch(entry.name) and entry.is_file()]
+    return sorted(names, key=lambda name: (len(name), name))

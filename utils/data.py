@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import pickle
+import struct
 import sys
 import tarfile
 import tempfile
@@ -21,7 +22,7 @@ import tensorflow as tf
 
 from utils.command_line import UserError
 
-DATASETS = ("mnist", "fashion_mnist", "cifar10", "mnist-random", "cifar10-random", "digits")
+DATASETS = ("mnist", "fashion_mnist", "cifar10", "mnist-random", "cifar10-random", "digits", "digits-random")
 SPLITS = ("train", "test", "fit", "held_out")
 CLASSES = 10
 HELD_OUT = {"mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 10_000, "digits": 250}
@@ -111,8 +112,13 @@ def load(dataset: str, data_dir: str, split: str, seed: int = 0) -> Images:
 
 def _mnist(data_dir, folder, testing):
     prefix = f"{folder}/t10k" if testing else f"{folder}/train"
-    images = np.frombuffer(_read(data_dir, f"{prefix}-images-idx3-ubyte.gz"), np.uint8, offset=16)
-    labels = np.frombuffer(_read(data_dir, f"{prefix}-labels-idx1-ubyte.gz"), np.uint8, offset=8)
+    images, labels = (_read(data_dir, f"{prefix}-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1"))
+    count = max(len(labels) - 8, 0)
+    # What an IDX file's header claims: its kind, how many, and of what size.
+    heads = struct.pack(">4I", 0x803, count, 28, 28), struct.pack(">2I", 0x801, count)
+    if (images[:16], labels[:8]) != heads or len(images) != 16 + 784 * count or max(labels[8:], default=0) >= CLASSES:
+        raise UserError(f"{os.path.join(data_dir, folder)} holds images and labels that do not match: remove them")
+    images, labels = np.frombuffer(images, np.uint8, offset=16), np.frombuffer(labels, np.uint8, offset=8)
     return images.reshape(-1, 28, 28, 1), labels
 
 
@@ -122,11 +128,14 @@ def _cifar10(data_dir, testing):
         content = _read(data_dir, f"{CIFAR10}/{name}")
         try:
             batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
-        except pickle.UnpicklingError as error:
+            rows, classes = batch[b"data"], batch[b"labels"]
+            if rows.shape != (len(classes), 3072) or rows.dtype != np.uint8 or not set(classes) <= set(range(CLASSES)):
+                raise ValueError("its rows and labels do not match")
+        except Exception as error:  # whatever a pickle makes Python raise
             path = os.path.join(data_dir, CIFAR10, name)
             raise UserError(f"{path} is not safe to read ({error}): remove it") from None
-        images.append(batch[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-        labels += batch[b"labels"]
+        images.append(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        labels += classes
     return np.ascontiguousarray(np.concatenate(images)), np.array(labels)
 
 
@@ -166,6 +175,8 @@ def _read(data_dir, name):
     if not os.path.exists(path):
         _download(data_dir, name)
     try:
+        if not os.path.isfile(path):
+            raise OSError("it is no file")
         with open(path, "rb") as file:
             packed = content = file.read(LARGEST_FILE)
         if name.endswith(".gz"):

@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
-from utils import checkpoint, cost, data, pruning, report, towers, training
+from utils import checkpoint, command_line, cost, data, networks, pruning, report, towers, training
 from utils.command_line import UserError
 
 FLAGS = flags.FLAGS
@@ -28,12 +27,12 @@ def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
     flags.DEFINE_integer("epochs", epochs, "Epochs of training.", lower_bound=1)
     flags.DEFINE_integer("batch_size", batch_size, "Images a step on each tower.", lower_bound=1)
     flags.DEFINE_float(
-        "learning_rate", learning_rate, "Adam's rate for the weights; linear to 0 over the second half.", lower_bound=0
+        "learning_rate", learning_rate, "The rate for the weights; linear to 0 over the second half.", lower_bound=0
     )
     flags.DEFINE_float(
         "weight_decay", weight_decay, "L2 decay of the kernels: half of it times their squares, an image.", 0
     )
-    flags.DEFINE_integer("seed", 0, "Of the start, the order of the images and the noise.", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "Of the start, the order of the images and the noise.", 0, 2**31 - 1)
     flags.DEFINE_integer("num_gpus", None, "Towers, one a GPU; 0: the CPU. Default: the first GPU, else the CPU.", 0)
     flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "bfloat16 is Keras's mixed_bfloat16.")
     flags.DEFINE_bool(
@@ -45,6 +44,19 @@ def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
     )
     flags.DEFINE_string("checkpoints_dir", None, "This run's folder. Default: checkpoints/ and the script's name.")
     flags.DEFINE_string("summaries_dir", None, "Where TensorBoard's summaries go. Default: the run's folder.")
+
+
+def define_finetune_flags():
+    """The flags of fine-tuning what is left when the units are gone."""
+    flags.DEFINE_integer(
+        "finetune_epochs",
+        0,
+        "So many epochs more in the smaller network, the noise gone; the row shows both errors.",
+        0,
+    )
+    flags.DEFINE_float(
+        "finetune_learning_rate", 1e-4, "Adam's rate in them; linear to 0 over their second half.", lower_bound=0
+    )
 
 
 def run_folder(script):
@@ -105,19 +117,26 @@ class Experiment:
             self._take_folder()
         arrays = checkpoint.latest(self.folder)
         if arrays:
-            self._refuse_other(json.loads(str(arrays["settings"])))
+            self._refuse_other(self._settings_of(arrays))
 
     def _take_folder(self):
         """Make the folder, and hold it: a second run in it is refused."""
         try:
             os.makedirs(self.folder, exist_ok=True)
             # Held until the process ends.
-            self.lock = open(os.path.join(self.folder, ".lock"), "w")
+            self.lock = open(os.path.join(self.folder, ".lock"), "a")
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"another run is writing {self.folder}; wait for it or give --checkpoints_dir") from None
         except OSError as error:
             raise UserError(f"cannot write {self.folder} ({error.strerror}); give another --checkpoints_dir") from None
+
+    def _settings_of(self, arrays):
+        """The flags that a training checkpoint was made with."""
+        try:
+            return dict(json.loads(str(arrays["settings"])))
+        except (KeyError, TypeError, ValueError, RecursionError):
+            raise UserError(f"the checkpoint in {self.folder} is no run's; give another --checkpoints_dir") from None
 
     def _refuse_other(self, settings):
         # A flag that is younger than the run had its default.
@@ -139,9 +158,7 @@ class Experiment:
             if "TF_CONFIG" in os.environ:
                 raise UserError(f"no {folder}: make it first, with {shlex.join(command)}")
             print(f"no {folder}: making it with {shlex.join(command)}", file=sys.stderr)
-            status = subprocess.run(command, stdout=sys.stderr).returncode
-            if status:
-                sys.exit(status)
+            command_line.call(command)
         return folder
 
     def start_from(self, path, model):
@@ -150,22 +167,27 @@ class Experiment:
         if not os.path.exists(network):
             raise UserError(f"no checkpoint at {path}: give the folder of a run that is done, or a .keras file")
         try:
-            source = keras.models.load_model(network)
+            source = networks.load(network)
+            others = cost.kernels(source)
         except Exception as error:  # whatever a damaged file makes Keras raise
             raise UserError(f"{network} cannot be read as a Keras model ({error}); make it again") from None
-        shapes, held = cost.kernels(model), cost.kernels(source)
-        other = [name for name in {**shapes, **held} if shapes.get(name) != held.get(name)]
-        if other:
-            name = other[0]
-            raise UserError(
-                f"{path} is another network: its {name} is {held.get(name, 'missing')}, and that of {self.network} is "
-                f"{shapes.get(name, 'missing')}"
-            )
-        has = {layer.name for layer in source.layers}
-        restored = [layer.name for layer in model.layers if layer.weights and layer.name in has]
-        for name in restored:
-            model.get_layer(name).set_weights(source.get_layer(name).get_weights())
-        started = [layer.name for layer in model.layers if layer.weights and layer.name not in has]
+        shapes = cost.kernels(model)
+        for name in {**shapes, **others}:
+            if others.get(name) != shapes.get(name):
+                raise UserError(
+                    f"{path} is another network: its {name} is {others.get(name, 'missing')}, and that of {self.network} "
+                    f"{shapes.get(name, 'missing')}"
+                )
+        stored = {variable.path: variable for variable in source.weights}
+        started = []
+        for variable in model.weights:
+            if variable.path not in stored:
+                started.append(variable.path)
+            elif stored[variable.path].shape == variable.shape:
+                variable.assign(stored[variable.path])
+            else:
+                raise UserError(f"{path} is another network: its {variable.path} is of another shape")
+        restored = dict.fromkeys(path_.split("/")[0] for path_ in stored)
         print(
             f"{path}: restored {', '.join(restored)}; at their start: {', '.join(started) or 'none'}", file=sys.stderr
         )
@@ -193,22 +215,59 @@ class Experiment:
         )
         return model
 
-    def finish(self, model, prepare):
+    def finetune(self, model, *, prepare):
+        """Train what `shrink` leaves of a model, in float32, for --finetune_epochs.
+
+        Args:
+            model: the trained network, noise and all.
+            prepare: of `training.Step`.
+        Returns:
+            The smaller network after that; None if it was not asked for or there is no weight left to train.
+        """
+        if not FLAGS.finetune_epochs:
+            return None
+        with self.strategy.scope():
+            smaller = _shrink(model)
+        if not smaller.trainable_variables:
+            print("no unit lives: there is nothing to fine-tune", file=sys.stderr)
+            return None
+        folder = os.path.join(self.folder, "finetune")
+        os.makedirs(folder, exist_ok=True)
+        tuned, seconds = training.train(
+            smaller,
+            self.train_set,
+            folder=folder,
+            strategy=self.strategy,
+            epochs=FLAGS.finetune_epochs,
+            batch_size=FLAGS.batch_size,
+            weight_decay=FLAGS.weight_decay,
+            seed=FLAGS.seed,
+            summaries_dir=os.path.join(FLAGS.summaries_dir or self.folder, "finetune"),
+            run=f"{os.path.basename(self.folder)}, fine-tuning",
+            prepare=prepare,
+            rate=lambda variable: FLAGS.finetune_learning_rate,
+        )
+        self.seconds += seconds
+        return tuned
+
+    def finish(self, model, prepare, tuned=None, **figures):
         """Shrink, measure once on the test set, write network.keras and result.json, print the row.
 
         Args:
             model: the trained network.
             prepare: from uint8 images to the network's input.
+            tuned: what `finetune` returned; if not None, the row is its, and the error before it is kept beside it.
+            figures: further ones of the method, for result.json.
         """
         if not towers.is_chief(self.strategy):
             return
-        # However it was trained, it is measured in float32.
-        keras.config.set_dtype_policy("float32")
-        for layer in model.layers:
-            layer.dtype_policy = "float32"
-        smaller, original = pruning.shrink(model), self.build()
+        smaller, original = _shrink(model), self.build()
         test = data.load(FLAGS.dataset, self.data_dir, "held_out" if FLAGS.validate else "test", FLAGS.seed)
         logits, masked = (_logits(net, test.images, prepare) for net in (smaller, model))
+        difference = float(np.abs(logits - masked).max())
+        if tuned:
+            figures["error_before_finetuning"] = _error(logits, test.labels)
+            smaller, logits = tuned, _logits(tuned, test.images, prepare)
         macs = cost.multiply_adds(smaller)
         result = {
             "network": self.network,
@@ -216,12 +275,13 @@ class Experiment:
             "dataset": FLAGS.dataset,
             "seed": FLAGS.seed,
             "epochs": FLAGS.epochs,
-            "error": round(100 * float(np.mean(logits.argmax(-1) != test.labels)), 4),
+            "error": _error(logits, test.labels),
             "units": self.units(cost.kernels(smaller)),
             "multiply_adds": macs,
             "flops_speedup": cost.multiply_adds(original) / macs if macs else None,
             **cost.speedups(original, smaller),
-            "max_logit_difference": float(np.abs(logits - masked).max()),
+            "max_logit_difference": difference,
+            **figures,
             "seconds": round(self.seconds, 1),
             "command": shlex.join(["python", *sys.argv]),
             "versions": {
@@ -243,6 +303,23 @@ class Experiment:
             results[original["method"]] = [original]
         results[self.method] = [report.read(self.folder)]
         print(report.text(self.network, FLAGS.dataset, report.rows(self.network, FLAGS.dataset, results)))
+
+
+def error(model, images, prepare):
+    """The share of data.Images that a model gets wrong, in %; `prepare` makes its input of uint8 images."""
+    return _error(_logits(model, images.images, prepare), images.labels)
+
+
+def _error(logits, labels):
+    return round(100 * float(np.mean(logits.argmax(-1) != labels)), 4)
+
+
+def _shrink(model):
+    """The smaller network in float32, however the model was trained."""
+    keras.config.set_dtype_policy("float32")
+    for layer in model.layers:
+        layer.dtype_policy = "float32"
+    return pruning.shrink(model)
 
 
 def _logits(model, images, prepare):

@@ -13,6 +13,15 @@ class Row(NamedTuple):
     flops: float
 
 
+class Later(NamedTuple):
+    """A network of a later paper: test error in %, units a layer, multiply-adds as that paper counts them, citation."""
+
+    error: float
+    units: tuple
+    multiply_adds: int
+    citation: str
+
+
 def _row(error, units, cpu, gpu, flops):
     return Row(error, tuple(int(unit) for unit in units.split("-")), cpu, gpu, flops)
 
@@ -49,3 +58,18 @@ NOTE = (
     "The paper's units of LeNet5 give 2.01x, 4.53x and 10.78x by its own count of multiply-adds, not the 2.19x, 3.90x "
     "and 10.49x that it prints."
 )
+
+# {network: {method: row}}, of later papers on the same data set. Multiply-adds as Tang et al. count them for all: "FLOPs
+# as a Direct Optimization Objective for Learning Sparse Neural Networks", 2018 (arXiv 1811.03060), Table 1.
+_SRINIVAS = "Srinivas and Babu, Generalized Dropout, 2016 (arXiv 1611.06791)"
+_LOUIZOS = "Louizos, Ullrich and Welling, Bayesian Compression for Deep Learning, NIPS 2017 (arXiv 1705.08665)"
+_L0 = "Louizos, Welling and Kingma, Learning Sparse Neural Networks through L0 Regularization, ICLR 2018 (arXiv 1712.01312)"
+LATER = {
+    "LeNet5": {
+        "Generalized dropout": Later(1.1, (7, 13, 208, 16), 254_000, _SRINIVAS),
+        "BC-GNJ": Later(1.0, (8, 13, 88, 13), 290_000, _LOUIZOS),
+        "BC-GHS": Later(1.0, (5, 10, 76, 16), 158_000, _LOUIZOS),
+        "L0": Later(0.9, (20, 25, 45, 462), 1_300_000, _L0),
+        "L0-sep": Later(1.0, (9, 18, 65, 25), 403_000, _L0),
+    },
+}

@@ -8,7 +8,8 @@ A unit is an index of a tensor's last axis. It lives while it varies with the in
 One sweep down the model's graph and one sweep up decide that for every unit. What a dead unit still adds is a constant:
 it moves into the biases of those that read it.
 
-A noise layer is any layer with a method `multiplier()`: what it multiplies its units by at test time, (units,).
+A noise layer is any layer with a method `multiplier()`: what it multiplies its units by at test time, (units,). A Dense
+or Conv2D with a method `sparse_kernel()` computes with that kernel at test time.
 """
 
 import keras
@@ -111,8 +112,8 @@ class Living:
                     varies = varies & (self.multipliers[op.name] != 0)
                 if _is_noise(op) and op.name in self.multipliers:
                     constant = constant * self.multipliers[op.name]
-                elif _is_take(op):
-                    varies, constant = varies[_indices(op)], constant[..., _indices(op)]
+                elif is_take(op):
+                    varies, constant = varies[taken(op)], constant[..., taken(op)]
                 else:
                     constant = np.asarray(op(constant[None]))[0]
                 if isinstance(op, WEIGHTED):
@@ -138,9 +139,9 @@ class Living:
             elif isinstance(op, keras.layers.Flatten):
                 read[source] |= keep.reshape(-1, len(read[source])).any(0)
                 self.pinned[source] |= pinned.reshape(-1, len(read[source])).any(0)
-            elif _is_take(op):
-                np.logical_or.at(read[source], _indices(op), keep)
-                np.logical_or.at(self.pinned[source], _indices(op), pinned)
+            elif is_take(op):
+                np.logical_or.at(read[source], taken(op), keep)
+                np.logical_or.at(self.pinned[source], taken(op), pinned)
             else:
                 read[source] |= keep
                 self.pinned[source] |= pinned
@@ -180,7 +181,7 @@ class Living:
         """What the units that are taken out add to each living output of a weighted layer: (positions, outputs)."""
         source = id(op.input)
         constant = np.where(self.keep[source] | self.varies[source], 0, self.constant[source]).astype(np.float32)
-        kernel = np.asarray(op.kernel)[..., self.keep[id(op.output)]]
+        kernel = _kernel(op)[..., self.keep[id(op.output)]]
         if isinstance(op, keras.layers.Dense):
             part = constant @ kernel
         else:
@@ -220,7 +221,7 @@ def _rebuild(model, living, origin=None):
             x, inputs, factor = select(op)
             x, layer = _apply(op, x, plain, **{_width(op): len(keep)}, use_bias=True if plain else op.use_bias)
             if plain:
-                kernel = np.asarray(op.kernel)[..., inputs, :][..., keep] * factor[:, None]
+                kernel = _kernel(op)[..., inputs, :][..., keep] * factor[:, None]
                 bias = np.asarray(op.bias)[keep] if op.use_bias else 0.0
                 layer.set_weights([kernel, bias + living.bias_part(op)])
             else:
@@ -243,9 +244,9 @@ def _rebuild(model, living, origin=None):
             x, _ = _apply(op, x, plain)
             units = (np.arange(positions)[:, None] * width + units).ravel()
             built[id(op.output)] = x, units, np.tile(factor, positions)
-        elif _is_take(op):
+        elif is_take(op):
             x, units, factor = built[id(op.input)]
-            indices = _indices(op)
+            indices = taken(op)
             place = [int(np.flatnonzero(units == unit)[0]) for unit in indices[keep]]
             built[id(op.output)] = keras.ops.take(x, place, axis=-1), keep, factor[place]
         elif isinstance(op, keras.layers.BatchNormalization):
@@ -288,7 +289,7 @@ def _is_known(op):
         # A factor that is not negative, or a constant.
         return np.all(np.asarray(op.scale) >= 0) and not (np.any(op.offset) and np.any(op.scale))
     known = (keras.layers.InputLayer, keras.layers.Flatten, keras.layers.Reshape, *WEIGHTED, *ALONE)
-    return (isinstance(op, known) or _is_take(op)) and (
+    return (isinstance(op, known) or is_take(op)) and (
         getattr(op, "groups", 1) == 1
         and getattr(op, "data_format", None) != "channels_first"
         and getattr(op, "axis", -1) in (-1, len(op.output.shape) - 1)
@@ -299,11 +300,11 @@ def _is_noise(op):
     return hasattr(op, "multiplier")
 
 
-def _is_take(op):
+def is_take(op):
     return type(op).__name__ == "Take"
 
 
-def _indices(op):
+def taken(op):
     # Keras keeps the arguments of an op in its node only.
     return np.asarray(op._inbound_nodes[0].arguments.args[1], int)
 
@@ -312,9 +313,14 @@ def _scale(op):
     return np.broadcast_to(op.scale, op.output.shape[-1:])
 
 
+def _kernel(op):
+    """What a weighted layer multiplies its inputs by at test time."""
+    return np.asarray(op.sparse_kernel() if hasattr(op, "sparse_kernel") else op.kernel)
+
+
 def _reads(op):
     """Whether a weight other than zero leads from an input to an output: (inputs, outputs) bool."""
-    kernel = np.asarray(op.kernel)
+    kernel = _kernel(op)
     return (kernel != 0).any(axis=tuple(range(kernel.ndim - 2)))
 
 
@@ -331,10 +337,13 @@ def _commutes(op):
 
 def _apply(op, x, plain, **changes):
     """A new layer like `op`, with `changes` to its settings, called on x: its output, and the layer."""
-    config = {**op.get_config(), **changes}
+    kind = type(op)
+    if plain and isinstance(op, WEIGHTED):
+        kind = next(stock for stock in WEIGHTED if isinstance(op, stock))
+    config = {**kind.get_config(op), **changes}
     if plain:
         config["dtype"] = "float32"
-    layer = type(op).from_config(config)
+    layer = kind.from_config(config)
     return layer(x), layer
 
 

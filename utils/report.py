@@ -3,6 +3,8 @@
 import json
 import os
 import statistics
+import tempfile
+from pathlib import Path
 
 from utils import checkpoint, paper
 from utils.command_line import UserError
@@ -14,17 +16,51 @@ DATASET_NAMES = {
     "mnist-random": "MNIST, random labels",
     "cifar10-random": "CIFAR-10, random labels",
     "digits": "digits",
+    "digits-random": "digits, random labels",
 }
+LARGEST_FILE = 1_000_000  # bytes; a result.json has about 1,000
 COLUMNS = ("Error %", "Units a layer", "CPU", "GPU", "FLOPs")
 
 
 def read(folder):
-    """The result.json of a run's folder as a dict, or None if the run is not done."""
+    """The result.json of a run's folder as a dict, or None if the run is not done.
+
+    Raises:
+        UserError: the file cannot be read, or is not a result.
+    """
     path = os.path.join(folder, "result.json")
-    if not os.path.exists(path):
+    if not os.path.lexists(path):
         return None
-    with open(path) as file:
-        return json.load(file)
+    try:
+        if not os.path.isfile(path):
+            raise ValueError("it is no file")
+        with open(path, encoding="utf-8") as file:
+            result = json.loads(file.read(LARGEST_FILE))
+        _check(result)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read {path} ({error}): remove it, and its run's command makes it again") from None
+    return result
+
+
+def _check(result):
+    """Raise ValueError if what a row shows, and a run is known by, is not in a result."""
+
+    def is_number(value):
+        return type(value) in (int, float) and 0 <= value < 1e30
+
+    if not isinstance(result, dict):
+        raise ValueError("it is not the result of a run")
+    units = result.get("units")
+    wrong = {
+        "method": not isinstance(result.get("method"), str),
+        "settings": not isinstance(result.get("settings"), dict),
+        "error": not is_number(result.get("error")),
+        "units": not (isinstance(units, list) and all(map(is_number, units))),
+    }
+    for name in ("cpu_speedup", "gpu_speedup", "flops_speedup"):
+        wrong[name] = name not in result or not (result[name] is None or is_number(result[name]))
+    if any(wrong.values()):
+        raise ValueError(f"its {', '.join(name for name in wrong if wrong[name])} cannot be right")
 
 
 def write(folder, result, model=None):
@@ -35,14 +71,15 @@ def write(folder, result, model=None):
     """
     try:
         if model:
-            aside = os.path.join(folder, "aside.keras")
-            model.save(aside)
-            os.replace(aside, os.path.join(folder, "network.keras"))
+            with tempfile.TemporaryDirectory() as aside:
+                model.save(f"{aside}/network.keras")
+                content = Path(aside, "network.keras").read_bytes()
+            checkpoint.write(os.path.join(folder, "network.keras"), lambda file: file.write(content))
         text = json.dumps(result, indent=2) + "\n"
         checkpoint.write(os.path.join(folder, "result.json"), lambda file: file.write(text.encode()))
     except OSError as error:
         raise UserError(
-            f"cannot write the result in {folder} ({error.strerror}); the same command tries again"
+            f"cannot write the result in {folder} ({error.strerror or error}); the same command tries again"
         ) from None
 
 
@@ -99,9 +136,12 @@ def _our_cells(runs):
         values = [run[key] for run in runs]
         return None if None in values else statistics.fmean(values)
 
-    error = f"{mean('error'):.2f}"
-    if len(runs) > 1:
-        error += f" ± {statistics.pstdev(run['error'] for run in runs):.2f}"
+    def spread(key):
+        return f"{mean(key):.2f}" + (f" ± {statistics.pstdev(run[key] for run in runs):.2f}" if len(runs) > 1 else "")
+
+    error = spread("error")
+    if all("error_before_finetuning" in run for run in runs):
+        error = f"{spread('error_before_finetuning')} -> {error}"
     speedups = (_times(mean(key)) for key in ("cpu_speedup", "gpu_speedup", "flops_speedup"))
     return error, _units(runs[0]["units"]), *speedups
 

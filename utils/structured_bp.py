@@ -12,12 +12,8 @@ from utils.command_line import UserError
 
 FLAGS = flags.FLAGS
 
-# --kl_scale=cost: the power of a unit's relative cost. Between 1 and 0.85, so that LeNet5 comes near 18 times fewer
-# multiply-adds; scripts/lenet5-sbpc.py says what was tried.
-COST_POWER = 0.9
 
-
-def define_flags(*, noise_learning_rate, kl_scale, log_sigma=-5.0, shrink_every=5):
+def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, log_sigma=-5.0, shrink_every=5):
     """StructuredBP's own hyperparameters."""
     flags.DEFINE_float(
         "noise_learning_rate",
@@ -29,7 +25,12 @@ def define_flags(*, noise_learning_rate, kl_scale, log_sigma=-5.0, shrink_every=
         "kl_scale",
         kl_scale,
         "What a unit's KL divergence is multiplied by: a number for each layer of noise, one for all, or 'cost': the "
-        f"multiply-adds that go when the unit goes, relative to the cheapest unit, to the power {COST_POWER}.",
+        "multiply-adds that go when the unit goes, relative to the cheapest unit.",
+    )
+    flags.DEFINE_list(
+        "kl_start",
+        kl_start,
+        "As --kl_scale, which it turns into on a line over the first half of the training. Default: --kl_scale.",
     )
     flags.DEFINE_float("log_sigma", log_sigma, "Where log sigma starts.", lower_bound=-20, upper_bound=5)
     flags.DEFINE_float("snr_threshold", 1.0, "Units whose signal-to-noise ratio is at most this are taken out.", 0)
@@ -60,31 +61,37 @@ def kl(model):
     Returns:
         From the network in training, which may have fewer units, to a scalar tensor in nats.
     """
-    scales = _kl_scales(model)
-    print("KL scaled by", ", ".join(f"{scale:.4g} ({name})" for name, scale in scales.items()), file=sys.stderr)
+    end = _kl_scales(model, "kl_scale")
+    start = _kl_scales(model, "kl_start") if FLAGS.kl_start else end
 
     def scaled_kl(model, done):
-        layers = [layer for layer in model.layers if layer.name in scales]
+        layers = [layer for layer in model.layers if layer.name in end]
         mu, log_sigma = (tf.concat([getattr(layer, name).value for layer in layers], 0) for name in ("mu", "log_sigma"))
-        scale = tf.concat([tf.fill(layer.mu.shape, scales[layer.name]) for layer in layers], 0)
+        share = tf.minimum(2 * done, 1.0)
+        scales = [(1 - share) * start[layer.name] + share * end[layer.name] for layer in layers]
+        scale = tf.concat([tf.fill(layer.mu.shape, scale) for layer, scale in zip(layers, scales)], 0)
         return tf.reduce_sum(scale * truncated_log_normal.kl_divergence(mu, log_sigma))
 
     return scaled_kl
 
 
-def _kl_scales(model):
-    """{noise layer's name: factor} for --kl_scale."""
-    costs = cost.unit_costs(model)
-    if FLAGS.kl_scale == ["cost"]:
+def _kl_scales(model, flag):
+    """{noise layer's name: factor} for --kl_scale or --kl_start."""
+    given, costs = FLAGS[flag].value, cost.unit_costs(model)
+    if given == ["cost"]:
         cheapest = min(costs.values())
-        return {name: (unit_cost / cheapest) ** COST_POWER for name, unit_cost in costs.items()}
-    try:
-        scales = [float(scale) for scale in FLAGS.kl_scale]
-    except ValueError:
-        scales = []
-    if len(scales) not in (1, len(costs)) or not all(0 <= scale < float("inf") for scale in scales):
-        raise UserError(
-            f"--kl_scale={','.join(FLAGS.kl_scale)} is neither 'cost' nor one number >= 0 nor {len(costs)} of them, "
-            f"for {', '.join(costs)}"
-        )
-    return dict(zip(costs, scales * (len(costs) if len(scales) == 1 else 1)))
+        scales = [unit_cost / cheapest for unit_cost in costs.values()]
+    else:
+        try:
+            scales = [float(scale) for scale in given]
+        except ValueError:
+            scales = []
+        if len(scales) == 1:
+            scales *= len(costs)
+        if len(scales) != len(costs) or not all(0 <= scale < float("inf") for scale in scales):
+            raise UserError(
+                f"--{flag}={','.join(given)} is neither 'cost' nor one number >= 0 nor {len(costs)} of them, for "
+                f"{', '.join(costs)}"
+            )
+    print(f"{flag}:", ", ".join(f"{scale:.4g} ({name})" for name, scale in zip(costs, scales)), file=sys.stderr)
+    return dict(zip(costs, scales))

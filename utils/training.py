@@ -1,5 +1,6 @@
 """Training: Adam on the negative evidence lower bound, whole epochs inside the graph, on every tower."""
 
+import contextlib
 import signal
 import sys
 import time
@@ -9,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from utils import checkpoint, pruning, towers
+from utils import checkpoint, networks, pruning, towers
 from utils.command_line import UserError
 
 # A call of the graph runs at most so many steps, and about so many seconds: between two calls the progress is shown, a
@@ -96,6 +97,8 @@ class Step:
                 f"--batch_size={batch_size} on {towers_} towers is more than the {count} training images: make it less"
             )
         total = epochs * self.steps
+        if total > 2**31:
+            raise UserError(f"--epochs={epochs} are {total} steps, and 2^31 can be counted: make it less")
         rates = {variable.path: rate(variable) for variable in model.trainable_variables}
         self.optimizers = []
         with strategy.scope():
@@ -167,7 +170,10 @@ class Step:
         return {name: np.asarray(v) for name, v in variables.items()}
 
     def restore(self, arrays):
-        """Set what `state` gave."""
+        """Set what `state` gave. Raises ValueError if the arrays are of another network, before any is set."""
+        for name, held in self.state().items():
+            if name not in arrays or (arrays[name].shape, arrays[name].dtype) != (held.shape, held.dtype):
+                raise ValueError(f"it has no {name} of {held.shape}")
         for v in _weights(self.model):
             v.assign(arrays[f"model/{v.path}"])
         for optimizer, _ in self.optimizers:
@@ -183,6 +189,7 @@ def train(
     epochs,
     strategy,
     alive=None,
+    measure=None,
     shrink_every=0,
     summaries_dir=None,
     run="",
@@ -197,6 +204,7 @@ def train(
         folder: where checkpoints go.
         alive: from a model to which units live, {layer's name: (units,) bool}: for the eye. None: those whose noise
             layer has a multiplier other than 0.
+        measure: from a model to {name: float}, called at the end of every epoch, for its summary. None: nothing more.
         shrink_every: every so many epochs, units under their threshold for as many epochs are taken out for good;
             0: never.
         summaries_dir: where TensorBoard's summaries go, or None.
@@ -213,28 +221,38 @@ def train(
     start = time.time()
     arrays = checkpoint.latest(folder)
     if arrays:
-        with strategy.scope():
-            model = keras.models.model_from_json(str(arrays["config"]))
+        with _reading(folder), strategy.scope():
+            model = _network(arrays, model)
     images = [towers.copies(strategy, array) for array in train_set], len(train_set.labels)
     step = Step(model, *images, epochs=epochs, strategy=strategy, **settings)
     done, total, under, seconds = 0, np.zeros(len(FIGURES)), {layer.name: 0 for layer in _noise(model)}, 0.0
     if arrays:
-        step.restore(arrays)
-        done, total, seconds = int(arrays["done"]), arrays["total"], float(arrays["seconds"])
-        under = {name: arrays[f"under/{name}"] for name in under}
+        with _reading(folder):
+            step.restore(arrays)
+            done, total, seconds, under = _progress(arrays, step.model, epochs * step.steps)
         print(f"{folder}: going on from step {done} of {epochs * step.steps}", file=sys.stderr)
-    writer = (
-        tf.summary.create_file_writer(summaries_dir) if summaries_dir and chief else tf.summary.create_noop_writer()
-    )
+    with _summaries(summaries_dir):
+        writer = (
+            tf.summary.create_file_writer(summaries_dir) if summaries_dir and chief else tf.summary.create_noop_writer()
+        )
     towers.agree(strategy, done, f"{folder} is not the same on all machines: put --checkpoints_dir where all see it")
     saved, chunk = time.time(), 1
 
     def save():
         if chief:
+            state = step.state()
+            if not all(np.isfinite(array).all() for array in state.values()):
+                raise not_finite("a weight", done)
             counters = {f"under/{name}": count for name, count in under.items()}
             progress = {"done": done, "total": total, "seconds": seconds + time.time() - start}
             config = np.array(step.model.to_json())
-            checkpoint.save(folder, done, {"config": config, **progress, **counters, **step.state(), **(extra or {})})
+            checkpoint.save(folder, done, {"config": config, **progress, **counters, **state, **(extra or {})})
+
+    def not_finite(what, at):
+        return UserError(
+            f"{what} is no longer finite at step {at} of {run}; {folder} keeps the last good checkpoint: give a lower "
+            "--learning_rate and another --checkpoints_dir"
+        )
 
     bar = tqdm(total=epochs * step.steps, initial=done, desc=run, unit="step", disable=not chief, mininterval=1)
     with _Signals() as signals, bar:
@@ -246,10 +264,7 @@ def train(
                 sums, at = step.run(epoch, first, last)
             chunk = round(np.clip((last - first) * SECONDS_A_CHUNK / (time.time() - began), 1, CHUNK))
             if not np.isfinite(sums).all():
-                raise UserError(
-                    f"the loss is no longer finite at step {epoch * step.steps + int(at)} of {run}; {folder} keeps "
-                    "the last good checkpoint: give a lower --learning_rate and another --checkpoints_dir"
-                )
+                raise not_finite("the loss", epoch * step.steps + int(at))
             done, total = done + last - first, total + sums.numpy()
             figures = dict(zip(FIGURES, total / last))
             units = (alive or _audible)(step.model)
@@ -259,12 +274,14 @@ def train(
             bar.set_postfix_str(text, refresh=False)
             bar.update(last - first)
             if last == step.steps:
-                with writer.as_default(epoch + 1):
+                with _summaries(summaries_dir), writer.as_default(epoch + 1):
                     for name, value in figures.items():
                         tf.summary.scalar(name, value)
                     tf.summary.scalar("accuracy", 1 - figures["error"])
                     for name, unit in units.items():
                         tf.summary.scalar(f"units/{name}", np.sum(unit))
+                    for name, value in (measure(step.model) if measure and chief else {}).items():
+                        tf.summary.scalar(name, value)
                 total = np.zeros(len(FIGURES))
                 under = {name: (under[name] + 1) * ~unit for name, unit in _audible(step.model).items()}
                 if shrink_every and (epoch + 1) % shrink_every == 0 and done < epochs * step.steps:
@@ -278,6 +295,14 @@ def train(
                 )
                 sys.exit(128 + signals.received)
     return step.model, seconds + time.time() - start
+
+
+def network(arrays):
+    """The network of a training checkpoint, as `checkpoint.latest` reads it: noise, dead units and all."""
+    model = keras.models.model_from_json(str(arrays["config"]))
+    for v in _weights(model):
+        v.assign(arrays[f"model/{v.path}"])
+    return model
 
 
 def _smaller(step, under, epochs_under, images, epochs, strategy, settings):
@@ -298,6 +323,48 @@ def _smaller(step, under, epochs_under, images, epochs, strategy, settings):
         under = {name: count[index] if old.path == f"{name}/mu" else count for name, count in under.items()}
     smaller.restore(state)
     return smaller, under
+
+
+@contextlib.contextmanager
+def _summaries(folder):
+    """One line for a folder of summaries that cannot be written."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise UserError(f"cannot write summaries in {folder} ({error}); give another --summaries_dir") from None
+
+
+@contextlib.contextmanager
+def _reading(folder):
+    """One line for what a checkpoint that is whole, but not of this run, makes Python and Keras raise."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(
+            f"the checkpoint in {folder} is not of this run ({error}); give another --checkpoints_dir"
+        ) from None
+
+
+def _network(arrays, whole):
+    """The network of a checkpoint: `whole`, or what `pruning.take_out` left of it."""
+    model = networks.from_config(str(arrays["config"]), sum(array.nbytes for array in arrays.values()))
+    kinds = {type(op).__name__ for op in model.operations}
+    known = {type(op).__name__ for op in whole.operations} | {"Flatten", "Rescaling", "Reshape", "Take"}
+    if not kinds <= known or model.input_shape != whole.input_shape or model.output_shape != whole.output_shape:
+        raise ValueError("its network is another one")
+    return model
+
+
+def _progress(arrays, model, steps):
+    """How far a checkpoint's run was: steps done, sums of the epoch, seconds, and epochs under the threshold."""
+    done, total, seconds = arrays["done"], arrays["total"], arrays["seconds"]
+    under = {layer.name: arrays[f"under/{layer.name}"] for layer in _noise(model)}
+    counts = [(done, [()]), *((under[layer.name], [(), layer.mu.shape]) for layer in _noise(model))]
+    if not all(count.dtype.kind == "i" and count.shape in shapes and (count >= 0).all() for count, shapes in counts):
+        raise ValueError("its counts cannot be right")
+    if done > steps or total.shape != (len(FIGURES),) or not np.isfinite(total).all() or not np.isfinite(seconds):
+        raise ValueError("its progress cannot be right")
+    return int(done), total, float(seconds), under
 
 
 def _weights(model):

@@ -1,0 +1,124 @@
+"""Sparse variational dropout: Dense and Conv2D with Gaussian noise on every weight, after which most weights go.
+
+D. Molchanov, A. Ashukha, D. Vetrov: "Variational Dropout Sparsifies Deep Neural Networks", ICML 2017. A weight is drawn
+from N(theta, sigma^2) under a log-uniform prior, alpha = sigma^2 / theta^2; one whose log alpha ends above 3 is removed.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# What log alpha is clipped to: beyond, the KL divergence is all but flat above and a straight line below.
+BOX = (-8.0, 8.0)
+
+# Keeps the derivatives of log theta^2 and of a standard deviation finite at 0.
+EPSILON = 1e-8
+
+
+def kl_divergence(log_alpha):
+    """KL(q || p) of a weight, in nats: the approximation of Molchanov et al., equation 14, off by less than 0.01; 0 for infinite alpha.
+
+    Args:
+        log_alpha: tensor, float32 or float64.
+    Returns:
+        A tensor of that shape and dtype.
+    """
+    k1, k2, k3 = 0.63576, 1.87320, 1.48695
+    return k1 * tf.sigmoid(-(k2 + k3 * log_alpha)) + tf.math.softplus(-log_alpha) / 2
+
+
+class _SparseVD:
+    """What Dense and Conv2D have in common.
+
+    In training an output is drawn from the Gaussian that the noise of its weights adds up to (local
+    reparameterisation), anew for each example and position. At test time a weight is theta, or 0 if its log alpha is
+    above `threshold`.
+
+    Weights: kernel (theta) and log_sigma2 of its shape; bias, without noise.
+
+    Args:
+        threshold: the log alpha above which a weight is removed (Molchanov et al.: 3).
+        log_sigma2: where log sigma^2 starts.
+        seed: of the noise, an int; None: a random one.
+    """
+
+    def __init__(self, *args, threshold=3.0, log_sigma2=-10.0, seed=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.threshold = threshold
+        self.initial_log_sigma2 = log_sigma2
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        start = keras.initializers.Constant(self.initial_log_sigma2)
+        self.log_sigma2 = self.add_weight(name="log_sigma2", shape=self.kernel.shape, initializer=start, autocast=False)
+
+    def call(self, inputs, training=False):
+        if training:
+            x = self.product(inputs, keras.ops.cast(self.kernel, inputs.dtype))
+            variance = self.product(inputs**2, tf.cast(tf.exp(self.log_sigma2.value), inputs.dtype))
+            noise = keras.random.normal(tf.shape(x), dtype=x.dtype, seed=self.seed_generator)
+            x += tf.sqrt(variance + EPSILON) * noise
+        else:
+            x = self.product(inputs, tf.cast(self.sparse_kernel(), inputs.dtype))
+        if self.use_bias:
+            x += keras.ops.cast(self.bias, x.dtype)
+        return self.activation(x)
+
+    def sparse_kernel(self):
+        """The kernel at test time: 0 for the weights that are removed."""
+        return tf.where(self.log_alpha() > self.threshold, 0.0, keras.ops.cast(self.kernel, tf.float32))
+
+    def log_alpha(self):
+        """log alpha of each weight, clipped to BOX."""
+        square = keras.ops.cast(self.kernel, tf.float32) ** 2
+        return tf.clip_by_value(self.log_sigma2.value - tf.math.log(square + EPSILON), *BOX)
+
+    def kl_divergence(self):
+        """KL(q || p) of each weight, in nats."""
+        return kl_divergence(self.log_alpha())
+
+    # Those of Dense and Conv2D write the kernel and the bias only.
+    def save_own_variables(self, store):
+        keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store):
+        keras.layers.Layer.load_own_variables(self, store)
+
+    def get_config(self):
+        own = {"threshold": self.threshold, "log_sigma2": self.initial_log_sigma2, "seed": self.seed}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="sparse_vd")
+class Dense(_SparseVD, keras.layers.Dense):
+    """keras.layers.Dense with the noise, and the further arguments, of `_SparseVD`."""
+
+    def product(self, inputs, kernel):
+        return keras.ops.matmul(inputs, kernel)
+
+
+@keras.saving.register_keras_serializable(package="sparse_vd")
+class Conv2D(_SparseVD, keras.layers.Conv2D):
+    """keras.layers.Conv2D with the noise, and the further arguments, of `_SparseVD`."""
+
+    def product(self, inputs, kernel):
+        return self.convolution_op(inputs, kernel)
+
+
+def layers(model):
+    """The layers of a model that are of this method."""
+    return [layer for layer in model.layers if isinstance(layer, _SparseVD)]
+
+
+def alive(model):
+    """{layer's name: (units,) bool, whether a weight that is not removed leads to the unit}."""
+    kernels = {layer.name: np.asarray(layer.sparse_kernel()) for layer in layers(model)}
+    return {name: kernel.any(axis=tuple(range(kernel.ndim - 1))) for name, kernel in kernels.items()}
+
+
+def zero_share(model):
+    """The share of a model's weights that are removed, over all kernels of the method: a float in [0, 1]."""
+    kernels = [np.asarray(layer.sparse_kernel()) for layer in layers(model)]
+    return 1 - sum(np.count_nonzero(kernel) for kernel in kernels) / sum(kernel.size for kernel in kernels)

@@ -1,0 +1,64 @@
+"""Structured sparsity learning: a group lasso on what leads to a unit and on what leads from it.
+
+W. Wen, C. Wu, Y. Wang, Y. Chen, H. Li: "Learning Structured Sparsity in Deep Neural Networks", NIPS 2016. The groups are
+the filters and input channels of a convolution, the columns and rows of a dense kernel. The lasso's derivative would
+leave groups small; its proximal step (Yuan and Lin, 2006), taken after the optimiser's, makes them exactly 0.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def soft_threshold(groups, threshold):
+    """The proximal step of the group lasso: argmin over x of |x - g|^2 / 2 + threshold * |x|, for each group g.
+
+    Args:
+        groups: tensor (..., groups), a group to an index of the last axis, which `threshold` is broadcast to.
+    Returns:
+        A tensor of that shape: every group shorter by the threshold, or exactly 0.
+    """
+    norm = tf.sqrt(tf.reduce_sum(groups**2, axis=list(range(len(groups.shape) - 1))))
+    return groups * tf.maximum(1 - tf.math.divide_no_nan(threshold, norm), 0.0)
+
+
+def proximal(strength):
+    """The proximal step that `training.Step` takes after the optimiser's: on a model's columns, then on its rows.
+
+    With it, SGD minimises the bound plus, for each group g of n weights, strength * sqrt(n) * |g|. The SGD is to have no
+    momentum, which would carry a group away from 0 again. A column takes its bias along, so that a unit without weights
+    is exactly 0. The model's outputs are no units, nor is the one channel of grey images.
+
+    Args:
+        strength: from a layer to its strength >= 0, in nats.
+    Returns:
+        From a model and the learning rate, a scalar tensor, to nothing.
+    """
+
+    def step(model, learning_rate):
+        for layer in weighted(model):
+            kernel, threshold = layer.kernel.value, learning_rate * strength(layer)
+            if layer is not model.layers[-1]:
+                units = kernel.shape[-1]
+                column = tf.concat([tf.reshape(kernel, (-1, units)), layer.bias.value[None]], 0)
+                column = soft_threshold(column, threshold * column.shape[0] ** 0.5)
+                kernel = tf.reshape(column[:-1], kernel.shape)
+                layer.bias.assign(column[-1])
+            if kernel.shape[-2] > 1:
+                row = tf.experimental.numpy.moveaxis(kernel, -2, -1)
+                row = soft_threshold(row, threshold * np.prod(row.shape[:-1]) ** 0.5)
+                kernel = tf.experimental.numpy.moveaxis(row, -1, -2)
+            layer.kernel.assign(kernel)
+
+    return step
+
+
+def weighted(model):
+    """The dense and convolution layers of a model."""
+    return [layer for layer in model.layers if isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D))]
+
+
+def alive(model):
+    """{layer's name: (units,) bool, whether a weight other than 0 leads to the unit}."""
+    kernels = {layer.name: np.asarray(layer.kernel) for layer in weighted(model)}
+    return {name: kernel.any(axis=tuple(range(kernel.ndim - 1))) for name, kernel in kernels.items()}

@@ -1,0 +1,71 @@
+"""The evidence lower bound over epochs, Lenet-fc on MNIST: mu fixed at 0 beside mu and sigma both learned.
+
+TODO evidence
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from absl import flags
+
+from utils import command_line, data, experiment, figures, report
+
+FLAGS = flags.FLAGS
+RUNS = {"mu-fixed": ("mu fixed at 0", ["--fixed_mu"]), "mu-learned": ("mu and sigma learned", [])}
+
+flags.DEFINE_enum("dataset", "mnist", data.DATASETS, "The data set; digits needs no download.")
+flags.DEFINE_integer("epochs", 100, "Epochs of each run.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Of the start, the order of the images and the noise.", lower_bound=0)
+flags.DEFINE_string("data_dir", None, "Where the data is or is downloaded to. Default: $SBP_DATA_DIR, else the cache.")
+flags.DEFINE_string(
+    "checkpoints_dir",
+    None,
+    "The runs' folders, less their ends, -mu-fixed and -mu-learned. Default: checkpoints/bound.",
+)
+flags.DEFINE_string("figures_dir", None, "Where the picture goes. Default: docs/figures.")
+
+
+def main():
+    base = FLAGS.checkpoints_dir or experiment.ROOT / "checkpoints" / "-".join(
+        ["bound"]
+        + [FLAGS.dataset] * (not FLAGS["dataset"].using_default_value)
+        + [f"seed{FLAGS.seed}"] * (FLAGS.seed > 0)
+    )
+    folders = [f"{base}-{end}" for end in RUNS]
+    FLAGS.data_dir = FLAGS.data_dir or data.default_data_dir()
+    count = len(data.load(FLAGS.dataset, FLAGS.data_dir, "train").labels)
+    for folder, (_, arguments) in zip(folders, RUNS.values()):
+        # No unit leaves, dead or not: the bound is of the same model at every epoch.
+        same = [f"--{name}={FLAGS[name].value}" for name in ("dataset", "epochs", "seed", "data_dir")]
+        script = str(experiment.ROOT / "scripts" / "lenet-fc-sbp.py")
+        command_line.call(
+            [sys.executable, script, f"--checkpoints_dir={folder}", "--shrink_every=0", *same, *arguments]
+        )
+
+    axes = figures.plt.figure(figsize=(4.5, 3)).gca()
+    title = f"Lenet-fc on {report.DATASET_NAMES[FLAGS.dataset]}"
+    print(f"{title:<26}{'Bound, nats':>13}{'Error %':>10}   Units a layer")
+    for index, (folder, (label, _)) in enumerate(zip(folders, RUNS.values())):
+        result = report.read(folder)
+        epochs, bound = evidence_lower_bound(figures.curves(folder), count)
+        print(f"{label:<26}{bound[-1]:>13,.0f}{result['error']:>10.2f}   {' - '.join(map(str, result['units']))}")
+        colour, marker = figures.COLOURS[index], figures.MARKERS[index]
+        axes.plot(epochs, np.array(bound) / 1000, color=colour, marker=marker, markevery=0.1, label=label)
+    # The first epochs would flatten the rest.
+    axes.set_ylim(bottom=np.array(bound)[len(bound) // 20] / 1000)
+    axes.set(xlabel="epoch", ylabel="evidence lower bound, 1,000 nats", title=title)
+    axes.legend(loc="lower right")
+    figures.save(axes.figure, "bound", FLAGS.figures_dir)
+
+
+def evidence_lower_bound(curves, count):
+    """Epochs, and the mean over each of the bound's estimate in nats: that of `count` images."""
+    epochs, loss = curves["loss"]
+    return epochs, [-(count * cross_entropy + kl) for cross_entropy, kl in zip(loss, curves["kl"][1])]
+
+
+if __name__ == "__main__":
+    command_line.run(main)

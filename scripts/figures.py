@@ -1,0 +1,176 @@
+"""The pictures of the README, from the results in checkpoints/, without training: docs/figures/*.png and *.svg.
+
+- pixels: the signal-to-noise ratio of Lenet-fc's 784 pixels, beside the mean image.
+- vgglike-units: the units a layer of VGG-like that each method leaves.
+- error-flops-NETWORK: error against multiply-adds saved, ours, the paper's and later papers'.
+- units-epochs: the units alive over the epochs of training.
+
+What a picture lacks is said on stderr, with the command that makes it. Pictures of the other experiments are drawn by
+their own scripts: bound.py, random-labels.py, threshold.py.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import keras
+import numpy as np
+from absl import flags
+
+import layers.sbp  # noqa: F401  # Keras has to know the layer that a checkpoint has
+from nets import lenet5, lenet_fc
+from utils import checkpoint, command_line, cost, data, experiment, figures, paper, report, training
+
+FLAGS = flags.FLAGS
+ORIGINALS = {"Lenet-fc": lenet_fc.lenet_fc, "LeNet5": lenet5.lenet5}
+# Whose units over epochs are shown.
+PRUNED = ("lenet-fc-sbp", "lenet-fc-sbpc", "lenet5-sbp", "lenet5-sbpc")
+
+flags.DEFINE_string("checkpoints_dir", None, "The folder of the runs' folders. Default: checkpoints.")
+flags.DEFINE_string("figures_dir", None, "Where the pictures go. Default: docs/figures.")
+flags.DEFINE_string("data_dir", None, "Where the data is or is downloaded to. Default: $SBP_DATA_DIR, else the cache.")
+
+
+def main():
+    runs = Path(FLAGS.checkpoints_dir or experiment.ROOT / "checkpoints")
+    results = rows(runs)
+    for network in paper.TABLES:
+        error_against_flops(network, results)
+    vgglike_units(results)
+    units_over_epochs(runs)
+    pixels(runs / "lenet-fc-sbp")
+
+
+def rows(runs):
+    """{(network, method): the results of its seeds} of the scripts' own runs, on the data that the paper has."""
+    found = {}
+    for folder in sorted(path.parent for path in runs.glob("*/result.json")):
+        script, result = re.sub(r"-seed\d+$", "", folder.name), report.read(folder)
+        if (experiment.ROOT / "scripts" / f"{script}.py").exists() and result["network"] in paper.TABLES:
+            found.setdefault((result["network"], result["method"]), []).append(result)
+    return found
+
+
+def lacking(name, command):
+    print(f"{name}: not drawn, it needs a run of python scripts/{command}", file=sys.stderr)
+
+
+def error_against_flops(network, results):
+    """Ours filled, the mean over seeds and their spread; the paper's open; later papers' by name."""
+    name = "error-flops-" + re.sub(r"\W+", "-", network.lower())
+    own = {method: runs for (of, method), runs in results.items() if of == network}
+    if not own:
+        return lacking(name, f"any script of {network}")
+    axes = figures.plt.figure(figsize=(4.8, 3.3)).gca()
+    theirs = paper.TABLES[network][1]
+    for method, (colour, marker) in figures.METHODS.items():
+        if method in own:
+            points = [(run["flops_speedup"], run["error"]) for run in own[method] if run["flops_speedup"]]
+            x, y = np.mean(points, 0)
+            spread = np.std(points, 0)
+            axes.errorbar(
+                x,
+                y,
+                spread[1],
+                spread[0],
+                color=colour,
+                marker=marker,
+                markersize=7,
+                linestyle="",
+                label=f"{method}, ours",
+            )
+        if method in theirs:
+            row = theirs[method]
+            label = f"{method}, paper"
+            axes.plot(row.flops, row.error, marker, color=colour, markersize=7, fillstyle="none", label=label)
+    later = paper.LATER.get(network, {})
+    if later:
+        whole = cost.multiply_adds(ORIGINALS[network]())
+        points = {method: (whole / row.multiply_adds, row.error) for method, row in later.items()}
+        axes.plot(*zip(*points.values()), "x", color="grey", label="later papers")
+        for method, point in points.items():
+            axes.annotate(method, point, xytext=(3, 3), textcoords="offset points", color="#555555", fontsize=6.5)
+    figures.log_scale(axes, "x")
+    axes.set(xlabel="times fewer multiply-adds", ylabel="test error, %", title=network)
+    axes.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5))
+    figures.save(axes.figure, name, FLAGS.figures_dir)
+
+
+def vgglike_units(results):
+    """A curve a method over the 14 layers, its CPU speed-up at its name: the paper's above, ours below."""
+    network = "VGG-like"
+    own = {method: runs[0] for (of, method), runs in results.items() if of == network}
+    if not own:
+        return lacking("vgglike-units", "vgglike.py, vgglike-sbp.py, vgglike-sbpa.py and vgglike-sbpc.py")
+    theirs = {method: {"units": row.units, "cpu_speedup": row.cpu} for method, row in paper.TABLES[network][1].items()}
+    figure, panels = figures.plt.subplots(2, 1, figsize=(6.5, 5), sharex=True, sharey=True)
+    for axes, title, table in zip(panels, ("the paper", "ours"), (theirs, own)):
+        for method, (colour, marker) in figures.METHODS.items():
+            if method in table:
+                label = f"{method} {table[method]['cpu_speedup']:.2f}x"
+                layers = range(1, len(table[method]["units"]) + 1)
+                axes.plot(layers, table[method]["units"], color=colour, marker=marker, label=label)
+        axes.set(ylabel="units", title=f"{network}, {title}")
+        axes.legend(title="CPU speed-up", fontsize=7, title_fontsize=7, loc="upper left")
+    panels[-1].set(xlabel="layer", xticks=layers)
+    figures.save(figure, "vgglike-units", FLAGS.figures_dir)
+
+
+def units_over_epochs(runs):
+    """A panel a run, a curve a layer of noise."""
+    curves = {script: figures.curves(runs / script) for script in PRUNED if (runs / script).is_dir()}
+    curves = {script: curve for script, curve in curves.items() if curve}
+    for script in PRUNED:
+        if script not in curves:
+            lacking(f"units-epochs, {script}", f"{script}.py --checkpoints_dir={runs / script}, if that is not there")
+    if not curves:
+        return
+    figure, panels = figures.plt.subplots(1, len(curves), figsize=(1 + 1.8 * len(curves), 3), squeeze=False)
+    for axes, (script, curve) in zip(panels[0], curves.items()):
+        layers = [name for name in curve if name.startswith("units/")]
+        for name, colour, marker in zip(layers, figures.COLOURS, figures.MARKERS):
+            label = name.removeprefix("units/").removesuffix("_unit")
+            axes.plot(*curve[name], color=colour, marker=marker, markevery=0.2, label=label)
+        figures.log_scale(axes, "y")
+        axes.set(title=script, xlabel="epoch")
+        axes.legend(fontsize=7, ncols=2, columnspacing=1, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    panels[0, 0].set_ylabel("units alive")
+    figures.save(figure, "units-epochs", FLAGS.figures_dir)
+
+
+def pixels(folder):
+    """The map of what Lenet-fc listens to, from the training checkpoint: git holds the smaller network only."""
+    arrays = checkpoint.latest(folder)
+    if not arrays:
+        return lacking("pixels", "lenet-fc-sbp.py --checkpoints_dir=RUNS/lenet-fc-sbp, then --checkpoints_dir=RUNS")
+    snr = pixel_snr(training.network(arrays))
+    mean = data.load("mnist", FLAGS.data_dir or data.default_data_dir(), "train").images.mean(0)[..., 0]
+    figure, (left, right) = figures.plt.subplots(1, 2, figsize=(6, 2.7))
+    image = left.imshow(snr, norm="log", cmap="cividis_r")
+    figure.colorbar(image, ax=left, shrink=0.85, format="{x:g}", ticks=[1, 2, 5, 10, 20, 50]).minorticks_off()
+    living = np.isfinite(snr).sum()
+    left.set_title(f"SNR: {living} pixels live, {snr.size - living} are dead (white)")
+    right.imshow(mean, cmap="gray_r")
+    right.set_title("mean image of MNIST")
+    for axes in (left, right):
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(True)
+        axes.grid(False)
+    figures.save(figure, "pixels", FLAGS.figures_dir)
+
+
+def pixel_snr(model):
+    """The signal-to-noise ratio of each pixel of a Lenet-fc in training, (28, 28); NaN where it is dead."""
+    noise = model.get_layer("pixels_unit")
+    # An image of its pixels' numbers shows which of them are left.
+    numbers = np.arange(784, dtype=np.float32).reshape(1, 28, 28, 1)
+    left = np.asarray(keras.Model(model.inputs, noise.input)([numbers]))[0].astype(int)
+    snr = np.full(784, np.nan)
+    snr[left] = np.where(np.asarray(noise.multiplier()) != 0, noise.snr(), np.nan)
+    return snr.reshape(28, 28)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,45 @@
+"""Lenet-fc on MNIST, SSL: a group lasso on the rows and columns of the kernels, from scratch."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import keras
+from absl import flags
+
+from layers import ssl
+from nets import lenet_fc
+from utils import command_line, data, experiment
+
+FLAGS = flags.FLAGS
+experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=0.3, weight_decay=0.0)
+flags.DEFINE_float("strength", 3e-6, "Of the group lasso, an image.", 0)
+
+
+def sgd(rate, group):
+    """The proximal step is of gradients as they are, not as Adam scales them."""
+    return keras.optimizers.SGD(rate, name=f"sgd_{group}")
+
+
+def main():
+    run = experiment.Experiment("Lenet-fc", "SSL", lenet_fc.lenet_fc, lenet_fc.units)
+    with run.strategy.scope():
+        model = lenet_fc.lenet_fc()
+    if FLAGS.checkpoint:
+        run.start_from(FLAGS.checkpoint, model)
+    images = len(run.train_set.labels)
+    model = run.train(
+        model,
+        prepare=lambda images, seed: data.scaled(images),
+        # SGD's rate is meant for the mean over the images, and the bound is a sum.
+        rate=lambda variable: FLAGS.learning_rate / images,
+        optimizer=sgd,
+        proximal=ssl.proximal(lambda layer: images * FLAGS.strength),
+        alive=ssl.alive,
+    )
+    run.finish(model, data.scaled)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

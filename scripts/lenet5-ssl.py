@@ -1,0 +1,47 @@
+"""LeNet5 on MNIST, SSL: a group lasso on filters and input channels, rows and columns."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import keras
+from absl import flags
+
+from layers import ssl
+from nets import lenet5
+from utils import command_line, data, experiment
+
+FLAGS = flags.FLAGS
+experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=0.3, weight_decay=0.0)
+flags.DEFINE_float("conv1_strength", 1e-3, "Of the group lasso on the first convolution, an image.", 0)
+flags.DEFINE_float("conv2_strength", 2e-4, "Of the group lasso on the second.", 0)
+flags.DEFINE_float("dense_strength", 1e-5, "Of the group lasso on both dense layers.", 0)
+
+
+def sgd(rate, group):
+    """The proximal step is of gradients as they are, not as Adam scales them."""
+    return keras.optimizers.SGD(rate, name=f"sgd_{group}")
+
+
+def main():
+    run = experiment.Experiment("LeNet5", "SSL", lenet5.lenet5, lenet5.units)
+    with run.strategy.scope():
+        model = lenet5.lenet5()
+    run.start_from(FLAGS.checkpoint or run.pretrained("lenet5"), model)
+    images = len(run.train_set.labels)
+    strength = {"conv1": FLAGS.conv1_strength, "conv2": FLAGS.conv2_strength}
+    model = run.train(
+        model,
+        prepare=lambda images, seed: data.scaled(images),
+        # SGD's rate is meant for the mean over the images, and the bound is a sum.
+        rate=lambda variable: FLAGS.learning_rate / images,
+        optimizer=sgd,
+        proximal=ssl.proximal(lambda layer: images * strength.get(layer.name, FLAGS.dense_strength)),
+        alive=ssl.alive,
+    )
+    run.finish(model, data.scaled)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

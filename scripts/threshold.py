@@ -1,0 +1,117 @@
+"""Which signal-to-noise ratio a unit has to have: error, units and multiply-adds over a range of thresholds.
+
+    python scripts/lenet5-sbp.py --shrink_every=0 --checkpoints_dir=checkpoints/lenet5-sbp-whole
+    python scripts/threshold.py --run=checkpoints/lenet5-sbp-whole
+
+No training: the trained network is taken from the run's training checkpoint, and for each threshold made really smaller.
+Units that --shrink_every took out are gone for good; for thresholds below the run's own it has to be 0, as above.
+
+Nothing is chosen here: the run's own images to report on are read once for each threshold. To choose, give a run that was
+made with --validate.
+
+TODO evidence
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from layers.sbp import SBP
+from nets import lenet5, lenet_fc
+from utils import checkpoint, command_line, cost, data, experiment, figures, pruning, report, training
+from utils.command_line import UserError
+
+FLAGS = flags.FLAGS
+# {network: (how to build the Original, its units, what it reads of uint8 images)}
+NETWORKS = {
+    "Lenet-fc": (lenet_fc.lenet_fc, lenet_fc.units, data.scaled),
+    "LeNet5": (lenet5.lenet5, lenet5.units, data.scaled),
+}
+
+flags.DEFINE_string("run", "checkpoints/lenet5-sbp", "The folder of a StructuredBP run that is done.")
+flags.DEFINE_list(
+    "thresholds", "0.1,0.3,0.5,0.7,0.85,1,1.2,1.5,2,2.5,3,3.5,4,5,6,8,10", "Thresholds of the signal-to-noise ratio."
+)
+flags.DEFINE_string("data_dir", None, "Where the data is or is downloaded to. Default: $SBP_DATA_DIR, else the cache.")
+flags.DEFINE_string("figures_dir", None, "Where the picture goes. Default: docs/figures.")
+
+
+def main():
+    result, arrays = report.read(FLAGS.run), checkpoint.latest(FLAGS.run)
+    if not result or not arrays:
+        command = "python scripts/lenet5-sbp.py --shrink_every=0 --checkpoints_dir=checkpoints/lenet5-sbp-whole"
+        raise UserError(
+            f"no {'result' if not result else 'training checkpoint (git holds smaller networks only)'} in {FLAGS.run}: "
+            f"make a run with {command}, then give --run=checkpoints/lenet5-sbp-whole"
+        )
+    model, settings = training.network(arrays), json.loads(str(arrays["settings"]))
+    noise = [layer for layer in model.layers if isinstance(layer, SBP)]
+    if not noise or result["network"] not in NETWORKS:
+        raise UserError(f"{FLAGS.run} is {result['network']} {result['method']}: give a StructuredBP run of a LeNet")
+    build, units, prepare = NETWORKS[result["network"]]
+    split = "held_out" if settings["validate"] else "test"
+    test = data.load(result["dataset"], FLAGS.data_dir or data.default_data_dir(), split, result["seed"])
+
+    title = f"{result['network']} {result['method']} on {report.DATASET_NAMES[result['dataset']]}"
+    whole, rows = cost.multiply_adds(build()), []
+    for threshold in tqdm(thresholds(settings), desc="thresholds"):
+        for layer in noise:
+            layer.threshold = threshold
+        smaller = pruning.shrink(model)
+        error, macs = experiment.error(smaller, test, prepare), cost.multiply_adds(smaller)
+        rows.append((threshold, error, units(cost.kernels(smaller)), whole / macs if macs else None))
+    print(f"{title}\n{'Threshold':>9}{'Error %':>10}   {'Units a layer':<24}{'FLOPs':>9}")
+    for threshold, error, left, speedup in rows:
+        times = f"{speedup:.2f}x" if speedup else "-"
+        print(f"{threshold:>9g}{error:>10.2f}   {' - '.join(map(str, left)):<24}{times:>9}")
+    draw(title, rows, settings["snr_threshold"])
+
+
+def thresholds(settings):
+    """--thresholds in order, less those for which the run's units are gone."""
+    try:
+        wanted = sorted({float(threshold) for threshold in FLAGS.thresholds})
+    except ValueError:
+        wanted = []
+    if not wanted or wanted[0] <= 0:
+        raise UserError(f"--thresholds={','.join(FLAGS.thresholds)} is not a list of numbers > 0")
+    own = settings["snr_threshold"] if settings["shrink_every"] else 0.0
+    if wanted[0] < own:
+        print(
+            f"thresholds under {own:g} are left out: {FLAGS.run} was trained with --shrink_every="
+            f"{settings['shrink_every']}, which took those units out; it takes a run with --shrink_every=0",
+            file=sys.stderr,
+        )
+    return [threshold for threshold in wanted if threshold >= own]
+
+
+def draw(title, rows, own):
+    figure, (errors, units, speedups) = figures.plt.subplots(1, 3, figsize=(7, 2.5), sharex=True)
+    x, error, left, speedup = zip(*rows)
+    errors.plot(x, error, color=figures.BLACK, marker="o")
+    errors.set_ylabel("error, %")
+    for index, counts in enumerate(zip(*left)):
+        colour, marker = figures.COLOURS[index], figures.MARKERS[index]
+        # A curve ends where no unit is left.
+        units.plot(x, [count or np.nan for count in counts], color=colour, marker=marker, label=f"layer {index + 1}")
+    units.set_ylabel("units alive")
+    units.legend(fontsize=7)
+    speedups.plot(x, [times or np.nan for times in speedup], color=figures.BLACK, marker="o")
+    speedups.set_ylabel("times fewer multiply-adds")
+    for axes in (errors, units, speedups):
+        axes.axvline(own, color="grey", linestyle=":", linewidth=1)
+        axes.set_xlabel("threshold of the SNR")
+        figures.log_scale(axes, "x")
+        figures.log_scale(axes, "y")
+    figure.suptitle(title, fontsize=9)
+    figures.save(figure, "threshold", FLAGS.figures_dir)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,212 @@
+"""Runs that are killed, with files damaged and disks full between their starts, end as one that nobody disturbed.
+
+    python -m tests.chaos --kills 50
+
+For each kill one run, on the digits: it is killed while a file is written, around its renaming, or at a random moment;
+a checkpoint may be damaged then, or the next start find the disk full; then it is started again and runs to its end.
+That must be the undisturbed run's: every bit of the last checkpoint and of network.keras, the row, and result.json.
+"""
+
+import argparse
+import io
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+from tests.starts import ROOT, Start, largest_file, no_timing, two_towers  # isort: skip, first: before NumPy
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from utils import checkpoint
+
+tqdm.monitor_interval = 0  # its thread
+
+# Of the noise, a start and a rate at which some units die in so few epochs.
+EPOCHS = 4
+FLAGS = {
+    "lenet-fc": [],
+    "lenet-fc-sbp": ["--shrink_every=2", "--log_sigma=-1", "--noise_learning_rate=0.05"],
+    "lenet-fc-ssl": [],
+    "lenet-fc-sparsevd": [],
+}
+# A script that is not there yet is left out.
+SCRIPTS = [script for script in FLAGS if (ROOT / "scripts" / f"{script}.py").exists()]
+TIMES = ("seconds", "command")
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_writing(number, share):
+    """Be killed when a share of the number-th file is written."""
+
+    def change():
+        write, left = checkpoint.write, number
+
+        def dying(path, fill):
+            nonlocal left
+            left -= 1
+
+            def part(file):
+                whole = io.BytesIO()
+                fill(whole)
+                file.write(whole.getvalue()[: int(share * len(whole.getvalue()))])
+                file.flush()
+                die()
+
+            write(path, fill if left else part)
+
+        checkpoint.write = dying
+
+    return change
+
+
+def die_renaming(number, after):
+    """Be killed just before or after the number-th file gets its name."""
+
+    def change():
+        replace, left = os.replace, number
+
+        def dying(source, target):
+            nonlocal left
+            left -= 1
+            if not left and not after:
+                die()
+            replace(source, target)
+            if not left:
+                die()
+
+        os.replace = dying
+
+    return change
+
+
+def damage(folder, chance):
+    """Cut the newest checkpoint short, or flip some of its bits; whether there was one."""
+    path = max(folder.glob("checkpoint-*.npz"), default=None)
+    if path:
+        content = bytearray(path.read_bytes())
+        if chance.random() < 0.5:
+            del content[chance.randrange(len(content)) :]
+        else:
+            for _ in range(chance.randint(1, 8)):
+                content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        path.write_bytes(content)
+    return path is not None
+
+
+def end(folder, row):
+    """All that a run ends in, times aside."""
+    found = {"row": row, "result": json.loads((folder / "result.json").read_text())}
+    for name in TIMES:
+        del found["result"][name]
+    arrays = checkpoint.latest(folder)
+    found |= {name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items() if name != "seconds"}
+    with zipfile.ZipFile(folder / "network.keras") as archive:
+        found["network"] = archive.read("config.json")
+        with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
+            weights.visititems(lambda name, item: found.update({f"network/{name}": np.asarray(item).tobytes()})
+                               if isinstance(item, h5py.Dataset) else None)  # fmt: skip
+    return found
+
+
+class Runs:
+    """Runs of one script on so many towers, in folders of their own."""
+
+    def __init__(self, script, towers, folder, chance):
+        self.script, self.folder, self.chance = script, folder, chance
+        self.before = [no_timing] + [two_towers] * (towers == 2)
+        self.counts = {"kills": 0, "damaged files": 0, "full disks": 0, "runs equal": 0}
+        begin = time.monotonic()
+        self.expected = self.finish("undisturbed")
+        self.seconds = time.monotonic() - begin
+
+    def start(self, name, *before):
+        arguments = ["--dataset=digits", f"--epochs={EPOCHS}", f"--checkpoints_dir={self.folder / name}"]
+        return Start(self.script, arguments + FLAGS[self.script], self.folder / name, [*self.before, *before])
+
+    def finish(self, name):
+        """Run to the end, as a researcher does who reads the line that says what to do; what it ends in."""
+        start = self.start(name)
+        if start.wait() == 2 and "is whole: remove" in start.said():
+            for path in (self.folder / name).glob("checkpoint-*.npz"):
+                path.unlink()
+            start = self.start(name)
+            start.wait()
+        if not (self.folder / name / "result.json").exists():
+            sys.exit(f"error: {self.script} did not end:\n{start.said()}")
+        return end(self.folder / name, start.said("out"))
+
+    def disturb(self, number):
+        """Kill a run once, and see how it ends."""
+        name, chance = f"run{number}", self.chance
+        while True:
+            # EPOCHS checkpoints, network.keras and result.json
+            file = chance.randint(1, EPOCHS + 2)
+            if number % 3 == 0:
+                status = self.start(name, die_writing(file, chance.random())).wait()
+            elif number % 3 == 1:
+                status = self.start(name, die_renaming(file, chance.random() < 0.5)).wait()
+            else:
+                start = self.start(name)
+                time.sleep(chance.uniform(0, self.seconds))
+                os.kill(start.process, signal.SIGKILL)
+                status = start.wait()
+            if status == -signal.SIGKILL:
+                break
+            # It was at its end before the moment came.
+            name += "-again"
+        self.counts["kills"] += 1
+        folder = self.folder / name
+        if chance.random() < 0.5:
+            self.counts["damaged files"] += damage(folder, chance)
+        if chance.random() < 0.3 and self.start(name, largest_file(chance.randrange(1_000_000))).wait() == 2:
+            self.counts["full disks"] += 1
+        found = self.finish(name)
+        if found == self.expected:
+            self.counts["runs equal"] += 1
+        else:
+            other = [key for key in found.keys() | self.expected.keys() if found.get(key) != self.expected.get(key)]
+            print(f"{self.script}, {name}: another {', '.join(sorted(other))}", file=sys.stderr)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--scripts", nargs="+", default=SCRIPTS, choices=SCRIPTS)
+    parser.add_argument("--towers", nargs="+", type=int, default=[1, 2], choices=[1, 2])
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    settings = [(script, towers) for towers in options.towers for script in options.scripts]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, tqdm(total=options.kills, unit="kill") as bar:
+        for place, (script, towers) in enumerate(settings):
+            numbers = range(place, options.kills, len(settings))
+            if numbers:
+                own = Path(folder, f"{script}-{towers}")
+                own.mkdir()
+                runs = Runs(script, towers, own, chance)
+                for number in range(len(numbers)):
+                    runs.disturb(number)
+                    bar.update()
+                rows.append((script, towers, runs.counts))
+    print(f"{'':<18}{'towers':>8}" + "".join(f"{name:>15}" for name in runs.counts))
+    for script, towers, counts in rows:
+        print(f"{script:<18}{towers:>8}" + "".join(f"{count:>15}" for count in counts.values()))
+    total = {name: sum(counts[name] for _, _, counts in rows) for name in runs.counts}
+    print(f"{'all':<18}{'':>8}" + "".join(f"{count:>15}" for count in total.values()))
+    sys.exit(total["runs equal"] != total["kills"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The fast form of a network, against the network."""
+
+import keras
+import numpy as np
+import pytest
+from keras.layers import Conv2D, Dense, Flatten, MaxPooling2D
+
+from layers.sbp import SBP
+from nets.lenet5 import lenet5
+from nets.lenet_fc import lenet_fc
+from tests.test_pruning import difference, draw_weights, images, kill, random_network
+from utils import inference, pruning
+
+TOLERANCE = 1e-5
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_any_network(seed):
+    rng = np.random.default_rng(seed)
+    smaller = pruning.shrink(draw_weights(random_network(rng), rng, zeros=0.15))
+    assert difference(smaller, inference.fast(smaller)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("filters, kernel, inputs", [(1, 5, 1), (3, 5, 1), (4, (3, 5), 2), (7, (5, 3), 3), (17, 5, 1)])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_a_convolution_of_few_filters(filters, kernel, inputs, use_bias):
+    convolution = Conv2D(filters, kernel, activation="relu", use_bias=use_bias)
+    model = keras.Sequential([keras.Input((10, 12, inputs)), convolution, MaxPooling2D(), Flatten(), Dense(4)])
+    draw_weights(model, np.random.default_rng(0))
+    assert difference(model, inference.fast(model)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("build, layer", [(lenet5, "features_unit"), (lenet_fc, "pixels_unit")])
+def test_the_lenets_load_without_our_code_and_the_model_stays_as_it_is(build, layer, tmp_path):
+    rng = np.random.default_rng(0)
+    model = draw_weights(build(SBP), rng)
+    kill(model.get_layer(layer), np.arange(model.get_layer(layer).input.shape[-1]) % 3 > 0, rng)
+    if build is lenet5:
+        kill(model.get_layer("conv1_unit"), np.arange(20) > 2, rng)
+    smaller = pruning.shrink(model)
+    fast = inference.fast(smaller)
+    fast.save(tmp_path / "fast.keras")
+    assert all(type(op).__module__.startswith("keras.") for op in fast.operations)
+    assert difference(smaller, keras.models.load_model(tmp_path / "fast.keras")) <= TOLERANCE
+    assert difference(smaller, pruning.shrink(smaller)) <= TOLERANCE
+    assert np.ptp(fast(images(fast)), axis=0).max() > 0

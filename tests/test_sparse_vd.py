@@ -1,0 +1,118 @@
+"""SparseVD: its KL divergence against integration, its layers against Dense, Conv2D and Gaussians, what is left."""
+
+import keras
+import mpmath
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from layers import sparse_vd
+from utils import cost, pruning
+
+
+def exact_kl(log_alpha):
+    """E log|e| - log(alpha) / 2, e ~ N(1, alpha), less its limit where alpha is infinite (Molchanov et al., eq. 11)."""
+    sigma = mpmath.exp(mpmath.mpf(log_alpha) / 2)
+    ends = sorted({-1 / sigma, *(mpmath.mpf(z) for z in (-12, -4, 0, 4, 12))})
+    expectation = mpmath.quad(lambda z: mpmath.log(abs(1 + sigma * z)) * mpmath.npdf(z), ends)
+    return float(expectation - mpmath.mpf(log_alpha) / 2 + (mpmath.euler + mpmath.log(2)) / 2)
+
+
+def test_kl_divergence_against_integration():
+    log_alpha = np.linspace(-8, 8, 33)
+    exact = [exact_kl(x) for x in log_alpha]
+    np.testing.assert_allclose(sparse_vd.kl_divergence(tf.constant(log_alpha)), exact, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "layer, stock, shape",
+    [
+        (sparse_vd.Dense(7, activation="relu"), keras.layers.Dense(7, activation="relu"), (5, 6)),
+        (sparse_vd.Conv2D(4, 3), keras.layers.Conv2D(4, 3), (5, 6, 7, 2)),
+        (sparse_vd.Conv2D(4, 3, 2, padding="same"), keras.layers.Conv2D(4, 3, 2, padding="same"), (5, 6, 7, 2)),
+    ],
+)
+def test_without_noise_it_is_the_stock_layer(layer, stock, shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    stock(x)
+    layer(x)
+    layer.log_sigma2.assign(np.full(layer.kernel.shape, -40.0))
+    stock.kernel.assign(layer.kernel)
+    layer.bias.assign(np.arange(stock.bias.shape[0]) - 1.0)
+    stock.bias.assign(layer.bias)
+    np.testing.assert_allclose(layer(x), stock(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(layer(x, training=True), stock(x), atol=10 * np.sqrt(sparse_vd.EPSILON))
+
+
+def test_an_output_in_training_is_what_gaussian_weights_give():
+    x = np.array([1.0, -2.0, 3.0], np.float32)
+    layer = sparse_vd.Dense(2, seed=0)
+    layer(x[None])
+    theta, sigma = np.array([[1, 2], [3, 4], [5, 6.0]]), np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])
+    layer.kernel.assign(theta)
+    layer.log_sigma2.assign(2 * np.log(sigma))
+    draws = np.asarray(layer(np.tile(x, (40_000, 1)), training=True))
+    deviation = np.sqrt(x**2 @ sigma**2)
+    np.testing.assert_allclose(draws.mean(0), x @ theta, atol=5 * deviation.max() / 200)
+    np.testing.assert_allclose(draws.std(0), deviation, rtol=0.02)
+    assert abs(np.corrcoef(draws.T)[0, 1]) < 0.02, "two units have noise of their own"
+
+
+def test_weights_above_the_threshold_are_removed():
+    layer = sparse_vd.Dense(1, threshold=2.0)
+    layer(np.zeros((1, 4)))
+    layer.kernel.assign([[1.0], [1.0], [0.1], [0.0]])
+    layer.log_sigma2.assign([[1.9], [2.1], [-2.0], [-10.0]])
+    np.testing.assert_array_equal(layer.sparse_kernel(), [[1], [0], [0], [0]])
+    assert sparse_vd.zero_share(keras.Sequential([layer])) == 0.75
+
+
+def random_network(generator, keep):
+    """Three layers with the given shares of their weights left."""
+    inputs = keras.Input((8, 8, 2))
+    x = sparse_vd.Conv2D(6, 3, padding="same", activation="relu", name="conv")(inputs)
+    x = keras.layers.MaxPooling2D()(x)
+    x = keras.layers.Flatten()(x)
+    x = sparse_vd.Dense(12, activation="relu", name="dense")(x)
+    model = keras.Model(inputs, sparse_vd.Dense(5, name="logits")(x))
+    for layer, share in zip(sparse_vd.layers(model), keep):
+        layer.kernel.assign(generator.normal(size=layer.kernel.shape))
+        left = generator.random(layer.kernel.shape) < share
+        layer.log_sigma2.assign(np.where(left, -10.0, 20.0))
+    return model
+
+
+@pytest.mark.parametrize("keep", [(0.2, 0.01, 0.2), (0.05, 0.005, 0.1), (1, 1, 1), (0, 1, 1), (0.1, 0, 1)])
+def test_the_smaller_network_computes_the_same_with_stock_layers(keep, tmp_path):
+    generator = np.random.default_rng(len(keep))
+    model = random_network(generator, keep)
+    smaller = pruning.shrink(model)
+    assert all(type(layer).__module__.startswith("keras.") for layer in smaller.layers)
+    smaller.save(tmp_path / "network.keras")
+    x = generator.random((20, 8, 8, 2)).astype(np.float32)
+    np.testing.assert_allclose(keras.models.load_model(tmp_path / "network.keras")(x), model(x), rtol=1e-4, atol=1e-4)
+    # By hand: a filter lives while a weight leads to it and one of its 16 features leads to a living neuron.
+    conv, dense, logits = (np.asarray(layer.sparse_kernel()) != 0 for layer in sparse_vd.layers(model))
+    filters = conv.any((0, 1, 2))
+    neurons = (dense & np.tile(filters, 16)[:, None]).any(0) & logits.any(1)
+    features = dense[:, neurons].any(1) & np.tile(filters, 16)
+    filters &= features.reshape(16, 6).any(0)
+    if filters.any():
+        kernels = cost.kernels(smaller)
+        assert kernels["conv"][-1] == filters.sum()
+        assert kernels["dense"] == (features.sum(), neurons.sum())
+
+
+def test_round_trip_and_mixed_precision(tmp_path):
+    layers = [
+        sparse_vd.Conv2D(3, 2, threshold=1.0, dtype="mixed_bfloat16"),
+        sparse_vd.Dense(2, log_sigma2=-7.0, seed=3),
+    ]
+    model = keras.Sequential([keras.Input((4, 4, 1)), layers[0], keras.layers.Flatten(), layers[1]])
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    x = np.random.default_rng(0).random((6, 4, 4, 1)).astype(np.float32)
+    np.testing.assert_array_equal(again(x), model(x))
+    assert again.layers[0].threshold == 1.0 and again.layers[-1].get_config() == layers[1].get_config()
+    assert np.isfinite(model(x, training=True)).all()
+    assert again.layers[0].log_sigma2.dtype == "float32" and again.layers[0](x, training=True).dtype == tf.bfloat16

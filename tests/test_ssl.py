@@ -1,0 +1,80 @@
+"""SSL: its proximal step against the conditions of the minimum, and networks in which groups are gone."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from layers import ssl
+from utils import cost, pruning
+
+
+def test_soft_threshold_is_the_minimum():
+    """Of |x - g|^2 / 2 + t |x|: where x is not 0, x - g + t x / |x| = 0; where it is, |g| <= t (Yuan and Lin, 2006)."""
+    groups = np.random.default_rng(0).normal(size=(3, 4, 50))
+    threshold = np.linspace(0, 6, 50)
+    x = np.asarray(ssl.soft_threshold(tf.constant(groups), tf.constant(threshold)))
+    norm = np.linalg.norm(x, axis=(0, 1))
+    alive = norm > 0
+    assert 10 < alive.sum() < 40
+    condition = x - groups + threshold * x / np.where(alive, norm, 1)
+    np.testing.assert_allclose(condition[..., alive], 0, atol=1e-12)
+    assert (np.linalg.norm(groups, axis=(0, 1))[~alive] <= threshold[~alive]).all()
+    np.testing.assert_array_equal(ssl.soft_threshold(tf.zeros((2, 3)), 0.0), np.zeros((2, 3)))
+
+
+def network():
+    inputs = keras.Input((6, 6, 1))
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="conv1")(inputs)
+    x = keras.layers.Conv2D(5, 3, activation="relu", name="conv2")(x)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dense(8, activation="relu", name="dense")(x)
+    return keras.Model(inputs, keras.layers.Dense(3, name="logits")(x))
+
+
+def test_a_step_is_the_thresholds_of_columns_and_then_of_rows():
+    model = network()
+    generator = np.random.default_rng(1)
+    before = {}
+    for layer in ssl.weighted(model):
+        before[layer.name] = [generator.normal(size=w.shape).astype(np.float32) for w in layer.weights]
+        layer.set_weights(before[layer.name])
+    ssl.proximal(lambda layer: 2.0 if "conv" in layer.name else 3.0)(model, tf.constant(0.1))
+
+    def shorter(vector, threshold):
+        length = np.sqrt((vector**2).sum())
+        return vector * max(0, 1 - threshold * np.sqrt(vector.size) / length)
+
+    for name, (kernel, bias) in before.items():
+        threshold = 0.2 if "conv" in name else 0.3
+        if name != "logits":
+            for unit in range(kernel.shape[-1]):
+                column = shorter(np.append(kernel[..., unit], bias[unit]), threshold)
+                kernel[..., unit], bias[unit] = column[:-1].reshape(kernel.shape[:-1]), column[-1]
+        if name != "conv1":
+            for unit in range(kernel.shape[-2]):
+                kernel[..., unit, :] = shorter(kernel[..., unit, :], threshold)
+        layer = model.get_layer(name)
+        np.testing.assert_allclose(layer.kernel, kernel, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(layer.bias, bias, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_unit_without_weights_is_0_and_is_taken_out(seed):
+    model = network()
+    generator = np.random.default_rng(seed)
+    for layer in ssl.weighted(model):
+        layer.set_weights([generator.normal(size=w.shape) for w in layer.weights])
+        small = np.arange(layer.kernel.shape[-1]) % 2 == generator.integers(2)
+        if layer.name != "logits":
+            layer.kernel.assign(np.where(small, 1e-3, 1.0) * np.asarray(layer.kernel))
+            layer.bias.assign(np.where(small, 1e-3, 1.0) * np.asarray(layer.bias))
+    ssl.proximal(lambda layer: 0.1)(model, tf.constant(0.1))
+    alive = ssl.alive(model)
+    smaller = pruning.shrink(model)
+    x = generator.random((20, 6, 6, 1)).astype(np.float32)
+    np.testing.assert_allclose(smaller(x), model(x), rtol=1e-4, atol=1e-4)
+    for name in ("conv1", "conv2", "dense"):
+        assert 0 < alive[name].sum() < len(alive[name])
+        np.testing.assert_array_equal(np.asarray(model.get_layer(name).bias)[~alive[name]], 0)
+        assert cost.kernels(smaller)[name][-1] == alive[name].sum()

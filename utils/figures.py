@@ -1,0 +1,95 @@
+"""Pictures: one look for all of them, and the curves that training left in its summaries."""
+
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib import ticker
+from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.util import tb_logging, tensor_util
+
+from utils.command_line import UserError
+
+FOLDER = Path(__file__).parents[1] / "docs" / "figures"
+
+# Colours that the colour-blind tell apart (Okabe and Ito, 2008), and a marker each, for who prints in grey.
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+METHODS = {
+    "Original": (BLACK, "o"),
+    "SparseVD": (ORANGE, "s"),
+    "SSL": (GREEN, "^"),
+    "StructuredBP": (BLUE, "D"),
+    "StructuredBPa": (PURPLE, "v"),
+    "StructuredBPc": (VERMILION, "P"),
+    "Dropout": (ORANGE, "s"),
+}
+
+# It reports every file it has read to its end.
+tb_logging.get_logger().setLevel("WARNING")
+
+plt.rcParams |= {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 200,
+    # The same picture is the same file.
+    "svg.hashsalt": "sbp",
+}
+
+
+def log_scale(axes, which):
+    """Make an axis ("x", "y") logarithmic, with plain numbers on it."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(ticker.NullFormatter())
+
+
+def save(figure, name, folder=None):
+    """Write a figure as NAME.png and NAME.svg into docs/figures, or another folder, and say so on stderr.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    path = Path(folder or FOLDER) / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(f"{path}.png", metadata={"Software": None})
+        figure.savefig(f"{path}.svg", metadata={"Date": None})
+    except OSError as error:
+        raise UserError(f"cannot write {path}.png ({error.strerror}); give another --figures_dir") from None
+    plt.close(figure)
+    print(f"{path}.png and .svg", file=sys.stderr)
+
+
+def curves(folder):
+    """What a run's summaries hold: {name: (epochs, values)}, epochs in order; {} if there are none.
+
+    A run that was stopped and went on may have written an epoch twice: the later one counts.
+    """
+    events = event_accumulator.EventAccumulator(
+        str(folder), {event_accumulator.TENSORS: 0}, purge_orphaned_data=False
+    ).Reload()
+    found = {}
+    for name in events.Tags()["tensors"]:
+        values = {event.step: float(tensor_util.make_ndarray(event.tensor_proto)) for event in events.Tensors(name)}
+        found[name] = sorted(values), [values[epoch] for epoch in sorted(values)]
+    return found

@@ -1,0 +1,81 @@
+"""A network for use: the same function in stock Keras, arranged so that a CPU runs it faster."""
+
+import math
+
+import keras
+import numpy as np
+
+from utils import pruning
+
+# Floats in a vector register (AVX-512): a convolution takes as long with fewer filters.
+LANES = 16
+
+
+def fast(model):
+    """A copy of a network that computes the same up to rounding.
+
+    A convolution of few filters computes several neighbouring columns at once, as more filters over fewer columns
+    (`_columns`): the register is full, and some products are with zeros, which `cost.multiply_adds` is not asked about.
+    Units are selected as rows of the transpose, which is a copy of rows and not of single numbers.
+
+    Args:
+        model: a functional model or Sequential of stock layers with one input and output each, or `pruning.shrink`'s.
+    """
+    functional = getattr(model, "_functional", model)
+    built = {}
+    for op in functional.operations:
+        if isinstance(op, keras.layers.InputLayer):
+            built[id(op.output)] = op.output
+            continue
+        x = built[id(op.input)]
+        if pruning.is_take(op):
+            x = _selected(x, pruning.taken(op).tolist(), op.name)
+        elif isinstance(op, keras.layers.Conv2D) and _columns(op) > 1:
+            x = _wide(op, x, _columns(op))
+        else:
+            layer = type(op).from_config(op.get_config())
+            x = layer(x)
+            layer.set_weights(op.get_weights())
+        built[id(op.output)] = x
+    outputs = [built[id(tensor)] for tensor in model.outputs]
+    return keras.Model(model.inputs, outputs if len(outputs) > 1 else outputs[0], name=model.name)
+
+
+def _selected(x, units, name):
+    if len(x.shape) > 2:
+        return keras.ops.take(x, units, axis=-1)
+    x = keras.ops.take(keras.ops.transpose(x), units, axis=0)
+    # By way of a third axis, or else TensorFlow puts the transpose into the product with the next kernel, as the slower
+    # product it has for that.
+    return keras.layers.Flatten(name=f"{name}_rows")(keras.ops.transpose(keras.ops.expand_dims(x, -1), (1, 0, 2)))
+
+
+def _columns(conv):
+    """How many columns of its output a convolution should compute as one: 1 if it is best as it is."""
+    plain = {
+        "strides": (1, 1),
+        "dilation_rate": (1, 1),
+        "padding": "valid",
+        "groups": 1,
+        "data_format": "channels_last",
+    }
+    if any(getattr(conv, name) != value for name, value in plain.items()):
+        return 1
+    common = math.gcd(conv.input.shape[2], conv.output.shape[2])
+    return max(n for n in range(1, common + 1) if common % n == 0 and (n == 1 or n * conv.filters <= LANES))
+
+
+def _wide(conv, x, columns):
+    """The output of a convolution from its input, computed as so many times as many filters over as fewer columns."""
+    height, width, inputs = x.shape[1:]
+    kernel, bias = np.asarray(conv.kernel), np.asarray(conv.bias) if conv.use_bias else np.zeros(conv.filters)
+    rows, taps, _, filters = kernel.shape
+    # Row, tap, column within a position, input -> column, filter: a column's kernel is shifted by its place.
+    wide = np.zeros((rows, taps - 1 + columns, inputs, columns, filters), np.float32)
+    for column in range(columns):
+        wide[:, column : column + taps, :, column] = kernel
+    wide = wide.reshape(rows, -1, columns * inputs, columns * filters)
+    layer = keras.layers.Conv2D(columns * filters, wide.shape[:2], activation=conv.activation, name=conv.name)
+    x = layer(keras.layers.Reshape((height, width // columns, columns * inputs), name=f"{conv.name}_narrow")(x))
+    layer.set_weights([wide, np.tile(bias, columns)])
+    return keras.layers.Reshape(conv.output.shape[1:], name=f"{conv.name}_columns")(x)
