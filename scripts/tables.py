@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import keras
 from absl import flags
 
-from nets import lenet5, lenet_fc
+from nets import lenet5, lenet_fc, vgglike
 from utils import command_line, cost, experiment, paper, report
 
 FLAGS = flags.FLAGS
@@ -39,6 +39,15 @@ NETWORKS = {
             "StructuredBPc": "lenet5-sbpc",
         },
     ),
+    "VGG-like": (
+        vgglike.vgglike,
+        {
+            "Original": "vgglike",
+            "StructuredBP": "vgglike-sbp",
+            "StructuredBPa": "vgglike-sbpa",
+            "StructuredBPc": "vgglike-sbpc",
+        },
+    ),
 }
 
 
@@ -60,8 +69,13 @@ def main():
 
 
 def _folders(script):
-    """The folders of a script's finished runs of the seeds 0, 1, 2, ..., as far as they are there."""
+    """The folders of a script's finished runs of the seeds 0, 1, 2, ..., as far as they are there.
+
+    Of the paper's schedule, or else of the short one.
+    """
     found = []
+    if not report.read(experiment.ROOT / "checkpoints" / script):
+        script = f"{script}-short"
     while report.read(folder := experiment.ROOT / "checkpoints" / (f"{script}-seed{len(found)}" if found else script)):
         found.append(folder)
     return found

@@ -155,6 +155,8 @@ class Experiment:
             same = [name for name in same if name in FLAGS]
             command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), f"--checkpoints_dir={folder}"]
             command += [f"--{name}={FLAGS[name].value}" for name in same if FLAGS[name].value is not None]
+            if "TF_CONFIG" in os.environ:
+                raise UserError(f"no {folder}: make it first, with {shlex.join(command)}")
             print(f"no {folder}: making it with {shlex.join(command)}", file=sys.stderr)
             command_line.call(command)
         return folder
@@ -170,8 +172,12 @@ class Experiment:
         except Exception as error:  # whatever a damaged file makes Keras raise
             raise UserError(f"{network} cannot be read as a Keras model ({error}); make it again") from None
         shapes = cost.kernels(model)
-        if others != shapes:
-            raise UserError(f"{path} is another network: its layers are {others}, and {self.network} has {shapes}")
+        for name in {**shapes, **others}:
+            if others.get(name) != shapes.get(name):
+                raise UserError(
+                    f"{path} is another network: its {name} is {others.get(name, 'missing')}, and that of {self.network} "
+                    f"{shapes.get(name, 'missing')}"
+                )
         stored = {variable.path: variable for variable in source.weights}
         started = []
         for variable in model.weights:

@@ -107,11 +107,12 @@ def rows(network, dataset, results):
 def text(network, dataset, table):
     """A table of `rows` as lines of a terminal."""
     title = f"{network} on {DATASET_NAMES[dataset]}"
-    lines = [f"{title:<26}{COLUMNS[0]:>13}   {COLUMNS[1]:<24}{COLUMNS[2]:>8}{COLUMNS[3]:>8}{COLUMNS[4]:>9}"]
+    width = max([24, *(len(units) for _, _, _, units, *_ in table)])
+    lines = [f"{title:<32}{COLUMNS[0]:>13}   {COLUMNS[1]:<{width}}{COLUMNS[2]:>8}{COLUMNS[3]:>8}{COLUMNS[4]:>9}"]
     shown = None
     for method, whose, error, units, cpu, gpu, flops in table:
         name = method if method != shown else ""
-        lines.append(f"{name:<18}{whose:<8}{error:>13}   {units:<24}{cpu:>8}{gpu:>8}{flops:>9}")
+        lines.append(f"{name:<18}{whose:<14}{error:>13}   {units:<{width}}{cpu:>8}{gpu:>8}{flops:>9}")
         shown = method
     return "\n".join(lines)
 

@@ -1,7 +1,9 @@
 """Towers: the replicas of the network that share a step, on the GPUs of one machine or on several machines."""
 
+import contextlib
 import os
 
+import numpy as np
 import tensorflow as tf
 
 from utils.command_line import UserError
@@ -16,6 +18,7 @@ def strategy(num_gpus=None):
         UserError: there are fewer GPUs than that.
     """
     if "TF_CONFIG" in os.environ:
+        tf.get_logger().setLevel("WARNING")  # else it tells of every collective operation
         return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_physical_devices("GPU")
     if num_gpus is not None and num_gpus > len(gpus):
@@ -42,5 +45,31 @@ def copies(strategy, array):
 
 def is_chief(strategy):
     """Whether this process writes the files: with several machines, only the first of them does."""
-    resolver = strategy.cluster_resolver if hasattr(strategy, "cluster_resolver") else None
-    return resolver is None or not resolver.task_id
+    return not _several_machines(strategy) or not strategy.cluster_resolver.task_id
+
+
+def agree(strategy, number, otherwise):
+    """Raise UserError with the text `otherwise` where the number is not the same on all machines."""
+    if _several_machines(strategy):
+        with all_there(strategy, "--checkpoints_dir"):
+            numbers = strategy.gather(strategy.run(lambda: tf.constant([number], tf.int64)), axis=0).numpy()
+        if len(np.unique(numbers)) > 1:
+            raise UserError(otherwise)
+
+
+@contextlib.contextmanager
+def all_there(strategy, folder):
+    """Turn the error of a step that another machine did not take part in into a UserError."""
+    try:
+        yield
+    except (tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.UnavailableError) as error:
+        if not _several_machines(strategy):
+            raise
+        raise UserError(
+            f"another machine of $TF_CONFIG is gone ({type(error).__name__}); {folder} keeps the last checkpoint: start "
+            "the same command on all of them again"
+        ) from None
+
+
+def _several_machines(strategy):
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)

@@ -13,8 +13,10 @@ from tqdm import tqdm
 from utils import checkpoint, networks, pruning, towers
 from utils.command_line import UserError
 
-# Steps a call of the graph: between two calls the progress is shown and a signal is heard.
+# A call of the graph runs at most so many steps, and about so many seconds: between two calls the progress is shown, a
+# signal is heard and a checkpoint is due.
 CHUNK = 100
+SECONDS_A_CHUNK = 5
 SECONDS_BETWEEN_CHECKPOINTS = 300
 # What a step returns, and a summary shows of an epoch's mean: cross entropy of an image, share of wrong answers, KL
 # divergence and decay in nats.
@@ -233,7 +235,8 @@ def train(
         writer = (
             tf.summary.create_file_writer(summaries_dir) if summaries_dir and chief else tf.summary.create_noop_writer()
         )
-    saved = time.time()
+    towers.agree(strategy, done, f"{folder} is not the same on all machines: put --checkpoints_dir where all see it")
+    saved, chunk = time.time(), 1
 
     def save():
         if chief:
@@ -255,8 +258,11 @@ def train(
     with _Signals() as signals, bar:
         while done < epochs * step.steps:
             epoch, first = divmod(done, step.steps)
-            last = min(first + CHUNK, step.steps)
-            sums, at = step.run(epoch, first, last)
+            last = min(first + chunk, step.steps)
+            began = time.time()
+            with towers.all_there(strategy, folder):
+                sums, at = step.run(epoch, first, last)
+            chunk = round(np.clip((last - first) * SECONDS_A_CHUNK / (time.time() - began), 1, CHUNK))
             if not np.isfinite(sums).all():
                 raise not_finite("the loss", epoch * step.steps + int(at))
             done, total = done + last - first, total + sums.numpy()

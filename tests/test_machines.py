@@ -1,0 +1,86 @@
+"""Several machines: processes on 127.0.0.1 that train one network, and one of them that dies."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EPOCHS = 40
+
+
+def ports(count):
+    """Ports that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    free = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return free
+
+
+def started(folders, batch_size=64):
+    """A process a folder, which together run lenet-fc.py."""
+    workers = [f"127.0.0.1:{port}" for port in ports(len(folders))]
+    processes = []
+    for index, folder in enumerate(folders):
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        if len(folders) > 1:
+            task = {"type": "worker", "index": index}
+            environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": task})
+        command = [sys.executable, ROOT / "scripts" / "lenet-fc.py", f"--checkpoints_dir={folder}"]
+        command += ["--dataset=digits", f"--epochs={EPOCHS}", f"--batch_size={batch_size}"]
+        pipe = subprocess.PIPE
+        processes.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment))
+    return processes
+
+
+def ended(processes):
+    """[(exit status, stdout, stderr)]"""
+    texts = [process.communicate() for process in processes]
+    return [(process.returncode, *text) for process, text in zip(processes, texts)]
+
+
+def weights(folder):
+    return [np.asarray(v) for v in keras.models.load_model(folder / "network.keras").variables]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    chief, worker = ended(started([folder / "chief", folder / "worker"]))
+    assert chief[0] == worker[0] == 0, chief[2] + worker[2]
+    assert "digits" in chief[1] and not worker[1]
+    return folder
+
+
+def test_two_machines_train_what_one_trains_and_only_the_chief_writes(undisturbed, tmp_path):
+    (one,) = ended(started([tmp_path], batch_size=128))
+    assert one[0] == 0, one[2]
+    for ours, theirs in zip(weights(undisturbed / "chief"), weights(tmp_path), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3 * np.abs(theirs).max())
+    assert not (undisturbed / "worker").exists()
+
+
+def test_a_machine_that_dies_stops_the_others_and_the_same_commands_go_on(undisturbed, tmp_path):
+    chief, worker = processes = started([tmp_path, tmp_path])
+    seen = ""
+    while not re.search(r"epoch ([2-9]|\d\d)/", seen):
+        seen += chief.stderr.readline(200) or pytest.fail(seen)
+    worker.kill()
+    (status, _, said), _ = ended(processes)
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert status == 2 and len(errors) == 1 and "another machine" in errors[0], said
+    assert "Traceback" not in said
+    for status, _, said in ended(started([tmp_path, tmp_path])):
+        assert status == 0 and "going on from step" in said, said
+    for ours, theirs in zip(weights(tmp_path), weights(undisturbed / "chief"), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -1,0 +1,295 @@
+"""VGG-like: its size, its images, batch normalisation in training, on towers and in the smaller network."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from layers.sbp import SBP
+from nets import vgglike
+from nets.lenet5 import lenet5
+from utils import checkpoint, cost, data, experiment, paper, pruning, training
+from utils.command_line import UserError
+
+ROOT = Path(__file__).parents[1]
+NARROW = 1 / 16
+
+
+def made(count, seed=0):
+    """Images in the form of CIFAR-10, which a network can tell apart."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(10, size=count, dtype=np.int32)
+    colors = np.random.default_rng(99).integers(200, size=(10, 1, 1, 3))
+    return data.Images((colors[labels] + rng.integers(55, size=(count, 32, 32, 3))).astype(np.uint8), labels)
+
+
+def settings(**changes):
+    default = {
+        "prepare": data.augmented,
+        "rate": lambda variable: 1e-3,
+        "batch_size": 20,
+        "seed": 0,
+        "epochs": 4,
+        "strategy": tf.distribute.get_strategy(),
+    }
+    return {**default, **changes}
+
+
+def small(norm=keras.layers.BatchNormalization, unit=SBP):
+    """One convolution with batch normalisation."""
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(4, 3, strides=4, padding="same", name="conv1")(inputs)
+    x = unit(name="conv1_unit")(keras.layers.ReLU(name="relu")(norm(name="norm")(x)))
+    return keras.Model(inputs, keras.layers.Dense(10, name="logits")(keras.layers.Flatten(name="flat")(x)))
+
+
+def randomise(model, rng):
+    """Weights, statistics and dead units at random; returns which units are dead."""
+    dead = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = rng.normal(size=(4, layer.input.shape[-1]))
+            layer.set_weights([gamma, beta, mean, variance**2 + 0.5])
+        elif isinstance(layer, SBP):
+            units = dead[layer.name] = rng.random(layer.mu.shape) < rng.choice([0, 0.4, 0.8])
+            layer.mu.assign(np.where(units, -20.0, rng.uniform(-1, 0, units.shape)))
+            layer.log_sigma.assign(np.where(units, 5.0, -4.0))
+        elif hasattr(layer, "kernel"):
+            layer.bias.assign(rng.normal(size=layer.bias.shape))
+    return dead
+
+
+def test_it_has_the_papers_size_and_units():
+    model = vgglike.vgglike()
+    assert cost.multiply_adds(model) == 313_463_808
+    assert tuple(vgglike.units(cost.kernels(model))) == paper.TABLES["VGG-like"][1]["Original"].units
+    wider = {name: (*shape[:-2], *(3 * n // 2 for n in shape[-2:])) for name, shape in cost.kernels(model).items()}
+    assert tuple(vgglike.units(wider)) == paper.TABLES["VGG-like, k = 1.5"][1]["Original"].units
+
+
+def test_the_papers_rows_have_the_papers_flops():
+    """The multiply-adds of Table 2's units, counted by hand, give its speed-ups to the last digit."""
+    sides = [32] * 2 + [16] * 2 + [8] * 3 + [4] * 3 + [2] * 3
+
+    def multiply_adds(units):
+        inputs = (3, *units)
+        convolutions = sum(9 * a * b * side**2 for a, b, side in zip(inputs, units, sides))
+        return convolutions + units[12] * units[13] + units[13] * 10
+
+    for table in ("VGG-like", "VGG-like, k = 1.5"):
+        _, rows = paper.TABLES[table]
+        for row in rows.values():
+            speedup = multiply_adds(rows["Original"].units) / multiply_adds(row.units)
+            assert speedup == pytest.approx(row.flops, abs=0.006)
+
+
+def test_standardised_images_have_mean_0_and_variance_1():
+    images = made(6).images
+    expected = (images - images.mean((1, 2, 3), keepdims=True)) / images.std((1, 2, 3), keepdims=True)
+    np.testing.assert_allclose(data.standardised(images), expected, atol=1e-5)
+    flat = np.full((1, 32, 32, 3), 7, np.uint8)
+    np.testing.assert_array_equal(data.standardised(flat), 0 * flat)
+
+
+def test_augmented_images_are_crops_of_the_padded_image_flipped_or_not():
+    images = made(400).images
+    padded = np.pad(data.standardised(images), [(0, 0), (4, 4), (4, 4), (0, 0)])
+    seen = set()
+    for ours, image in zip(data.augmented(images, (3, 4)).numpy(), padded, strict=True):
+        places = [
+            (top, left, flip)
+            for top in range(9)
+            for left in range(9)
+            for flip in (1, -1)
+            if np.array_equal(ours, image[top : top + 32, left : left + 32][:, ::flip])
+        ]
+        assert len(places) == 1
+        seen.update(places)
+    # 162 places, 400 images: 14 places are missed on average, with a standard deviation of 3.
+    assert len(seen) > 130
+    np.testing.assert_array_equal(data.augmented(images, (3, 4)), data.augmented(images, (3, 4)))
+    assert np.any(data.augmented(images, (3, 5)) != data.augmented(images, (3, 4)))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_smaller_network_of_any_mask_computes_the_same(seed):
+    rng = np.random.default_rng(seed)
+    model = vgglike.vgglike(SBP, width=NARROW)
+    randomise(model, rng)
+    smaller = pruning.shrink(model)
+    images = data.standardised(made(20).images)
+    logits = model(images).numpy()
+    np.testing.assert_allclose(smaller(images), logits, atol=1e-5 * max(1, np.abs(logits).max()))
+    assert cost.multiply_adds(smaller) < cost.multiply_adds(model)
+    assert len(vgglike.units(cost.kernels(smaller))) == 14
+
+
+def test_batch_normalisation_keeps_what_it_has_seen():
+    """The moving statistics after a step: by hand, from the convolution of the whole batch."""
+    model, images = small(), made(40)
+    x = model.get_layer("conv1")(data.standardised(images.images)).numpy()
+    norm, still = (
+        model.get_layer("norm"),
+        settings(batch_size=40, prepare=lambda images, seed: data.standardised(images)),
+    )
+    training.Step(model, [tf.constant(a) for a in images], 40, **still).run(0, 0, 1)
+    np.testing.assert_allclose(norm.moving_mean, 0.01 * x.mean((0, 1, 2)), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(norm.moving_variance, 0.99 + 0.01 * x.var((0, 1, 2)), rtol=1e-5)
+
+
+def test_frozen_normalisation_stays_frozen_in_a_network_that_shrinks_and_in_one_from_a_checkpoint(tmp_path):
+    model, rng = small(), np.random.default_rng(0)
+    randomise(model, rng)
+    dead = np.array([True, False, True, False])
+    model.get_layer("conv1_unit").mu.assign(np.where(dead, -20.0, -0.1))
+    model.get_layer("conv1_unit").log_sigma.assign(np.where(dead, 5.0, -4.0))
+    vgglike.freeze_normalization(model)
+    before = model.get_layer("norm").get_weights()
+    trained, _ = training.train(model, made(40), folder=tmp_path, shrink_every=1, **settings())
+    assert trained.get_layer("conv1").filters == 2
+    again, _ = training.train(small(), made(40), folder=tmp_path, shrink_every=1, **settings(epochs=5))
+    for smaller in (trained, again):
+        norm = smaller.get_layer("norm")
+        assert not norm.trainable
+        for was, now in zip(before, norm.get_weights(), strict=True):
+            np.testing.assert_array_equal(now, was[~dead])
+    assert np.any(again.get_layer("conv1").kernel.numpy() != trained.get_layer("conv1").kernel.numpy())
+
+
+def test_in_mixed_precision_statistics_noise_and_logits_are_float32():
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed, small_mixed = vgglike.vgglike(SBP, width=NARROW), small()
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert mixed.output.dtype == "float32"
+    assert mixed.get_layer("conv2").compute_dtype == "bfloat16"
+    assert {variable.dtype for variable in mixed.trainable_variables} == {"float32"}
+    ours, theirs = small_mixed, small()
+    theirs.set_weights(ours.get_weights())
+    images = made(40)
+    for model in (ours, theirs):
+        still = settings(batch_size=40, prepare=lambda images, seed: data.standardised(images))
+        sums, _ = training.Step(model, [tf.constant(a) for a in images], 40, **still).run(0, 0, 1)
+        assert sums.dtype == tf.float32
+    seen = [model.get_layer("norm").moving_variance.numpy() - 0.99 for model in (ours, theirs)]
+    np.testing.assert_allclose(*seen, rtol=0.02)
+
+
+def test_a_checkpoint_brings_normalisation_and_says_what_it_brought(tmp_path, capsys):
+    source = vgglike.vgglike(width=NARROW)
+    randomise(source, np.random.default_rng(0))
+    pruning.shrink(source).save(tmp_path / "network.keras")
+    model = vgglike.vgglike(lambda name: SBP(log_sigma=-20.0, name=name), width=NARROW)
+    start_from(tmp_path, model)
+    images = data.standardised(made(5).images)
+    np.testing.assert_allclose(model(images), source(images), rtol=1e-4, atol=1e-4)
+    restored, _, started = capsys.readouterr().err.partition("at their start: ")
+    assert "conv3, conv3_norm," in restored and "unit" not in restored
+    assert started.startswith("conv1_unit/mu, conv1_unit/log_sigma") and "kernel" not in started
+
+
+def start_from(path, model):
+    experiment.Experiment.start_from(SimpleNamespace(network="VGG-like"), str(path), model)
+
+
+@pytest.mark.parametrize("other", [lenet5, lambda: vgglike.vgglike(width=2 * NARROW)])
+def test_a_checkpoint_of_another_network_or_width_is_one_line(other, tmp_path):
+    other().save(tmp_path / "network.keras")
+    with pytest.raises(UserError, match="another network") as raised:
+        start_from(tmp_path, vgglike.vgglike(width=NARROW))
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 400
+
+
+TOWERS = """
+import sys
+import keras, numpy as np, tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+from layers import truncated_log_normal
+from layers.sbp import SBP
+from nets import vgglike
+from tests.test_vgglike import NARROW, made, settings, small
+from utils import data, structured_bp, towers, training
+# Noise and augmentation held: every unit's u is its place.
+SBP.sample = lambda self: tf.exp(truncated_log_normal.log_quantile(
+    tf.linspace(0.1, 0.9, self.mu.shape[0]), self.mu.value, self.log_sigma.value))
+still = lambda images, seed: data.standardised(images)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if sys.argv[1] == "2" else tf.distribute.get_strategy()
+state = {}
+for name in ("frozen", "statistics"):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = vgglike.vgglike(SBP, width=NARROW) if name == "frozen" else small(unit=keras.layers.Identity)
+    if name == "frozen":
+        vgglike.freeze_normalization(model)
+    arrays = [towers.copies(strategy, array) for array in made(40)]
+    batch_size = 40 // strategy.num_replicas_in_sync
+    kl = lambda model, done: tf.add_n([tf.reduce_sum(l.kl_divergence()) for l in model.layers if hasattr(l, "mu")])
+    changes = dict(batch_size=batch_size, strategy=strategy, prepare=still, kl=kl if name == "frozen" else None)
+    step = training.Step(model, arrays, 40, **settings(**changes))
+    sums, _ = step.run(0, 0, 1)
+    state |= {f"{name}/sums": sums} | {f"{name}/{key}": value for key, value in step.state().items()}
+np.savez(sys.argv[2], **{name.replace("/", "."): value for name, value in state.items()})
+"""
+
+
+def test_two_towers_of_20_take_the_step_of_one_of_40(tmp_path):
+    """With batch normalisation frozen; else its statistics are the mean over the towers."""
+    for count in ("1", "2"):
+        script = [sys.executable, "-c", TOWERS, count, str(tmp_path / f"{count}.npz")]
+        subprocess.run(script, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    one, two = np.load(tmp_path / "1.npz"), np.load(tmp_path / "2.npz")
+    assert set(one) == set(two)
+    for name in one:
+        if name.startswith("frozen") or name.endswith("moving_mean"):
+            scale = np.abs(one[name]).max()
+            np.testing.assert_allclose(two[name], one[name], atol=1e-5 * max(scale, 1e-30), err_msg=name)
+
+
+SCRIPT = """
+import runpy, sys
+from tests.test_vgglike import made
+from utils import data
+data.load = lambda dataset, data_dir, split, seed=0: made(60, seed=split == "test")
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run(script, folder, *arguments):
+    path = str(ROOT / "scripts" / f"{script}.py")
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, path, f"--checkpoints_dir={folder}", f"--width={NARROW}", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+
+
+def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path):
+    arguments = "--schedule=short", "--epochs=2", "--batch_size=20"
+    # Where a run of vgglike-sbp.py without --checkpoint looks for the network that it starts from.
+    done = run("vgglike", tmp_path / "sbp-vgglike", *arguments)
+    assert done.returncode == 0, done.stderr
+    dense = json.loads((tmp_path / "sbp-vgglike" / "result.json").read_text())
+    assert dense["flops_speedup"] == 1 and dense["settings"]["epochs"] == 2
+    assert dense["settings"]["learning_rate"] == 0.1, "the short schedule has a rate of its own"
+    done = run("vgglike-sbp", tmp_path / "sbp", *arguments)
+    assert done.returncode == 0, done.stderr
+    header, row = done.stdout.splitlines()
+    assert header.startswith("VGG-like, k = 0.0625 on CIFAR-10")
+    assert row.startswith("StructuredBP      ours, short")
+    result = json.loads((tmp_path / "sbp" / "result.json").read_text())
+    assert result["max_logit_difference"] < 1e-4
+    before, after = (checkpoint.latest(tmp_path / name) for name in ("sbp-vgglike", "sbp"))
+    assert np.any(before["model/conv1_norm/moving_mean"] != 0)
+    np.testing.assert_array_equal(before["model/conv1_norm/moving_mean"], after["model/conv1_norm/moving_mean"])
