@@ -17,55 +17,38 @@ flags.DEFINE_bool(
     "measure", False, "Time all networks anew, in this one run, and put the figures in their result.json."
 )
 
-# {network: (how to build the Original, {method: the script that makes its row})}
+# {network: (the beginning of its scripts' names, how to build the Original)}
 NETWORKS = {
-    "Lenet-fc": (
-        lenet_fc.lenet_fc,
-        {
-            "Original": "lenet-fc",
-            "SparseVD": "lenet-fc-sparsevd",
-            "SSL": "lenet-fc-ssl",
-            "StructuredBP": "lenet-fc-sbp",
-            "StructuredBPc": "lenet-fc-sbpc",
-        },
-    ),
-    "LeNet5": (
-        lenet5.lenet5,
-        {
-            "Original": "lenet5",
-            "SparseVD": "lenet5-sparsevd",
-            "SSL": "lenet5-ssl",
-            "StructuredBP": "lenet5-sbp",
-            "StructuredBPc": "lenet5-sbpc",
-        },
-    ),
-    "VGG-like": (
-        vgglike.vgglike,
-        {
-            "Original": "vgglike",
-            "StructuredBP": "vgglike-sbp",
-            "StructuredBPa": "vgglike-sbpa",
-            "StructuredBPc": "vgglike-sbpc",
-        },
-    ),
+    "Lenet-fc": ("lenet-fc", lenet_fc.lenet_fc),
+    "LeNet5": ("lenet5", lenet5.lenet5),
+    "VGG-like": ("vgglike", vgglike.vgglike),
 }
 
 
 def main():
-    for network, (build, scripts) in NETWORKS.items():
-        folders = {method: _folders(script) for method, script in scripts.items()}
-        if FLAGS.measure:
-            for folder in [folder for seeds in folders.values() for folder in seeds]:
-                smaller = keras.models.load_model(folder / "network.keras")
-                report.write(folder, report.read(folder) | cost.speedups(build(), smaller))
-        results = {method: [report.read(folder) for folder in folders[method]] for method in scripts}
-        dataset, _ = paper.TABLES[network]
+    for network, (prefix, build) in NETWORKS.items():
+        dataset, paper_rows = paper.TABLES[network]
+        results = {method: [] for method in paper_rows}
+        for script in _scripts(prefix):
+            folders = _folders(script)
+            if not folders:
+                print(f"{network}: python scripts/{script}.py makes a row that is not there", file=sys.stderr)
+            for folder in folders:
+                result = report.read(folder)
+                if FLAGS.measure:
+                    smaller = keras.models.load_model(folder / "network.keras")
+                    result |= cost.speedups(build(), smaller)
+                    report.write(folder, result)
+                results.setdefault(result["method"], []).append(result)
         show = report.markdown if FLAGS.format == "markdown" else report.text
         print(show(network, dataset, report.rows(network, dataset, results)), end="\n\n")
-        for method, script in scripts.items():
-            if not results[method]:
-                print(f"{network} {method}: python scripts/{script}.py makes this row", file=sys.stderr)
     print(paper.NOTE)
+
+
+def _scripts(prefix):
+    """The scripts of a network: the Original's and one a method, whatever methods there are."""
+    names = sorted(path.stem for path in (experiment.ROOT / "scripts").glob("*.py"))
+    return [name for name in names if name == prefix or name.startswith(f"{prefix}-")]
 
 
 def _folders(script):

@@ -96,8 +96,8 @@ def rows(network, dataset, results):
     paper_dataset, paper_rows = paper.TABLES.get(network, (None, {}))
     table = []
     for method, runs in results.items():
-        if dataset == paper_dataset:
-            table.append((method, "paper", *_paper_cells(paper_rows.get(method))))
+        if dataset == paper_dataset and method in paper_rows:
+            table.append((method, "paper", *_paper_cells(paper_rows[method])))
         if runs:
             schedule = runs[0].get("settings", {}).get("schedule", "paper")
             table.append((method, "ours" if schedule == "paper" else f"ours, {schedule}", *_our_cells(runs)))
@@ -124,8 +124,6 @@ def markdown(network, dataset, table):
 
 
 def _paper_cells(row):
-    if row is None:
-        return ("-",) * 5
     return f"{row.error:.2f}", _units(row.units), _times(row.cpu), _times(row.gpu), _times(row.flops)
 
 
