@@ -2,6 +2,8 @@
 
 import keras
 
+from layers.batch_normalization import BatchNormalization
+
 # Filters of the convolutions, a tuple a block; a block ends in pooling.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 NEURONS = 512
@@ -27,7 +29,7 @@ def vgglike(unit=keras.layers.Identity, dense=keras.layers.Dense, conv=keras.lay
         for place, count in enumerate(filters, 1):
             number += 1
             x = conv(round(width * count), 3, padding="same", name=f"conv{number}")(x)
-            x = keras.layers.BatchNormalization(name=f"conv{number}_norm")(x)
+            x = BatchNormalization(name=f"conv{number}_norm")(x)
             x = keras.layers.ReLU(name=f"conv{number}_relu")(x)
             if place == len(filters):
                 x = keras.layers.MaxPooling2D(name=f"pool{block}")(x)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from layers.batch_normalization import BatchNormalization
 from layers.sbp import SBP
 from nets import vgglike
 from nets.lenet5 import lenet5
@@ -42,11 +43,11 @@ def settings(**changes):
     return {**default, **changes}
 
 
-def small(norm=keras.layers.BatchNormalization, unit=SBP):
+def small(unit=SBP):
     """One convolution with batch normalisation."""
     inputs = keras.Input((32, 32, 3))
     x = keras.layers.Conv2D(4, 3, strides=4, padding="same", name="conv1")(inputs)
-    x = unit(name="conv1_unit")(keras.layers.ReLU(name="relu")(norm(name="norm")(x)))
+    x = unit(name="conv1_unit")(keras.layers.ReLU(name="relu")(BatchNormalization(name="norm")(x)))
     return keras.Model(inputs, keras.layers.Dense(10, name="logits")(keras.layers.Flatten(name="flat")(x)))
 
 
@@ -141,7 +142,27 @@ def test_batch_normalisation_keeps_what_it_has_seen():
     )
     training.Step(model, [tf.constant(a) for a in images], 40, **still).run(0, 0, 1)
     np.testing.assert_allclose(norm.moving_mean, 0.01 * x.mean((0, 1, 2)), rtol=1e-4, atol=1e-7)
-    np.testing.assert_allclose(norm.moving_variance, 0.99 + 0.01 * x.var((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(norm.moving_variance, 0.99 + 0.01 * x.var((0, 1, 2), ddof=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_the_fused_kernel_is_batch_normalisation(training, trainable):
+    """Values and gradients, beside Keras's own layer in float32."""
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(size=(8, 5, 5, 3)), tf.float32)
+    found = []
+    for kind in (BatchNormalization, keras.layers.BatchNormalization):
+        layer = kind(trainable=trainable)
+        layer.build(x.shape)
+        layer.set_weights([np.array([0.5, 1, 2]), np.array([0.1, 0, -1]), np.array([0.3, 0, 1]), np.array([1, 2, 3])])
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=training)
+            loss = tf.reduce_sum(tf.sin(y))
+        found.append([y, *tape.gradient(loss, [x, *(variable.value for variable in layer.trainable_variables)])])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_frozen_normalisation_stays_frozen_in_a_network_that_shrinks_and_in_one_from_a_checkpoint(tmp_path):
@@ -214,28 +235,21 @@ import sys
 import keras, numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from layers import truncated_log_normal
-from layers.sbp import SBP
 from nets import vgglike
 from tests.test_vgglike import NARROW, made, settings, small
-from utils import data, structured_bp, towers, training
-# Noise and augmentation held: every unit's u is its place.
-SBP.sample = lambda self: tf.exp(truncated_log_normal.log_quantile(
-    tf.linspace(0.1, 0.9, self.mu.shape[0]), self.mu.value, self.log_sigma.value))
-still = lambda images, seed: data.standardised(images)
+from utils import data, towers, training
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if sys.argv[1] == "2" else tf.distribute.get_strategy()
+arrays = [towers.copies(strategy, array) for array in made(40)]
+# Augmentation held; noise, too, is held in tests/test_training.py.
+changes = dict(strategy=strategy, prepare=lambda images, seed: data.standardised(images))
 state = {}
 for name in ("frozen", "statistics"):
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        model = vgglike.vgglike(SBP, width=NARROW) if name == "frozen" else small(unit=keras.layers.Identity)
+        model = vgglike.vgglike(width=NARROW) if name == "frozen" else small(unit=keras.layers.Identity)
     if name == "frozen":
         vgglike.freeze_normalization(model)
-    arrays = [towers.copies(strategy, array) for array in made(40)]
-    batch_size = 40 // strategy.num_replicas_in_sync
-    kl = lambda model, done: tf.add_n([tf.reduce_sum(l.kl_divergence()) for l in model.layers if hasattr(l, "mu")])
-    changes = dict(batch_size=batch_size, strategy=strategy, prepare=still, kl=kl if name == "frozen" else None)
-    step = training.Step(model, arrays, 40, **settings(**changes))
+    step = training.Step(model, arrays, 40, **settings(batch_size=40 // strategy.num_replicas_in_sync, **changes))
     sums, _ = step.run(0, 0, 1)
     state |= {f"{name}/sums": sums} | {f"{name}/{key}": value for key, value in step.state().items()}
 np.savez(sys.argv[2], **{name.replace("/", "."): value for name, value in state.items()})

@@ -338,8 +338,8 @@ def _commutes(op):
 def _apply(op, x, plain, **changes):
     """A new layer like `op`, with `changes` to its settings, called on x: its output, and the layer."""
     kind = type(op)
-    if plain and isinstance(op, WEIGHTED):
-        kind = next(stock for stock in WEIGHTED if isinstance(op, stock))
+    if plain:
+        kind = next((stock for stock in (*WEIGHTED, keras.layers.BatchNormalization) if isinstance(op, stock)), kind)
     config = {**kind.get_config(op), **changes}
     if plain:
         config["dtype"] = "float32"

@@ -57,6 +57,13 @@ def agree(strategy, number, otherwise):
             raise UserError(otherwise)
 
 
+def mean(strategy, number):
+    """The mean of a number over the machines, the same on all of them."""
+    if not _several_machines(strategy):
+        return number
+    return float(strategy.reduce("MEAN", strategy.run(lambda: tf.constant(number, tf.float32)), axis=None))
+
+
 @contextlib.contextmanager
 def all_there(strategy, folder):
     """Turn the error of a step that another machine did not take part in into a UserError."""

@@ -262,7 +262,9 @@ def train(
             began = time.time()
             with towers.all_there(strategy, folder):
                 sums, at = step.run(epoch, first, last)
-            chunk = round(np.clip((last - first) * SECONDS_A_CHUNK / (time.time() - began), 1, CHUNK))
+                # Machines have to call the graph alike.
+                elapsed = towers.mean(strategy, time.time() - began)
+            chunk = round(np.clip((last - first) * SECONDS_A_CHUNK / elapsed, 1, CHUNK))
             if not np.isfinite(sums).all():
                 raise not_finite("the loss", epoch * step.steps + int(at))
             done, total = done + last - first, total + sums.numpy()

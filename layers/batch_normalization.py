@@ -1,0 +1,27 @@
+"""Batch normalisation as Keras has it, by TensorFlow's fused kernel: a quarter of the time on a CPU, also in bfloat16."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="sbp")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """keras.layers.BatchNormalization of images (batch, height, width, units).
+
+    Scales, offsets, statistics and sums are float32 in any precision. As of all fused kernels, the moving variance is of
+    n / (n - 1) times the batch's variance.
+    """
+
+    def call(self, inputs, training=False):
+        scale, offset = self.gamma.value, self.beta.value
+        mean, variance = self.moving_mean.value, self.moving_variance.value
+        if not (training and self.trainable):
+            return tf.compat.v1.nn.fused_batch_norm(
+                inputs, scale, offset, mean, variance, epsilon=self.epsilon, is_training=False
+            )[0]
+        outputs, batch_mean, batch_variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs, scale, offset, epsilon=self.epsilon, is_training=True
+        )
+        self.moving_mean.assign(self.momentum * mean + (1 - self.momentum) * batch_mean)
+        self.moving_variance.assign(self.momentum * variance + (1 - self.momentum) * batch_variance)
+        return outputs
