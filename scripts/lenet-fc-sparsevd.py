@@ -13,9 +13,9 @@ from utils import command_line, data, experiment
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
-flags.DEFINE_float("noise_learning_rate", 1e-3, "Adam's rate for log sigma^2, with the schedule of the weights'.", 0)
+flags.DEFINE_float("noise_learning_rate", 1e-4, "Adam's rate for log sigma^2, with the schedule of the weights'.", 0)
 flags.DEFINE_float(
-    "warm_up", 0.3, "The share of the training in which the KL divergence grows from 0 to its full.", 0, 1
+    "warm_up", 1.0, "The share of the training in which the KL divergence grows from 0 to its full.", 0, 1
 )
 
 
@@ -23,8 +23,7 @@ def main():
     run = experiment.Experiment("Lenet-fc", "SparseVD", lenet_fc.lenet_fc, lenet_fc.units)
     with run.strategy.scope():
         model = lenet_fc.lenet_fc(dense=sparse_vd.Dense)
-    if FLAGS.checkpoint:
-        run.start_from(FLAGS.checkpoint, model)
+    run.start_from(FLAGS.checkpoint or run.pretrained("lenet-fc"), model)
     model = run.train(
         model,
         prepare=lambda images, seed: data.scaled(images),

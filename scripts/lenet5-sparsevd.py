@@ -12,10 +12,10 @@ from nets import lenet5
 from utils import command_line, data, experiment
 
 FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
-flags.DEFINE_float("noise_learning_rate", 1e-3, "Adam's rate for log sigma^2, with the schedule of the weights'.", 0)
+experiment.define_flags(dataset="mnist", epochs=20, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
+flags.DEFINE_float("noise_learning_rate", 5e-4, "Adam's rate for log sigma^2, with the schedule of the weights'.", 0)
 flags.DEFINE_float(
-    "warm_up", 0.3, "The share of the training in which the KL divergence grows from 0 to its full.", 0, 1
+    "warm_up", 1.0, "The share of the training in which the KL divergence grows from 0 to its full.", 0, 1
 )
 
 

@@ -84,8 +84,8 @@ def test_a_run_prints_its_row_and_nothing_else_and_leaves_what_design_says(undis
     [
         ("lenet-fc-ssl", ["--strength=3e-3"]),
         ("lenet5-ssl", ["--conv1_strength=1e-2", "--dense_strength=3e-3", "--checkpoint={pretrained}"]),
-        ("lenet-fc-sparsevd", ["--noise_learning_rate=0.15"]),
-        ("lenet5-sparsevd", ["--noise_learning_rate=0.15", "--checkpoint={pretrained}"]),
+        ("lenet-fc-sparsevd", ["--noise_learning_rate=0.15", "--warm_up=0.3"]),
+        ("lenet5-sparsevd", ["--noise_learning_rate=0.15", "--warm_up=0.3", "--checkpoint={pretrained}"]),
     ],
 )
 def test_the_other_methods_leave_a_smaller_network(script, arguments, pretrained, tmp_path):
