@@ -1,6 +1,12 @@
-"""How fast training runs: steps of a network on made-up images for some seconds, and one JSON line about them."""
+"""How fast training runs: steps of a network on made-up images for some seconds, and one JSON line about them.
+
+--peer: beside it, in turns in this process, the same steps in plain PyTorch, eager and through torch.compile; the
+ratios are to the faster of the two. --infer: instead of training, how fast networks answer: a JSON line for a batch of
+1, of 32 and of 1024, each network and the original in turns.
+"""
 
 import json
+import os
 import resource
 import sys
 import time
@@ -10,11 +16,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import keras
 import numpy as np
+import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
 from nets import lenet5, lenet_fc, vgglike
-from utils import command_line, cost, data, structured_bp, towers, training
+from utils import command_line, cost, data, networks, structured_bp, towers, training
+from utils.command_line import UserError
 
 FLAGS = flags.FLAGS
 NETS = {"lenet-fc": lenet_fc.lenet_fc, "lenet5": lenet5.lenet5, "vgglike": vgglike.vgglike}
@@ -27,11 +35,58 @@ flags.DEFINE_enum("method", "sbp", ["original", "sbp"], "With noise after every 
 flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1, upper_bound=IMAGES)
 flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "bfloat16 is Keras's mixed_bfloat16.")
 flags.DEFINE_float("seconds", 20, "How long to measure, after the graph has been made and warmed up.", lower_bound=0.1)
+flags.DEFINE_bool("peer", False, "Measure the same step in PyTorch in turns with ours; needs pip install torch.")
+flags.DEFINE_list("infer", None, "Networks to time beside --net: run folders, network.keras files, or 'dense': itself.")
 flags.DEFINE_float("learning_rate", 1e-3, "Adam's rate for the weights.")
 structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1")
 
 
+# Seconds that one side of --peer runs before it is the other's turn.
+TURN = 1.0
+INFER_BATCH_SIZES = (1, 32, 1024)
+INFER_PAIRS = 30
+
+
 def main():
+    if FLAGS.infer:
+        infer()
+    else:
+        train()
+
+
+def infer():
+    original = NETS[FLAGS.net]()
+    for name in FLAGS.infer:
+        network = original if name == "dense" else _load(name)
+        if network.inputs[0].shape != original.inputs[0].shape:
+            raise UserError(f"{name} reads images of {network.inputs[0].shape[1:]}: give the --net that it comes from")
+        for batch_size in INFER_BATCH_SIZES:
+            device = "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
+            seconds = cost.timings(original, network, batch_size, INFER_PAIRS, device)
+            ratios = seconds[:, 0] / seconds[:, 1]
+            result = {
+                "net": FLAGS.net,
+                "network": name,
+                "device": device,
+                "batch_size": batch_size,
+                "flops_speedup": round(cost.multiply_adds(original) / max(cost.multiply_adds(network), 1), 2),
+                "images_per_second": round(batch_size / np.median(seconds[:, 1]), 1),
+                "original_images_per_second": round(batch_size / np.median(seconds[:, 0]), 1),
+                "speedup": round(np.median(ratios), 2),
+                "speedup_quartiles": np.quantile(ratios, [0.25, 0.75]).round(2).tolist(),
+            }
+            print(json.dumps(result), flush=True)
+
+
+def _load(name):
+    path = name if name.endswith(".keras") else os.path.join(name, "network.keras")
+    try:
+        return networks.load(path)
+    except Exception as error:  # whatever a missing or damaged file makes Keras raise
+        raise UserError(f"{path} cannot be read as a Keras model ({error}): give a run's folder") from None
+
+
+def train():
     keras.config.set_dtype_policy("mixed_bfloat16" if FLAGS.precision == "bfloat16" else "float32")
     strategy, build = towers.strategy(), NETS[FLAGS.net]
     model = build(unit=structured_bp.unit) if FLAGS.method == "sbp" else build()
@@ -58,14 +113,24 @@ def main():
     # TensorFlow learns in its first hundred steps which operations are cheap.
     for _ in range(-(-100 // chunk)):
         step.run(0, 0, chunk)
-    steps, start, elapsed = 0, time.perf_counter(), 0.0
+    # {name: runs so many steps}
+    sides = {"ours": lambda steps: step.run(1, 0, steps)[0].numpy()}
+    if FLAGS.peer:
+        sides |= _peers(images, labels)
+    speeds, steps, spent = {name: [] for name in sides}, 0, 0.0
     with tqdm(total=FLAGS.seconds, unit="s", bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s") as bar:
-        while elapsed < FLAGS.seconds:
-            step.run(1, 0, chunk)[0].numpy()
-            steps += chunk
-            elapsed = time.perf_counter() - start
-            bar.update(min(elapsed, FLAGS.seconds) - bar.n)
-    images_per_second = steps * FLAGS.batch_size / elapsed
+        while spent < FLAGS.seconds:
+            for name, run in sides.items():
+                done, start, elapsed = 0, time.perf_counter(), 0.0
+                while elapsed < min(TURN, FLAGS.seconds):
+                    run(chunk)
+                    done += chunk
+                    elapsed = time.perf_counter() - start
+                speeds[name].append(done * FLAGS.batch_size / elapsed)
+                if name == "ours":
+                    steps, spent = steps + done, spent + elapsed
+            bar.update(min(spent, FLAGS.seconds) - bar.n)
+    images_per_second = np.median(speeds["ours"])
     result = {
         "net": FLAGS.net,
         "method": FLAGS.method,
@@ -77,7 +142,45 @@ def main():
         "compile_seconds": round(compile_seconds, 2),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
+    if FLAGS.peer:
+        result |= _compared(speeds)
     print(json.dumps(result))
+
+
+def _peers(images, labels):
+    """{name: runs so many steps of the same training in PyTorch}, warmed up."""
+    try:
+        import peer_torch
+    except ImportError as error:
+        raise UserError(f"--peer needs PyTorch ({error}): pip install torch") from None
+    sides = {}
+    for name in ("eager", "compiled"):
+        step = peer_torch.Step(
+            FLAGS.net,
+            FLAGS.method,
+            images,
+            labels,
+            batch_size=FLAGS.batch_size,
+            rate=FLAGS.learning_rate,
+            noise_rate=FLAGS.noise_learning_rate,
+            bfloat16=FLAGS.precision == "bfloat16",
+            compiled=name == "compiled",
+        )
+        step.run(min(10, IMAGES // FLAGS.batch_size))
+        sides[name] = step.run
+    return sides
+
+
+def _compared(speeds):
+    """The peer's figures, and the ratio of ours to the faster of its forms, turn by turn."""
+    speeds = {name: np.array(values) for name, values in speeds.items()}
+    faster = max(("eager", "compiled"), key=lambda name: np.median(speeds[name]))
+    ratios = speeds["ours"] / speeds[faster]
+    return {
+        **{f"torch_{name}_images_per_second": round(np.median(speeds[name]), 1) for name in ("eager", "compiled")},
+        "ratio_to_torch": round(np.median(ratios), 2),
+        "ratio_quartiles": np.quantile(ratios, [0.25, 0.75]).round(2).tolist(),
+    }
 
 
 if __name__ == "__main__":

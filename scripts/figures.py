@@ -47,7 +47,8 @@ def rows(runs):
     found = {}
     for folder in sorted(path.parent for path in runs.glob("*/result.json")):
         script, result = re.sub(r"-seed\d+$", "", folder.name), report.read(folder)
-        if (experiment.ROOT / "scripts" / f"{script}.py").exists() and result["network"] in paper.TABLES:
+        dataset, _ = paper.TABLES.get(result["network"], (None, None))
+        if (experiment.ROOT / "scripts" / f"{script}.py").exists() and result["dataset"] == dataset:
             found.setdefault((result["network"], result["method"]), []).append(result)
     return found
 
@@ -65,25 +66,14 @@ def error_against_flops(network, results):
     axes = figures.plt.figure(figsize=(4.8, 3.3)).gca()
     theirs = paper.TABLES[network][1]
     for method, (colour, marker) in figures.METHODS.items():
-        if method in own:
-            points = [(run["flops_speedup"], run["error"]) for run in own[method] if run["flops_speedup"]]
-            x, y = np.mean(points, 0)
-            spread = np.std(points, 0)
-            axes.errorbar(
-                x,
-                y,
-                spread[1],
-                spread[0],
-                color=colour,
-                marker=marker,
-                markersize=7,
-                linestyle="",
-                label=f"{method}, ours",
-            )
+        style = {"color": colour, "marker": marker, "markersize": 7, "linestyle": ""}
+        points = [(run["flops_speedup"], run["error"]) for run in own.get(method, []) if run["flops_speedup"]]
+        if points:
+            (x, y), (width, height) = np.mean(points, 0), np.std(points, 0)
+            axes.errorbar(x, y, height, width, label=f"{method}, ours", **style)
         if method in theirs:
             row = theirs[method]
-            label = f"{method}, paper"
-            axes.plot(row.flops, row.error, marker, color=colour, markersize=7, fillstyle="none", label=label)
+            axes.plot(row.flops, row.error, label=f"{method}, paper", fillstyle="none", **style)
     later = paper.LATER.get(network, {})
     if later:
         whole = cost.multiply_adds(ORIGINALS[network]())

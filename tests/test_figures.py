@@ -136,7 +136,8 @@ def test_figures_draws_what_is_there_and_says_what_is_not(finetuned, tmp_path):
         ("lenet5", "digits"),
     ):
         (tmp_path / folder).mkdir()
-        report.write(tmp_path / folder, result | {"dataset": dataset})
+        network = "LeNet5" if folder == "lenet5" else "Lenet-fc"
+        report.write(tmp_path / folder, result | {"network": network, "dataset": dataset})
     done = run("figures", f"--checkpoints_dir={tmp_path}", f"--figures_dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.glob("*.png")] == ["error-flops-lenet-fc.png"]

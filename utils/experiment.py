@@ -14,7 +14,7 @@ import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
-from utils import checkpoint, command_line, cost, data, networks, pruning, report, towers, training
+from utils import checkpoint, command_line, cost, data, inference, networks, pruning, report, towers, training
 from utils.command_line import UserError
 
 FLAGS = flags.FLAGS
@@ -42,6 +42,7 @@ def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
     flags.DEFINE_string(
         "data_dir", None, "Where the data is or is downloaded to. Default: $SBP_DATA_DIR, else the cache."
     )
+    flags.DEFINE_bool("export", False, "Write the smaller network as saved_model/ and network.tflite, too.")
     flags.DEFINE_string("checkpoints_dir", None, "This run's folder. Default: checkpoints/ and the script's name.")
     flags.DEFINE_string("summaries_dir", None, "Where TensorBoard's summaries go. Default: the run's folder.")
 
@@ -100,12 +101,14 @@ class Experiment:
             flag.name: flag.value
             for module, module_flags in FLAGS.flags_by_module_dict().items()
             for flag in module_flags
-            if module.startswith(("utils.", sys.argv[0])) and not flag.name.endswith("_dir")
+            if module.startswith(("utils.", sys.argv[0])) and not flag.name.endswith("_dir") and flag.name != "export"
         }
         done = report.read(self.folder)
         if done:
             self._refuse_other(done["settings"])
             print(f"{self.folder} is done; to train anew, give another --checkpoints_dir", file=sys.stderr)
+            if FLAGS.export:
+                inference.export(self.folder)
             self.print_rows()
             sys.exit(0)
         self.strategy = towers.strategy(FLAGS.num_gpus)
@@ -293,6 +296,8 @@ class Experiment:
             "settings": self.settings,
         }
         report.write(self.folder, result, smaller)
+        if FLAGS.export:
+            inference.export(self.folder)
         self.print_rows()
 
     def print_rows(self):
