@@ -12,10 +12,10 @@ from nets import lenet5
 from utils import command_line, data, experiment
 
 FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=0.3, weight_decay=0.0)
-flags.DEFINE_float("conv1_strength", 1e-3, "Of the group lasso on the first convolution, an image.", 0)
-flags.DEFINE_float("conv2_strength", 2e-4, "Of the group lasso on the second.", 0)
-flags.DEFINE_float("dense_strength", 1e-5, "Of the group lasso on both dense layers.", 0)
+experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=0.1, weight_decay=0.0)
+flags.DEFINE_float("conv1_strength", 5e-4, "Of the group lasso on the first convolution, an image.", 0)
+flags.DEFINE_float("conv2_strength", 1e-4, "Of the group lasso on the second.", 0)
+flags.DEFINE_float("dense_strength", 5e-6, "Of the group lasso on both dense layers.", 0)
 
 
 def main():
