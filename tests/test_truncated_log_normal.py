@@ -254,7 +254,7 @@ def test_kl_divergence_vanishes_as_sigma_grows():
 @settings(max_examples=25, deadline=None)
 def test_in_the_limit_of_sigma_the_posterior_is_the_prior(dtype, data):
     """Beyond the box, too: no KL divergence, log theta uniform on the interval."""
-    mu, log_sigma, u = (data.draw(floats(dtype, *ends)) for ends in ((-20, 5), (10, 40), (0, 1)))
+    mu, log_sigma, u = (data.draw(floats(dtype, *ends)) for ends in ((-20, 5), (10, 20), (0, 1)))
     point = [tf.constant([x], dtype) for x in (mu, log_sigma)]
     tolerance = 64 * np.finfo(dtype).eps + 1e-10
     np.testing.assert_allclose(truncated_log_normal.kl_divergence(*point), 0, atol=tolerance * max(1, log_sigma))

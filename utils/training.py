@@ -351,7 +351,8 @@ def _network(arrays, whole):
     """The network of a checkpoint: `whole`, or what `pruning.take_out` left of it."""
     model = networks.from_config(str(arrays["config"]), sum(array.nbytes for array in arrays.values()))
     kinds = {type(op).__name__ for op in model.operations}
-    known = {type(op).__name__ for op in whole.operations} | {"Conv2D", "Dense", "Flatten", "Rescaling", "Reshape", "Take"}
+    known = {type(op).__name__ for op in whole.operations}
+    known |= {"Conv2D", "Dense", "Flatten", "Rescaling", "Reshape", "Take"}
     if not kinds <= known or model.input_shape != whole.input_shape or model.output_shape != whole.output_shape:
         raise ValueError("its network is another one")
     return model
