@@ -35,10 +35,8 @@ FLAGS = {
     "lenet-fc": [],
     "lenet-fc-sbp": ["--shrink_every=2", "--log_sigma=-1", "--noise_learning_rate=0.05"],
     "lenet-fc-ssl": [],
-    "lenet-fc-sparsevd": [],
+    "lenet-fc-sparsevd": [f"--checkpoint={ROOT / 'checkpoints' / 'lenet-fc'}"],
 }
-# A script that is not there yet is left out.
-SCRIPTS = [script for script in FLAGS if (ROOT / "scripts" / f"{script}.py").exists()]
 TIMES = ("seconds", "command")
 
 
@@ -182,7 +180,7 @@ class Runs:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--scripts", nargs="+", default=SCRIPTS, choices=SCRIPTS)
+    parser.add_argument("--scripts", nargs="+", default=list(FLAGS), choices=FLAGS)
     parser.add_argument("--towers", nargs="+", type=int, default=[1, 2], choices=[1, 2])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
