@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras.layers import Conv2D, Dense, Flatten, MaxPooling2D
 
 from layers.sbp import SBP
@@ -44,3 +45,19 @@ def test_the_lenets_load_without_our_code_and_the_model_stays_as_it_is(build, la
     assert difference(smaller, keras.models.load_model(tmp_path / "fast.keras")) <= TOLERANCE
     assert difference(smaller, pruning.shrink(smaller)) <= TOLERANCE
     assert np.ptp(fast(images(fast)), axis=0).max() > 0
+
+
+def test_exports_compute_what_the_network_does(tmp_path):
+    model = keras.Sequential([keras.Input((8, 8, 1)), Conv2D(3, 5, activation="relu"), Flatten(), Dense(4)])
+    smaller = pruning.shrink(draw_weights(model, np.random.default_rng(0), zeros=0.3))
+    smaller.save(tmp_path / "network.keras")
+    inference.export(tmp_path)
+    expected = smaller(images(smaller))
+    archive = tf.saved_model.load(tmp_path / "saved_model")
+    np.testing.assert_allclose(archive.serve(images(smaller)), expected, atol=1e-5)
+    lite = tf.lite.Interpreter(str(tmp_path / "network.tflite"))
+    lite.allocate_tensors()
+    for image, logits in zip(images(smaller), expected):
+        lite.set_tensor(lite.get_input_details()[0]["index"], image[None])
+        lite.invoke()
+        np.testing.assert_allclose(lite.get_tensor(lite.get_output_details()[0]["index"])[0], logits, atol=1e-5)

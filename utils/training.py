@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from layers import sbp
 from utils import checkpoint, networks, pruning, towers
 from utils.command_line import UserError
 
@@ -39,9 +40,29 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         return {"rate": self.rate, "start": self.start, "end": self.end, "warm": self.warm}
 
 
+@keras.saving.register_keras_serializable(package="sbp")
+class FusedAdam(keras.optimizers.Adam):
+    """Keras's Adam with the update of a variable as one operation: Keras's dozen pass over memory a dozen times."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        place, step = self._get_variable_index(variable), tf.cast(self.iterations.value + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[place].value.handle,
+            v=self._velocities[place].value.handle,
+            beta1_power=self.beta_1**step,
+            beta2_power=self.beta_2**step,
+            lr=tf.cast(learning_rate, tf.float32),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
+
+
 def adam(rate, group):
     """The paper's optimiser, of a learning-rate schedule and the number of the variables' group."""
-    return keras.optimizers.Adam(rate, beta_1=0.95, name=f"adam_{group}")
+    return FusedAdam(rate, beta_1=0.95, name=f"adam_{group}")
 
 
 def half_squares(model):
@@ -110,6 +131,7 @@ class Step:
                 self.optimizers.append((optimizer_, variables))
         trained = [variable for _, variables in self.optimizers for variable in variables]
         generators = [layer.seed_generator for layer in model.layers if hasattr(layer, "seed_generator")]
+        noises = [layer for layer in model.layers if isinstance(layer, sbp.SBP)]
         statistics = _statistics(model)
         classes = model.output.shape[-1]
 
@@ -124,7 +146,7 @@ class Step:
             )
             state = [(g.state, tf.cast(s, g.state.dtype)) for g, s in zip(generators, tf.unstack(seeds[1:]))]
             target = tf.gather(labels, chosen)
-            with tf.GradientTape() as tape, keras.StatelessScope(state_mapping=state) as scope:
+            with tf.GradientTape() as tape, keras.StatelessScope(state_mapping=state) as scope, sbp.one_draw(noises):
                 logits = model(prepare(tf.gather(images, chosen), seeds[0]), training=True)
                 logits = tf.cast(logits, tf.float32)
                 labels_ = (1 - label_smoothing) * tf.one_hot(target, classes) + label_smoothing / classes
