@@ -182,6 +182,9 @@ class Experiment:
                     f"{shapes.get(name, 'missing')}"
                 )
         stored = {variable.path: variable for variable in source.weights}
+        foreign = stored.keys() - {variable.path for variable in model.weights}
+        if foreign:
+            raise UserError(f"{path} is another network: {min(foreign)} has no place in this one")
         started = []
         for variable in model.weights:
             if variable.path not in stored:
