@@ -12,8 +12,8 @@ from nets import lenet_fc
 from utils import command_line, data, experiment
 
 FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=0.3, weight_decay=0.0)
-flags.DEFINE_float("strength", 3e-6, "Of the group lasso, an image.", 0)
+experiment.define_flags(dataset="mnist", epochs=100, batch_size=128, learning_rate=0.2, weight_decay=0.0)
+flags.DEFINE_float("strength", 1.5e-5, "Of the group lasso, an image.", 0)
 
 
 def main():
