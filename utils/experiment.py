@@ -47,16 +47,19 @@ def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
     flags.DEFINE_string("summaries_dir", None, "Where TensorBoard's summaries go. Default: the run's folder.")
 
 
-def define_finetune_flags():
+def define_finetune_flags(epochs=0, learning_rate=1e-4):
     """The flags of fine-tuning what is left when the units are gone."""
     flags.DEFINE_integer(
         "finetune_epochs",
-        0,
+        epochs,
         "So many epochs more in the smaller network, the noise gone; the row shows both errors.",
         0,
     )
     flags.DEFINE_float(
-        "finetune_learning_rate", 1e-4, "Adam's rate in them; linear to 0 over their second half.", lower_bound=0
+        "finetune_learning_rate",
+        learning_rate,
+        "Adam's rate in them; linear to 0 over their second half.",
+        lower_bound=0,
     )
 
 
