@@ -181,8 +181,8 @@ class Experiment:
         for name in {**shapes, **others}:
             if others.get(name) != shapes.get(name):
                 raise UserError(
-                    f"{path} is another network: its {name} is {others.get(name, 'missing')}, and that of {self.network} "
-                    f"{shapes.get(name, 'missing')}"
+                    f"{path} is another network: its {name} is {others.get(name, 'missing')}, and that of "
+                    f"{self.network} {shapes.get(name, 'missing')}"
                 )
         stored = {variable.path: variable for variable in source.weights}
         foreign = stored.keys() - {variable.path for variable in model.weights}

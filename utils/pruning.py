@@ -280,7 +280,7 @@ def _rebuild(model, living, origin=None):
 
 
 def _norms(model, operations):
-    """{id of a tensor: the batch normalisation that alone reads it, right after a weighted layer without activation}."""
+    """{id of a tensor: the batch normalisation that alone reads it, after a weighted layer without activation}."""
     readers = [id(op.input) for op in operations if not isinstance(op, keras.layers.InputLayer)]
     readers += map(id, model.outputs)
     linear = {
