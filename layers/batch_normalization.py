@@ -8,7 +8,7 @@ import tensorflow as tf
 class BatchNormalization(keras.layers.BatchNormalization):
     """keras.layers.BatchNormalization of images (batch, height, width, units).
 
-    Scales, offsets, statistics and sums are float32 in any precision. As in all fused kernels, the moving variance is of
+    Scales, offsets, statistics and sums are float32 in any precision. As in fused kernels, the moving variance is of
     n / (n - 1) times the batch's variance.
     """
 

@@ -1,7 +1,7 @@
 """Sparse variational dropout: Dense and Conv2D with Gaussian noise on every weight, after which most weights go.
 
 D. Molchanov, A. Ashukha, D. Vetrov: "Variational Dropout Sparsifies Deep Neural Networks", ICML 2017. A weight is drawn
-from N(theta, sigma^2) under a log-uniform prior, alpha = sigma^2 / theta^2; if its log alpha ends above 3 it is removed.
+from N(theta, sigma^2) under a log-uniform prior, alpha = sigma^2 / theta^2; if its log alpha ends above 3 it goes.
 """
 
 import keras
