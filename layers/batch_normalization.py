@@ -1,4 +1,4 @@
-"""Batch normalisation as Keras has it, by TensorFlow's fused kernel: a quarter of the time on a CPU, also in bfloat16."""
+"""Batch normalisation as Keras has it, by TensorFlow's fused kernel: a quarter of the time on a CPU."""
 
 import keras
 import tensorflow as tf
@@ -8,7 +8,7 @@ import tensorflow as tf
 class BatchNormalization(keras.layers.BatchNormalization):
     """keras.layers.BatchNormalization of images (batch, height, width, units).
 
-    Scales, offsets, statistics and sums are float32 in any precision. As of all fused kernels, the moving variance is of
+    Scales, offsets, statistics and sums are float32 in any precision. As in fused kernels, the moving variance is of
     n / (n - 1) times the batch's variance.
     """
 

@@ -1,7 +1,7 @@
 """Sparse variational dropout: Dense and Conv2D with Gaussian noise on every weight, after which most weights go.
 
 D. Molchanov, A. Ashukha, D. Vetrov: "Variational Dropout Sparsifies Deep Neural Networks", ICML 2017. A weight is drawn
-from N(theta, sigma^2) under a log-uniform prior, alpha = sigma^2 / theta^2; one whose log alpha ends above 3 is removed.
+from N(theta, sigma^2) under a log-uniform prior, alpha = sigma^2 / theta^2; if its log alpha ends above 3 it goes.
 """
 
 import keras
@@ -16,7 +16,7 @@ EPSILON = 1e-8
 
 
 def kl_divergence(log_alpha):
-    """KL(q || p) of a weight, in nats: the approximation of Molchanov et al., equation 14, off by less than 0.01; 0 for infinite alpha.
+    """KL(q || p) of a weight, in nats: the approximation of Molchanov et al., equation 14, off by less than 0.01.
 
     Args:
         log_alpha: tensor, float32 or float64.

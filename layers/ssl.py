@@ -1,6 +1,6 @@
 """Structured sparsity learning: a group lasso on what leads to a unit and on what leads from it.
 
-W. Wen, C. Wu, Y. Wang, Y. Chen, H. Li: "Learning Structured Sparsity in Deep Neural Networks", NIPS 2016. The groups are
+W. Wen, C. Wu, Y. Wang, Y. Chen, H. Li: "Learning Structured Sparsity in Deep Neural Networks", NIPS 2016. Groups are
 the filters and input channels of a convolution, the columns and rows of a dense kernel. The lasso's derivative would
 leave groups small; its proximal step (Yuan and Lin, 2006), taken after the optimiser's, makes them exactly 0.
 """
@@ -23,16 +23,16 @@ def soft_threshold(groups, threshold):
 
 
 def sgd(rate, group):
-    """The optimiser for `training.Step`. No momentum, which would carry a group away from 0 again; nor Adam, whose steps
-    are as long where a gradient is small, so that the lasso would weigh most where gradients are largest."""
+    """The optimiser for `training.Step`: no momentum, which would carry a group away from 0 again, nor Adam, whose
+    steps are as long where a gradient is small, so that the lasso would weigh most where gradients are largest."""
     return keras.optimizers.SGD(rate, name=f"sgd_{group}")
 
 
 def proximal(strength):
     """The proximal step that `training.Step` takes after the optimiser's: on a model's columns, then on its rows.
 
-    With it, SGD minimises the bound plus, for each group g of n weights, strength * sqrt(n) * |g|. A column takes its bias
-    along, so that a unit without weights is exactly 0. The model's outputs are no units, nor is the one channel of grey
+    With it, SGD minimises the bound plus, for each group g of n weights, strength * sqrt(n) * |g|. A column takes its
+    bias along, so that a unit without weights is exactly 0. The model's outputs are no units, nor is the one channel of grey
     images.
 
     Args:

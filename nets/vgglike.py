@@ -15,12 +15,20 @@ DROPOUT = {"conv1_unit": 0.3, "features_unit": 0.5, "dense1_unit": 0.5} | {
 }
 
 
-def vgglike(unit=keras.layers.Identity, dense=keras.layers.Dense, conv=keras.layers.Conv2D, width=1.0):
+def vgglike(
+    unit=keras.layers.Identity,
+    dense=keras.layers.Dense,
+    conv=keras.layers.Conv2D,
+    norm=BatchNormalization,
+    width=1.0,
+):
     """The network, from standardised images (batch, 32, 32, 3) to logits (batch, 10): 313,463,808 multiply-adds.
 
     Args:
         unit: called with a name, returns the layer to put after the units of that name.
         dense, conv: keras.layers.Dense and Conv2D or classes with their arguments.
+        norm: called with a name, returns the layer after a convolution. keras.layers.Identity where the weights come
+            from a network made by `shrink`, in which batch normalisation is part of the convolutions.
         width: k of the paper, which scales the units of every layer.
     """
     x = inputs = keras.Input((32, 32, 3), name="images")
@@ -29,7 +37,7 @@ def vgglike(unit=keras.layers.Identity, dense=keras.layers.Dense, conv=keras.lay
         for place, count in enumerate(filters, 1):
             number += 1
             x = conv(round(width * count), 3, padding="same", name=f"conv{number}")(x)
-            x = BatchNormalization(name=f"conv{number}_norm")(x)
+            x = norm(name=f"conv{number}_norm")(x)
             x = keras.layers.ReLU(name=f"conv{number}_relu")(x)
             if place == len(filters):
                 x = keras.layers.MaxPooling2D(name=f"pool{block}")(x)
@@ -40,13 +48,6 @@ def vgglike(unit=keras.layers.Identity, dense=keras.layers.Dense, conv=keras.lay
     x = unit(name="dense1_unit")(x)
     # Under mixed precision, too, the logits are float32.
     return keras.Model(inputs, dense(10, dtype="float32", name="logits")(x), name="vgglike")
-
-
-def freeze_normalization(model):
-    """Batch normalisation keeps its scales, offsets and statistics from here on, in training as well."""
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = False
 
 
 def units(kernels):

@@ -4,8 +4,8 @@ Seeds 0, 1, 2, last epoch: 1.40 % error (1.42, 1.43, 1.34; the paper 1.55) with 
 13.0, 12.1; the paper 11.23), 228 - 157 - 48 units; 3 to 5 minutes on one core.
 
 On held-out images, rates 1e-3 for the weights and 5e-2 for the noise: 1.40 % at 10.7x in 60 epochs, 1.62 % at 18.2x
-in 150. The rates here come from trials of StructuredBPc (lenet-fc-sbpc.py) and were not tried on held-out images for this
-row; the test error of 60 epochs with the rates above (seed 0: 1.45 % at 10.7x) was known by then.
+in 150. The rates here come from trials of StructuredBPc (lenet-fc-sbpc.py) and were not tried on held-out images for
+this row; the test error of 60 epochs with the rates above (seed 0: 1.45 % at 10.7x) was known by then.
 """
 
 import sys

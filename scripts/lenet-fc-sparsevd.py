@@ -1,4 +1,13 @@
-"""Lenet-fc on MNIST, SparseVD: noise on every weight; a unit lives while a weight that is left leads to it and from it."""
+"""Lenet-fc on MNIST, SparseVD: noise on every weight; a unit lives while a weight that is left leads to it and from it.
+
+Seed 0, last epoch: 1.69 % error (the paper 1.57) with 9.15 times fewer multiply-adds (the paper 3.73), units
+426 - 106 - 124, 99.3 % of the weights are 0; 11 minutes on one core.
+
+Tried on held-out images (rates of weights and log sigma^2; share of warm-up; epochs), where the Original has 1.64 %:
+from scratch 1e-3, 1e-3; 0.3; 60: 2.19 % at 10.5x and 1e-3, 1e-4; 0.3; 60: 1.95 % at 11.2x; from the Original 1e-3,
+3e-4; 1; 60: 1.79 % at 8.9x and 3e-4, 2e-4; 1; 40: 1.86 % at 7.4x; after the row had been made, its settings for 25
+epochs: 1.94 % at 8.3x. No trial came to as little pruning as the paper's row.
+"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,11 @@
-"""LeNet5 on MNIST, SparseVD: noise on every weight; a unit lives while a weight that is left leads to it and from it."""
+"""LeNet5 on MNIST, SparseVD: noise on every weight; a unit lives while a weight that is left leads to it and from it.
+
+Seed 0, last epoch: 0.80 % error (the paper 0.75) with 2.91 times fewer multiply-adds (the paper 2.19), units
+16 - 21 - 267 - 74, 99.3 % of the weights are 0; 17 minutes on one core.
+
+On held-out images, 20 epochs, the noise at the rate 1e-3 and warmed up over half of them: 0.95 % at 3.16x. The defaults
+are milder in both and were not themselves tried there.
+"""
 
 import sys
 from pathlib import Path

@@ -3,7 +3,7 @@
     python scripts/lenet5-sbp.py --shrink_every=0 --checkpoints_dir=checkpoints/lenet5-sbp-whole
     python scripts/threshold.py --run=checkpoints/lenet5-sbp-whole
 
-No training: the trained network is taken from the run's training checkpoint, and for each threshold made really smaller.
+No training: the trained network is taken from the run's training checkpoint, and made really smaller for each.
 Units that --shrink_every took out are gone for good; for thresholds below the run's own it has to be 0, as above.
 
 Nothing is chosen here: the run's own images to report on are read once for each threshold. To choose, give a run that was

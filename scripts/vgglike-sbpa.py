@@ -6,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import keras
 from absl import flags
 
 from nets import vgglike
@@ -25,9 +26,9 @@ def main():
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     run = experiment.Experiment(schedule.network("VGG-like"), "StructuredBPa", build, vgglike.units)
     with run.strategy.scope():
-        model = build(unit=structured_bp.unit)
+        # Batch normalisation is frozen: part of the pretrained convolutions.
+        model = build(unit=structured_bp.unit, norm=keras.layers.Identity)
     run.start_from(FLAGS.checkpoint or run.pretrained("vgglike"), model)
-    vgglike.freeze_normalization(model)
     model = run.train(
         model,
         prepare=data.augmented,

@@ -44,7 +44,7 @@ def main():
     learning_rate = FLAGS.learning_rate / len(run.train_set.labels) if short else FLAGS.learning_rate
 
     def rate(variable):
-        """Before batch normalisation a bias does nothing; it is there for when that is frozen."""
+        """Before batch normalisation a bias does nothing; it is there for `shrink`, which makes them one."""
         return 0.0 if variable.path.startswith("conv") and variable.name == "bias" else learning_rate
 
     model = run.train(

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from layers.sbp import SBP
 from nets import lenet_fc
-from utils import checkpoint, data, figures, image_files, pruning, report, training
+from utils import checkpoint, command_line, data, figures, image_files, pruning, report, training
 from utils.command_line import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -163,7 +163,7 @@ def test_the_bound_of_both_runs_and_mu_that_stays_at_0(tmp_path):
 
 def test_random_labels_leave_sbp_a_constant_and_each_network_the_error_of_its_row(tmp_path):
     base = tmp_path / "run"
-    arguments = ["--dataset=digits-random", "--epochs=8", "--noise_learning_rate=0.5", "--shrink_every=1"]
+    arguments = ["--dataset=digits-random", "--epochs=2", "--noise_learning_rate=0.5", "--shrink_every=1"]
     done = run("random-labels", *arguments, f"--checkpoints_dir={base}", f"--figures_dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     rows = [line.replace(" - ", "-").split() for line in done.stdout.splitlines()[1:]]
@@ -179,6 +179,13 @@ def test_random_labels_leave_sbp_a_constant_and_each_network_the_error_of_its_ro
         curves = figures.curves(f"{base}-{method}")
         assert curves["test_error"][1][-1] == pytest.approx(float(row[2]), abs=0.01)
     assert (tmp_path / "random-labels-lenet5.png").read_bytes().startswith(PNG)
+
+
+def test_a_script_that_fails_ends_the_one_that_called_it_as_it_did_and_its_rows_go_to_stderr(capfd):
+    command_line.call([sys.executable, "-c", "print('row')"])
+    assert capfd.readouterr() == ("", "row\n")
+    with pytest.raises(SystemExit, match="3"):
+        command_line.call([sys.executable, "-c", "raise SystemExit(3)"])
 
 
 @pytest.fixture(scope="module")

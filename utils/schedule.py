@@ -1,4 +1,4 @@
-"""--schedule, where the paper's takes days of a CPU: the defaults and the course of the learning rates that go with it."""
+"""--schedule, where the paper's takes days of a CPU: the defaults and the course of learning rates with it."""
 
 from absl import flags
 

@@ -74,7 +74,7 @@ def all_there(strategy, folder):
             raise
         raise UserError(
             f"another machine of $TF_CONFIG is gone ({type(error).__name__}); {folder} keeps the last checkpoint: start "
-            "the same command on all of them again"
+            "start the same command on all of them again"
         ) from None
 
 

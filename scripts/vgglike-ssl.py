@@ -1,0 +1,54 @@
+"""VGG-like on CIFAR-10, SSL: a group lasso on filters and input channels, rows and columns, from pretrained weights.
+
+Not run to its end yet: the strengths are a start, not the outcome of trials.
+"""
+
+import functools
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import keras
+from absl import flags
+
+from layers import ssl
+from nets import vgglike
+from utils import command_line, data, experiment, schedule
+
+FLAGS = flags.FLAGS
+experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-2, weight_decay=5e-4)
+schedule.define_flags()
+flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
+flags.DEFINE_float("conv_strength", 1e-5, "Of the group lasso on convolutions, an image.", 0)
+flags.DEFINE_float("dense_strength", 1e-5, "Of the group lasso on dense layers.", 0)
+
+
+def main():
+    course = schedule.take(epochs=20, learning_rate=5e-2)
+    build = functools.partial(vgglike.vgglike, width=FLAGS.width)
+    run = experiment.Experiment(schedule.network("VGG-like"), "SSL", build, vgglike.units)
+    with run.strategy.scope():
+        # Batch normalisation is part of the pretrained convolutions: it would undo what the lasso does to a filter.
+        model = build(norm=keras.layers.Identity)
+    run.start_from(FLAGS.checkpoint or run.pretrained("vgglike"), model)
+    images = len(run.train_set.labels)
+
+    def strength(layer):
+        return images * (FLAGS.conv_strength if isinstance(layer, keras.layers.Conv2D) else FLAGS.dense_strength)
+
+    model = run.train(
+        model,
+        prepare=data.augmented,
+        # SGD's rate is meant for the mean over the images, and the bound is a sum.
+        rate=lambda variable: FLAGS.learning_rate / images,
+        schedule=course,
+        optimizer=ssl.sgd,
+        proximal=ssl.proximal(strength),
+        alive=ssl.alive,
+    )
+    run.finish(model, data.standardised)
+
+
+if __name__ == "__main__":
+    command_line.run(main)
