@@ -21,7 +21,7 @@ from utils import command_line, data, experiment, structured_bp
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
-structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="cost")
+structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="25,12,1,1.3", kl_start="400,170,1,1.6")
 experiment.define_finetune_flags()
 
 
