@@ -22,7 +22,7 @@ from utils import command_line, data, experiment, structured_bp
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=80, batch_size=128, learning_rate=3e-3, weight_decay=0.0)
-structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="cost", kl_start="1.5,3.3,1.5")
+structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="cost", kl_start="2,4.4,2")
 experiment.define_finetune_flags()
 
 
