@@ -1,6 +1,7 @@
 """The evidence lower bound over epochs, Lenet-fc on MNIST: mu fixed at 0 beside mu and sigma both learned.
 
-TODO evidence
+The bound is the mean over an epoch of the estimate that training climbs: -(N * cross entropy + KL), in nats. Not run on
+MNIST to its end yet.
 """
 
 import sys
