@@ -10,7 +10,7 @@ demo: .venv/scripts
 	.venv/bin/python scripts/lenet5-sbp.py --dataset=digits --epochs=80 --noise_learning_rate=0.05
 
 test: .venv/tests
-	.venv/bin/python -m pytest -q tests
+	.venv/bin/python -m pytest -q -n 2 --dist loadfile tests
 
 .venv/scripts: requirements.txt
 	$(PYTHON) -m venv .venv
