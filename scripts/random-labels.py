@@ -21,13 +21,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import keras
 from absl import flags
 
-from nets import lenet5
+from nets import lenet5, vgglike
 from utils import command_line, data, experiment, figures, report, structured_bp
 
 FLAGS = flags.FLAGS
 # {--network: (its name, how it is built, its units, its data set, what it reads of uint8 images)}
 NETWORKS = {
     "lenet5": ("LeNet5", lenet5.lenet5, lenet5.units, "mnist-random", data.scaled),
+    "vgglike": ("VGG-like", vgglike.vgglike, vgglike.units, "cifar10-random", data.standardised),
 }
 METHODS = {"dropout": "Dropout", "sbp": "StructuredBP"}
 # The curve of the training error is that of so many images; the last point, in the table, that of all.

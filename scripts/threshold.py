@@ -24,7 +24,7 @@ from absl import flags
 from tqdm import tqdm
 
 from layers.sbp import SBP
-from nets import lenet5, lenet_fc
+from nets import lenet5, lenet_fc, vgglike
 from utils import checkpoint, command_line, cost, data, experiment, figures, pruning, report, training
 from utils.command_line import UserError
 
@@ -33,6 +33,7 @@ FLAGS = flags.FLAGS
 NETWORKS = {
     "Lenet-fc": (lenet_fc.lenet_fc, lenet_fc.units, data.scaled),
     "LeNet5": (lenet5.lenet5, lenet5.units, data.scaled),
+    "VGG-like": (vgglike.vgglike, vgglike.units, data.standardised),
 }
 
 flags.DEFINE_string("run", "checkpoints/lenet5-sbp", "The folder of a StructuredBP run that is done.")
@@ -54,7 +55,7 @@ def main():
     model, settings = training.network(arrays), json.loads(str(arrays["settings"]))
     noise = [layer for layer in model.layers if isinstance(layer, SBP)]
     if not noise or result["network"] not in NETWORKS:
-        raise UserError(f"{FLAGS.run} is {result['network']} {result['method']}: give a StructuredBP run of a LeNet")
+        raise UserError(f"{FLAGS.run} is {result['network']} {result['method']}: give a StructuredBP run")
     build, units, prepare = NETWORKS[result["network"]]
     split = "held_out" if settings["validate"] else "test"
     test = data.load(result["dataset"], FLAGS.data_dir or data.default_data_dir(), split, result["seed"])

@@ -1,0 +1,39 @@
+"""VGG-like on CIFAR-10, fine-tuned: training goes on in a pruned network, the noise gone.
+
+    python scripts/vgglike-ft.py --checkpoint=checkpoints/vgglike-sbp
+
+Not run on a pruned VGG-like yet.
+"""
+
+import functools
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from absl import flags
+
+from nets import vgglike
+from utils import command_line, data, experiment, networks, report
+from utils.command_line import UserError
+
+FLAGS = flags.FLAGS
+experiment.define_flags(dataset="cifar10", epochs=20, batch_size=100, learning_rate=1e-4, weight_decay=0.0)
+flags.DEFINE_float("width", 1.0, "k of the network that is fine-tuned.", lower_bound=0.02)
+
+
+def main():
+    done = report.read(FLAGS.checkpoint) if FLAGS.checkpoint else None
+    if not done or not done["network"].startswith("VGG-like"):
+        raise UserError(f"--checkpoint={FLAGS.checkpoint} is no run of VGG-like that is done: give its folder")
+    build = functools.partial(vgglike.vgglike, width=FLAGS.width)
+    run = experiment.Experiment(done["network"], f"{done['method']}, fine-tuned", build, vgglike.units)
+    network = Path(FLAGS.checkpoint) / "network.keras"
+    with run.strategy.scope():
+        model = networks.load(network)
+    tuned = run.train(model, prepare=data.augmented, rate=lambda variable: FLAGS.learning_rate)
+    run.finish(networks.load(network), data.standardised, tuned)
+
+
+if __name__ == "__main__":
+    command_line.run(main)
