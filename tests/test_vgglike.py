@@ -310,3 +310,7 @@ def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path)
     for script in ("vgglike-ssl", "vgglike-sparsevd"):
         done = run(script, tmp_path / script, f"--checkpoint={tmp_path / 'sbp-vgglike'}", *arguments)
         assert done.returncode == 0, done.stderr
+    done = run("vgglike-ft", tmp_path / "ft", f"--checkpoint={tmp_path / 'sbp'}", "--epochs=1", "--batch_size=20")
+    assert done.returncode == 0, done.stderr
+    tuned = json.loads((tmp_path / "ft" / "result.json").read_text())
+    assert tuned["error_before_finetuning"] == result["error"] and tuned["units"] == result["units"]
