@@ -226,7 +226,8 @@ def test_quantiles_rise_from_end_to_end(dtype, data):
     u = np.array(sorted([*np.linspace(0, 1, 33), *drawn]), dtype)[:, None]
     mu, log_sigma = np.tile(points[:, 0], (len(u), 1)), np.tile(points[:, 1], (len(u), 1))
     log_theta = truncated_log_normal.log_quantile(u, mu, log_sigma).numpy()
-    assert np.all(np.diff(log_theta, axis=0) >= 0)
+    # The same u at two places of a tensor may differ in the last digit.
+    assert np.all(np.diff(log_theta, axis=0) >= -20 * np.finfo(np.float64).eps)
     assert np.all((-20 <= log_theta) & (log_theta <= 0))
 
 
