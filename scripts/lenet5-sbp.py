@@ -1,6 +1,7 @@
 """LeNet5 on MNIST, StructuredBP: every filter and neuron with its own noise, from pretrained weights.
 
-@@EVIDENCE@@
+Seeds 0, 1, 2, last epoch: 0.78 % error (0.83, 0.80, 0.70; the paper 0.86) with 11.9 times fewer multiply-adds (11.5,
+11.1, 13.2; the paper 10.49), 5 - 14 - 169 - 89 units; 5 to 9 minutes on one core.
 
 The bound has optima that are as good as one another and far apart. On 50,000 images, tried on the 10,000 held out, 40
 epochs, seed 0: as it stands from the start, it ends at -944 nats with 19 - 23 - 158 - 72 units, 0.71 % at 2.33x. With

@@ -1,6 +1,7 @@
 """LeNet5 on MNIST, StructuredBPc: the KL divergence of a unit scaled by what the unit costs.
 
-@@L5C@@
+Seeds 0, 1, 2, last epoch: 0.82 % error (0.95, 0.75, 0.76) with 17.7 times fewer multiply-adds (18.7, 14.4, 19.9), 4 - 8
+- 123 - 104 units; 6 to 8 minutes on one core.
 
 The scale begins at about twice the cost and is about the cost to the power 0.6 from half of the training on. Tried on
 held-out images, 40 epochs, seed 0, no weight decay, rates 1e-3 and 2e-2 (first scale; last scale): cost all along: 0.89 %
