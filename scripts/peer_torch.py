@@ -1,8 +1,8 @@
 """The same training step in plain PyTorch: what `benchmark.py --peer` measures ours against. Needs `pip install torch`.
 
 The same networks, noise, evidence lower bound and optimiser: truncated log-normal noise, one sample a unit a step; its
-KL divergence to the log-uniform prior, in the paper's closed form in float32, where ours is exact and takes longer; Adam
-with beta_1 = 0.95 and a rate of its own for the noise, in PyTorch's fused form. Precision is torch.autocast's.
+KL divergence to the log-uniform prior, in the paper's closed form in float32, where ours is exact and takes longer;
+Adam with beta_1 = 0.95 and a rate of its own for the noise, in PyTorch's fused form. Precision is torch.autocast's.
 """
 
 import math

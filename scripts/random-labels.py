@@ -3,13 +3,14 @@
 Labels drawn at random can only be learnt by heart. A network with binary dropout does that; SBP, whose bound pays for
 every unit, takes all units out: the simplest model is a constant, and its error is 90 % on any images.
 
-SBP on MNIST, seed 0, batches of 128: no unit lives after the first epoch, and the smaller network is a constant with an
-error of 89.85 % on all training images and 90.23 % on the test set.
+SBP on MNIST, seed 0, batches of 128: no unit lives after the first epoch, and the smaller network is a constant with
+an error of 89.85 % on all training images and 90.23 % on the test set.
 
 Dropout on MNIST has not been run to its end. Seen of it, at the rate 1e-3 with a share of 0.1 dropped: 2.3028 nats an
 image (a constant: 2.3026) after 4 epochs of batches of 64; from weights pretrained on the true labels, dropped before
-the dense layers only, 2.3026 after 3 epochs of batches of 128. The defaults are therefore not known to learn 60,000 labels.
-On 1,500 digits (--dataset=digits-random --epochs=40 --batch_size=50): a training error of 23.27 % with dropout.
+the dense layers only, 2.3026 after 3 epochs of batches of 128. The defaults are therefore not known to learn 60,000
+labels. On 1,500 digits (--dataset=digits-random --epochs=40 --batch_size=50): a training error of 23.27 % with
+dropout.
 """
 
 import itertools
