@@ -1,6 +1,7 @@
 """Lenet-fc on MNIST, StructuredBPc: the KL divergence of a unit scaled by what the unit costs.
 
-@@FCC@@
+Seeds 0, 1, 2, last epoch: 1.57 % error (1.57, 1.48, 1.65) with 15.1 times fewer multiply-adds (15.2, 14.9, 15.3), 244 -
+118 - 56 units; 3 minutes on one core.
 
 Tried on held-out images, one seed each (rates of weights and noise), 75 epochs: 1e-3, 5e-2: 1.51 % at 15.8x; 4e-4,
 5e-2: 1.71 % at 10.6x; 3e-3, 5e-2: 1.78 % at 21.1x; 3e-3, 2e-2: 1.35 % at 14.9x. From three times the cost on a line to
