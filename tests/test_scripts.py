@@ -200,7 +200,7 @@ def test_a_second_run_in_one_folder_is_refused(tmp_path):
     arguments = "--dataset=digits", "--epochs=1000"
     process = subprocess.Popen(command("lenet5", tmp_path, *arguments), stderr=subprocess.PIPE, env=ENVIRONMENT)
     seen = b""
-    while b"epoch 1/" not in seen:
+    while b", epoch " not in seen:
         seen += os.read(process.stderr.fileno(), 4096) or pytest.fail(seen.decode())
     second = run("lenet5", tmp_path, *arguments)
     process.kill()
