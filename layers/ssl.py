@@ -32,8 +32,8 @@ def proximal(strength):
     """The proximal step that `training.Step` takes after the optimiser's: on a model's columns, then on its rows.
 
     With it, SGD minimises the bound plus, for each group g of n weights, strength * sqrt(n) * |g|. A column takes its
-    bias along, so that a unit without weights is exactly 0. The model's outputs are no units, nor is the one channel of grey
-    images.
+    bias along, so that a unit without weights is exactly 0. The model's outputs are no units, nor is the one channel of
+    grey images.
 
     Args:
         strength: from a layer to its strength >= 0, in nats.

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from layers import ssl
-from utils import cost, pruning
+from utils import cost, data, pruning, training
 
 
 def test_soft_threshold_is_the_minimum():
@@ -78,3 +78,29 @@ def test_a_unit_without_weights_is_0_and_is_taken_out(seed):
         assert 0 < alive[name].sum() < len(alive[name])
         np.testing.assert_array_equal(np.asarray(model.get_layer(name).bias)[~alive[name]], 0)
         assert cost.kernels(smaller)[name][-1] == alive[name].sum()
+
+
+def test_dead_groups_are_0_after_the_last_step():
+    """Rows on which a gradient pulls at every step, too weakly to live: the rate's end at 0 must not let them go."""
+    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    images = data.load("digits", "", "train")
+    settings = {
+        "rate": lambda variable: 0.3 / 1500,
+        "optimizer": ssl.sgd,
+        "proximal": ssl.proximal(lambda layer: 1500.0),
+    }
+    step = training.Step(
+        model,
+        [tf.constant(array) for array in images],
+        1500,
+        prepare=lambda images, seed: data.scaled(images),
+        batch_size=100,
+        epochs=2,
+        seed=0,
+        strategy=tf.distribute.get_strategy(),
+        **settings,
+    )
+    step.run(0, 0, 15)
+    step.run(1, 0, 15)
+    np.testing.assert_array_equal(model.layers[-1].kernel, np.zeros((784, 10)))
+    assert np.any(np.asarray(model.layers[-1].bias) != 0)

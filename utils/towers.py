@@ -73,7 +73,7 @@ def all_there(strategy, folder):
         if not _several_machines(strategy):
             raise
         raise UserError(
-            f"another machine of $TF_CONFIG is gone ({type(error).__name__}); {folder} keeps the last checkpoint: start "
+            f"another machine of $TF_CONFIG is gone ({type(error).__name__}); {folder} keeps the last checkpoint: "
             "start the same command on all of them again"
         ) from None
 

@@ -156,11 +156,13 @@ class Step:
                 decay = count * weight_decay * half_squares(model) if weight_decay else tf.constant(0.0)
                 loss = (count * data_term + kl_ + decay) / towers_
             gradients = tape.gradient(loss, [variable.value for variable in trained])
+            # Of this step: the optimiser's own is the next one's, 0 after the last, once it has been applied.
+            learning_rate = tf.identity(self.optimizers[0][0].learning_rate)
             for optimizer_, variables in self.optimizers:
                 optimizer_.apply(gradients[: len(variables)], variables)
                 gradients = gradients[len(variables) :]
             if proximal:
-                proximal(model, self.optimizers[0][0].learning_rate)
+                proximal(model, learning_rate)
             wrong = tf.reduce_mean(tf.cast(tf.argmax(logits, -1, tf.int32) != target, tf.float32))
             # What batch normalisation has seen would be lost with the scope.
             moved = [scope.get_current_value(variable) for variable in statistics]
