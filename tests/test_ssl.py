@@ -82,7 +82,8 @@ def test_a_unit_without_weights_is_0_and_is_taken_out(seed):
 
 def test_dead_groups_are_0_after_the_last_step():
     """Rows on which a gradient pulls at every step, too weakly to live: the rate's end at 0 must not let them go."""
-    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    inputs = keras.Input((28, 28, 1))
+    model = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(inputs)))
     images = data.load("digits", "", "train")
     settings = {
         "rate": lambda variable: 0.3 / 1500,
