@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from mpmath import fp
 
+from layers import sbp
 from layers.sbp import SBP
 
 UNITS = 5
@@ -244,6 +245,21 @@ for variable in layer.trainable_variables:
     np.testing.assert_array_equal(one, two)
 print("two towers")
 """
+
+
+def test_one_draw_gives_each_layer_the_sample_of_its_own():
+    layers = [SBP(log_sigma=-1.0, seed=number) for number in (1, 2)]
+    for layer, units in zip(layers, (4, 7)):
+        layer.build((None, units))
+    seeds = [layer.seed_generator.state.numpy() for layer in layers]
+    alone = [layer.sample().numpy() for layer in layers]
+    for layer, seed in zip(layers, seeds):
+        layer.seed_generator.state.assign(seed)
+    with sbp.one_draw(layers):
+        together = [layer.sample().numpy() for layer in layers]
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert not np.allclose(layers[0].sample(), together[0])
 
 
 def test_two_towers():

@@ -82,6 +82,23 @@ def test_the_learning_rate_is_constant_then_falls_on_a_line_to_zero():
     assert [float(decay(step)) for step in (0, 99, 100, 150, 175, 200)] == [0.5, 0.5, 0.5, 0.25, 0.125, 0]
 
 
+def test_the_fused_update_is_keras_s_adam():
+    rng = np.random.default_rng(0)
+    start, gradients = rng.normal(size=(3, 4)), rng.normal(size=(20, 3, 4)).astype(np.float32)
+    found = []
+    for kind in (training.FusedAdam, keras.optimizers.Adam):
+        variable = keras.Variable(start, dtype="float32")
+        optimizer = kind(training.LinearDecay(0.1, 10, 20), beta_1=0.95)
+        optimizer.build([variable])
+        apply = tf.function(lambda gradient: optimizer.apply([gradient], [variable]))
+        for gradient in gradients:
+            apply(tf.constant(gradient))
+        found.append(np.asarray(variable))
+    # 1 - beta2^t loses four digits of float32 in the first steps, in both.
+    np.testing.assert_allclose(*found, rtol=0, atol=2e-5)
+    assert np.abs(found[0] - start).max() > 0.1
+
+
 def test_a_rate_of_zero_keeps_a_variable_as_it_is(digits):
     model = network()
     before = model.get_layer("dense").kernel.numpy()
