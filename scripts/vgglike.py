@@ -32,7 +32,7 @@ def sgd(rate, group):
 
 
 def main():
-    course = schedule.take(epochs=20, learning_rate=0.1, dropout=0.0, label_smoothing=0.1)
+    course = schedule.take(epochs=16, learning_rate=0.1, dropout=0.0, label_smoothing=0.1)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     run = experiment.Experiment(schedule.network("VGG-like"), "Original", build, vgglike.units)
     with run.strategy.scope():
