@@ -9,8 +9,8 @@ Units that --shrink_every took out are gone for good; for thresholds below the r
 Nothing is chosen here: the run's own images to report on are read once for each threshold. To choose, give a run that
 was made with --validate.
 
-LeNet5's StructuredBPc, seed 0 (units gone below 1): 0.95 % at 18.70x for 1, its row's own; 0.95 % at 18.78x for 2, 1.03 %
-at 19.00x for 3, 2.27 % at 20.01x for 5, no unit left from 10 on. Below 4 few units have their SNR.
+LeNet5's StructuredBPc, seed 0 (units gone below 1): 0.95 % at 18.70x for 1, its row's own; 0.95 % at 18.78x for 2,
+1.03 % at 19.00x for 3, 2.27 % at 20.01x for 5, no unit left from 10 on. Below 4 few units have their SNR.
 """
 
 import json
