@@ -1,44 +1,14 @@
 """VGG-like on CIFAR-10, StructuredBPa: the KL divergence of the first block times 10, of the second times 5."""
 
-import functools
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import keras
-from absl import flags
+from utils import command_line, vgglike_sbp
 
-from nets import vgglike
-from utils import command_line, data, experiment, schedule, structured_bp
-
-FLAGS = flags.FLAGS
 # A factor a layer of noise: those after the convolutions, before both dense layers.
-KL_SCALE = ["10"] * 2 + ["5"] * 2 + ["1"] * 11
-experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)
-structured_bp.define_flags(noise_learning_rate=1e-4, kl_scale=KL_SCALE)
-schedule.define_flags()
-flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
-
-
-def main():
-    course = schedule.take(epochs=20, learning_rate=5e-4, noise_learning_rate=2e-2, shrink_every=2)
-    build = functools.partial(vgglike.vgglike, width=FLAGS.width)
-    run = experiment.Experiment(schedule.network("VGG-like"), "StructuredBPa", build, vgglike.units)
-    with run.strategy.scope():
-        # Batch normalisation is frozen: part of the pretrained convolutions.
-        model = build(unit=structured_bp.unit, norm=keras.layers.Identity)
-    run.start_from(FLAGS.checkpoint or run.pretrained("vgglike"), model)
-    model = run.train(
-        model,
-        prepare=data.augmented,
-        shrink_every=FLAGS.shrink_every,
-        rate=structured_bp.rate,
-        schedule=course,
-        kl=structured_bp.kl(model),
-    )
-    run.finish(model, data.standardised)
-
+vgglike_sbp.define_flags(kl_scale=["10"] * 2 + ["5"] * 2 + ["1"] * 11)
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(lambda: vgglike_sbp.run("StructuredBPa"))

@@ -1,0 +1,44 @@
+"""VGG-like with StructuredBP, as vgglike-sbp.py, -sbpa.py and -sbpc.py train it: they differ in what scales the KL."""
+
+import functools
+
+import keras
+from absl import flags
+
+from nets import vgglike
+from utils import data, experiment, schedule, structured_bp
+
+FLAGS = flags.FLAGS
+# Of the short schedule, a factor a layer of noise: about half of the square root of what a unit costs, relative to the
+# cheapest. See lenet5-sbp.py for what such a start does.
+KL_START = "20,20,15,15,10,10,10,5,5,5,3,3,2,1,1"
+
+
+def define_flags(*, kl_scale):
+    """The flags of the three scripts, their defaults the paper's."""
+    experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)
+    structured_bp.define_flags(noise_learning_rate=1e-4, kl_scale=kl_scale)
+    schedule.define_flags()
+    flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
+
+
+def run(method):
+    """Train VGG-like from pretrained weights as the flags say, and print the method's row."""
+    course = schedule.take(
+        epochs=10, learning_rate=2e-4, noise_learning_rate=5e-2, shrink_every=1, kl_start=KL_START.split(",")
+    )
+    build = functools.partial(vgglike.vgglike, width=FLAGS.width)
+    run_ = experiment.Experiment(schedule.network("VGG-like"), method, build, vgglike.units)
+    with run_.strategy.scope():
+        # Batch normalisation is frozen: part of the pretrained convolutions.
+        model = build(unit=structured_bp.unit, norm=keras.layers.Identity)
+    run_.start_from(FLAGS.checkpoint or run_.pretrained("vgglike"), model)
+    model = run_.train(
+        model,
+        prepare=data.augmented,
+        shrink_every=FLAGS.shrink_every,
+        rate=structured_bp.rate,
+        schedule=course,
+        kl=structured_bp.kl(model),
+    )
+    run_.finish(model, data.standardised)
