@@ -56,8 +56,9 @@ def speedups(original, smaller, batch_size=1024, pairs=30):
 def timings(original, smaller, batch_size, pairs, device):
     """Seconds that a batch takes in each of two networks, in turns: (pairs, 2).
 
-    Both are made fast in the same way (`inference.fast`) and run over batch after batch inside the graph, as many as
-    take the original a tenth of a second: how long Python takes for a call is not in it.
+    Both are made fast in the same way (`pruning.shrink`, which folds batch normalisation, and `inference.fast`) and run
+    over batch after batch inside the graph, as many as take the original a tenth of a second: how long Python takes for
+    a call is not in it.
 
     Args:
         original, smaller: Keras models of one input shape.
@@ -65,7 +66,7 @@ def timings(original, smaller, batch_size, pairs, device):
     """
     images = np.random.default_rng(0).random((BATCHES, batch_size, *original.inputs[0].shape[1:]), np.float32)
     with tf.device(device):
-        runs = [_run(inference.fast(model), tf.constant(images)) for model in (original, smaller)]
+        runs = [_run(inference.fast(pruning.shrink(model)), tf.constant(images)) for model in (original, smaller)]
 
         def seconds(run, batches):
             start = time.perf_counter()

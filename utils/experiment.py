@@ -156,6 +156,9 @@ class Experiment:
     def pretrained(self, script):
         """The folder of the script's run on the same data, which is made first if it is not there."""
         folder = run_folder(script) if not FLAGS.checkpoints_dir else f"{self.folder.rstrip('/')}-{script}"
+        if report.read(folder) and not os.path.exists(os.path.join(folder, "network.keras")):
+            # Git has the row of a network that is too large for it.
+            folder += "-network"
         if not report.read(folder):
             same = ["dataset", "data_dir", "schedule", "width", "seed", "num_gpus", "precision", "validate"]
             same = [name for name in same if name in FLAGS]
