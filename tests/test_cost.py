@@ -103,10 +103,10 @@ def test_speedups():
     models = [keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(units)]) for units in (9, 3)]
     result = cost.speedups(*models, batch_size=2, pairs=3)
     assert set(result) == {"cpu_speedup", "gpu_speedup", "timing"}
-    assert result["timing"]["batch_size"] == 2 and result["timing"]["pairs"] == 3
+    assert result["timing"]["batch_size"] == 2
     for kind in ("cpu", "gpu"):
         if tf.config.list_logical_devices(kind.upper()):
             low, high = result["timing"][f"{kind}_quartiles"]
-            assert 0 < low <= result[f"{kind}_speedup"] <= high < np.inf
+            assert 0 < low <= result[f"{kind}_speedup"] <= high < np.inf and result["timing"][f"{kind}_pairs"] == 3
         else:
             assert result[f"{kind}_speedup"] is None
