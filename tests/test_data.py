@@ -145,8 +145,7 @@ def test_the_last_ten_thousand_training_images_are_held_out(put, tmp_path):
     put("mnist/train-images-idx3-ubyte.gz", gzip.compress(idx(images), compresslevel=0))
     put("mnist/train-labels-idx1-ubyte.gz", gzip.compress(idx(labels.astype(np.uint8))))
     fit, held_out = (data.load("mnist", str(tmp_path), split) for split in ("fit", "held_out"))
-    index = [np.ascontiguousarray(part.images[:, 0, :2, 0]).view(">u2")[:, 0]
-             for part in (fit, held_out)]
+    index = [np.ascontiguousarray(part.images[:, 0, :2, 0]).view(">u2")[:, 0] for part in (fit, held_out)]
     np.testing.assert_array_equal(index[0], np.arange(50_000))
     np.testing.assert_array_equal(index[1], np.arange(50_000, 60_000))
     np.testing.assert_array_equal(np.concatenate([fit.labels, held_out.labels]), labels)
@@ -159,8 +158,10 @@ def test_the_last_ten_thousand_training_images_are_held_out(put, tmp_path):
 def many(put):
     """5,000 images of nothing in both of MNIST's splits, all labelled 3."""
     for part in "train", "t10k":
-        put(f"mnist/{part}-images-idx3-ubyte.gz",
-            gzip.compress(idx(np.zeros((5000, 28, 28), np.uint8)), compresslevel=1))
+        put(
+            f"mnist/{part}-images-idx3-ubyte.gz",
+            gzip.compress(idx(np.zeros((5000, 28, 28), np.uint8)), compresslevel=1),
+        )
         put(f"mnist/{part}-labels-idx1-ubyte.gz", gzip.compress(idx(np.full(5000, 3, np.uint8))))
 
 
@@ -183,8 +184,9 @@ def test_random_labels_are_uniform_and_of_the_seed_alone(many, tmp_path):
 
 def test_random_labels_are_divided_like_the_images(many, tmp_path, monkeypatch):
     monkeypatch.setitem(data.HELD_OUT, "mnist", 1000)
-    train, fit, held_out = (data.load("mnist-random", str(tmp_path), split, 5).labels
-                            for split in ("train", "fit", "held_out"))
+    train, fit, held_out = (
+        data.load("mnist-random", str(tmp_path), split, 5).labels for split in ("train", "fit", "held_out")
+    )
     assert len(held_out) == 1000
     np.testing.assert_array_equal(np.concatenate([fit, held_out]), train)
 
@@ -194,16 +196,20 @@ def test_random_labels_are_divided_like_the_images(many, tmp_path, monkeypatch):
 LABELS = "mnist/train-labels-idx1-ubyte.gz"
 
 
-@pytest.mark.parametrize("damage", [
-    lambda blob: blob[:-9],
-    lambda blob: blob[:5],
-    lambda blob: b"",
-    lambda blob: b"<html>Not found</html>",
-    lambda blob: blob[:20] + bytes([blob[20] ^ 1]) + blob[21:],
-    lambda blob: gzip.compress(gzip.decompress(blob) + b"\0"),
-    lambda blob: gzip.compress(gzip.decompress(blob)[:-1]),
-    lambda blob: blob + blob,
-], ids=["truncated", "header", "empty", "html", "altered", "longer", "shorter", "twice"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda blob: blob[:-9],
+        lambda blob: blob[:5],
+        lambda blob: b"",
+        lambda blob: b"<html>Not found</html>",
+        lambda blob: blob[:20] + bytes([blob[20] ^ 1]) + blob[21:],
+        lambda blob: gzip.compress(gzip.decompress(blob) + b"\0"),
+        lambda blob: gzip.compress(gzip.decompress(blob)[:-1]),
+        lambda blob: blob + blob,
+    ],
+    ids=["truncated", "header", "empty", "html", "altered", "longer", "shorter", "twice"],
+)
 def test_a_damaged_file_is_one_line(mnist, tmp_path, damage):
     path = tmp_path / LABELS
     path.write_bytes(damage(path.read_bytes()))
@@ -219,8 +225,7 @@ def test_a_bomb_is_not_unpacked(mnist, tmp_path, monkeypatch):
     path.write_bytes(b"".join(packer.compress(megabyte) for _ in range(200)) + packer.flush())
     asked = []
     read = gzip.GzipFile.read
-    monkeypatch.setattr(
-        gzip.GzipFile, "read", lambda self, size=-1: asked.append(size) or read(self, size))
+    monkeypatch.setattr(gzip.GzipFile, "read", lambda self, size=-1: asked.append(size) or read(self, size))
     assert str(path) in fails("mnist", tmp_path)
     assert asked and all(0 < size < 50_000_000 for size in asked)
 
@@ -302,8 +307,7 @@ def publish(monkeypatch, home, folder, file, blob, content):
 
 def test_missing_files_are_downloaded_once(home, tmp_path, monkeypatch, capfd):
     for kind, array in ("images-idx3", image(6)[None]), ("labels-idx1", np.uint8([6])):
-        publish(monkeypatch, home, "mnist", f"t10k-{kind}-ubyte.gz",
-                gzip.compress(idx(array)), idx(array))
+        publish(monkeypatch, home, "mnist", f"t10k-{kind}-ubyte.gz", gzip.compress(idx(array)), idx(array))
     data_dir = tmp_path / "not yet" / "there"
     first = data.load("mnist", str(data_dir), "test")
     assert first.labels.tolist() == [6]
@@ -350,8 +354,10 @@ def pack(members):
 
 
 def test_cifar10_s_archive_is_unpacked_safely(home, put, tmp_path, monkeypatch, capfd):
-    blobs = {f"{CIFAR10}/{name}": python2_pickle(np.zeros((1, 3072), np.uint8), [number])
-             for number, name in enumerate(BATCHES)}
+    blobs = {
+        f"{CIFAR10}/{name}": python2_pickle(np.zeros((1, 3072), np.uint8), [number])
+        for number, name in enumerate(BATCHES)
+    }
     for name, blob in blobs.items():
         monkeypatch.setitem(data.MD5, name, md5(blob))
     ours = put(f"{CIFAR10}/data_batch_2", b"ours", known=md5(b"ours"))

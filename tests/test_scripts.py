@@ -83,7 +83,10 @@ def test_a_run_prints_its_row_and_nothing_else_and_leaves_what_design_says(undis
     "script, arguments",
     [
         ("lenet-fc-ssl", ["--strength=3e-3"]),
-        ("lenet5-ssl", ["--conv1_strength=1e-2", "--dense_strength=3e-3", "--learning_rate=0.3", "--checkpoint={pretrained}"]),
+        (
+            "lenet5-ssl",
+            ["--conv1_strength=1e-2", "--dense_strength=3e-3", "--learning_rate=0.3", "--checkpoint={pretrained}"],
+        ),
         ("lenet-fc-sparsevd", ["--noise_learning_rate=0.15", "--warm_up=0.3"]),
         ("lenet5-sparsevd", ["--noise_learning_rate=0.15", "--warm_up=0.3", "--checkpoint={pretrained}"]),
     ],
