@@ -90,7 +90,7 @@ def outputs(model):
 
 
 def make(name):
-    """Put NAME.keras and NAME.npz, or of training-NAME the checkpoints NAME/ and training-NAME.npz, beside this file."""
+    """Put NAME.keras and NAME.npz, or of training-NAME the checkpoints NAME/ and training-NAME.npz, beside this."""
     if (FOLDER / f"{name}.npz").exists():
         sys.exit(f"error: {name} is made already, and stays as it is")
     run = name.removeprefix("training-")
