@@ -35,9 +35,11 @@ def main():
                 print(f"{network}: python scripts/{script}.py makes a row that is not there", file=sys.stderr)
             for folder in folders:
                 result = report.read(folder)
-                if FLAGS.measure:
-                    result |= cost.speedups(build(), _network(folder, build))
+                if FLAGS.measure and (path := folder / "network.keras").exists():
+                    result |= cost.speedups(build(), keras.models.load_model(path))
                     report.write(folder, result)
+                elif FLAGS.measure:
+                    print(f"{path}: not here, so its row keeps its figures", file=sys.stderr)
                 results.setdefault(result["method"], []).append(result)
         show = report.markdown if FLAGS.format == "markdown" else report.text
         print(show(network, dataset, report.rows(network, dataset, results)), end="\n\n")
@@ -48,12 +50,6 @@ def _scripts(prefix):
     """The scripts of a network: the Original's and one a method, whatever methods there are."""
     names = sorted(path.stem for path in (experiment.ROOT / "scripts").glob("*.py"))
     return [name for name in names if name == prefix or name.startswith(f"{prefix}-")]
-
-
-def _network(folder, build):
-    """The network of a run. Git has no dense VGG-like, but its time does not depend on its weights."""
-    path = folder / "network.keras"
-    return keras.models.load_model(path) if path.exists() else build()
 
 
 def _folders(script):

@@ -1,4 +1,9 @@
-"""VGG-like on CIFAR-10, the Original: the network that the others are measured against and start from."""
+"""VGG-like on CIFAR-10, the Original: the network that the others are measured against and start from.
+
+The short schedule, seed 0: 8.67 % error (the paper's 300 epochs 7.20); 1.8 hours on two cores in bfloat16, other work
+of the machine included. In its last epoch 4.60 % of the augmented training images are wrong. Its settings were the
+first tried, none on held-out images.
+"""
 
 import functools
 import sys
