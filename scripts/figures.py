@@ -46,8 +46,12 @@ def rows(runs):
     """{(network, method): the results of its seeds} of the scripts' own runs, on the data that the paper has."""
     found = {}
     for folder in sorted(path.parent for path in runs.glob("*/result.json")):
-        script, result = re.sub(r"-seed\d+$", "", folder.name), report.read(folder)
+        script, short, _ = re.fullmatch(r"(.*?)(-short)?(-seed\d+)?", folder.name).groups()
+        result = report.read(folder)
         dataset, _ = paper.TABLES.get(result["network"], (None, None))
+        # The short schedule stands in for the paper's, as in the tables.
+        if short and (runs / script / "result.json").exists():
+            continue
         if (experiment.ROOT / "scripts" / f"{script}.py").exists() and result["dataset"] == dataset:
             found.setdefault((result["network"], result["method"]), []).append(result)
     return found
