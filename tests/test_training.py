@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from layers.sbp import SBP
+from nets import lenet_fc
 from utils import checkpoint, data, towers, training
 from utils.command_line import UserError
 
@@ -71,6 +72,25 @@ def test_the_first_step_is_the_gradient_of_the_evidence_lower_bound(digits):
     # KL of 12 + 3 narrow units: log(b - a) - log sigma - log(2 pi e) / 2, and log 2 for mu on the end of the interval
     expected = 15 * (np.log(20) + 20 - np.log(2 * np.pi * np.e) / 2 + np.log(2))
     assert float(sums[2]) == pytest.approx(expected, rel=1e-5)
+
+
+class Plain(keras.layers.Dense):
+    """A Dense layer that the step knows nothing of: the pixels' noise multiplies the pixels."""
+
+
+@pytest.mark.parametrize("log_sigma", [-5.0, 0.0])
+def test_noise_of_the_images_in_the_kernel_gives_the_same_gradients(digits, log_sigma):
+    gradients = []
+    for dense in (keras.layers.Dense, Plain):
+        keras.utils.set_random_seed(1)
+        model = lenet_fc.lenet_fc(unit=lambda name: SBP(log_sigma=log_sigma, name=name), dense=dense)
+        step = training.Step(model, *copies(digits), **settings())
+        step.run(0, 0, 1)
+        gradients.append({name: a for name, a in step.state().items() if name.endswith("_momentum")})
+    assert len(gradients[0]) == 12
+    for name, gradient in gradients[0].items():
+        scale = np.abs(gradient).max()
+        np.testing.assert_allclose(gradients[1][name] / scale, gradient / scale, atol=2e-6, err_msg=name)
 
 
 def copies(train_set, strategy=None):

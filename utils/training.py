@@ -1,6 +1,7 @@
 """Training: Adam on the negative evidence lower bound, whole epochs inside the graph, on every tower."""
 
 import contextlib
+import itertools
 import signal
 import sys
 import time
@@ -132,6 +133,7 @@ class Step:
         trained = [variable for _, variables in self.optimizers for variable in variables]
         generators = [layer.seed_generator for layer in model.layers if hasattr(layer, "seed_generator")]
         noises = [layer for layer in model.layers if isinstance(layer, sbp.SBP)]
+        reader = _reader_of_images(model)
         statistics = _statistics(model)
         classes = model.output.shape[-1]
 
@@ -147,6 +149,11 @@ class Step:
             state = [(g.state, tf.cast(s, g.state.dtype)) for g, s in zip(generators, tf.unstack(seeds[1:]))]
             target = tf.gather(labels, chosen)
             with tf.GradientTape() as tape, keras.StatelessScope(state_mapping=state) as scope, sbp.one_draw(noises):
+                if reader:
+                    # The noise of the images in the kernel instead: the same products, and no gradient of the images.
+                    noise = noises[0]
+                    scope.add_update((reader.kernel, noise.drawn[:, None] * reader.kernel.value))
+                    noise.drawn = tf.constant(1.0)
                 logits = model(prepare(tf.gather(images, chosen), seeds[0]), training=True)
                 logits = tf.cast(logits, tf.float32)
                 labels_ = (1 - label_smoothing) * tf.one_hot(target, classes) + label_smoothing / classes
@@ -404,6 +411,15 @@ def _statistics(model):
     """The moving means and variances of the layers of batch normalisation that are not frozen."""
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
     return [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
+
+
+def _reader_of_images(model):
+    """The Dense layer that alone reads the images, each pixel times its noise, as in Lenet-fc; None: there is none."""
+    first = [layer for layer in model.layers if layer.weights][:2]
+    if [type(layer) for layer in first] != [sbp.SBP, keras.layers.Dense]:
+        return None
+    chain = all(after.input is before.output for before, after in itertools.pairwise(model.layers))
+    return first[1] if chain else None
 
 
 def _noise(model):
