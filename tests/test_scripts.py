@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,6 +189,17 @@ def test_other_settings_do_not_overwrite_a_run(pretrained):
     done = run("lenet5", pretrained, "--dataset=digits", "--epochs=4")
     assert done.returncode == 2 and "holds a run with --epochs=3" in done.stderr
     assert (pretrained / "result.json").read_bytes() == before
+
+
+def test_a_network_that_git_does_not_hold_is_made_beside_its_row(pretrained, tmp_path):
+    row = tmp_path / "run-lenet5"
+    row.mkdir()
+    shutil.copy(pretrained / "result.json", row)
+    done = run("lenet5-sbp", tmp_path / "run", "--dataset=digits", "--epochs=1")
+    assert done.returncode == 0, done.stderr
+    made = tmp_path / "run-lenet5-network"
+    assert f"{made}: restored conv1" in done.stderr and (made / "network.keras").exists()
+    assert files(row) == {row / "result.json": (pretrained / "result.json").read_bytes()}
 
 
 def test_a_full_disk_is_one_line(tmp_path):
