@@ -11,4 +11,4 @@ from utils import command_line, vgglike_sbp
 vgglike_sbp.define_flags(kl_scale=["10"] * 2 + ["5"] * 2 + ["1"] * 11)
 
 if __name__ == "__main__":
-    command_line.run(lambda: vgglike_sbp.run("StructuredBPa"))
+    command_line.run(lambda: vgglike_sbp.run("StructuredBPa", "90,90,60,60,30,30,30,15,15,15,6,6,4,2,2"))

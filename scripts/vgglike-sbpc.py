@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from utils import command_line, vgglike_sbp
 
-vgglike_sbp.define_flags(kl_scale=vgglike_sbp.KL_START)
+vgglike_sbp.define_flags(kl_scale="30,30,20,20,13,13,13,7,7,7,3,3,2,1,1")
 
 if __name__ == "__main__":
-    command_line.run(lambda: vgglike_sbp.run("StructuredBPc"))
+    command_line.run(lambda: vgglike_sbp.run("StructuredBPc", "90,90,60,60,40,40,40,20,20,20,8,8,5,3,3"))

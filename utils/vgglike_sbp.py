@@ -23,10 +23,14 @@ def define_flags(*, kl_scale):
     flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
 
 
-def run(method):
-    """Train VGG-like from pretrained weights as the flags say, and print the method's row."""
+def run(method, kl_start=KL_START):
+    """Train VGG-like from pretrained weights as the flags say, and print the method's row.
+
+    Args:
+        kl_start: --kl_start of the short schedule.
+    """
     course = schedule.take(
-        epochs=16, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1, kl_start=KL_START.split(",")
+        epochs=16, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1, kl_start=kl_start.split(",")
     )
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     run_ = experiment.Experiment(schedule.network("VGG-like"), method, build, vgglike.units)
