@@ -9,9 +9,8 @@ from nets import vgglike
 from utils import data, experiment, schedule, structured_bp
 
 FLAGS = flags.FLAGS
-# Of the short schedule, a factor a layer of noise. See lenet5-sbp.py for what such a start does. From 20, 20, 15, 15,
-# 10, 10, 10, 5, 5, 5, 3, 3, 2, 1, 1 (about half of the square root of what a unit costs), in 10 epochs, blocks 1 to 3
-# kept nearly all of their filters; these are meant to take them from block 3 on, as in the paper's row.
+# Of the short schedule, a factor a layer of noise; see lenet5-sbp.py for what such a start does. It is meant to take
+# filters from block 3 on, as in the paper's row.
 KL_START = "30,30,25,25,30,30,30,15,15,15,6,6,4,2,2"
 
 
