@@ -84,6 +84,8 @@ def test_noise_of_the_images_in_the_kernel_gives_the_same_gradients(digits, log_
     for dense in (keras.layers.Dense, Plain):
         keras.utils.set_random_seed(1)
         model = lenet_fc.lenet_fc(unit=lambda name: SBP(log_sigma=log_sigma, name=name), dense=dense)
+        # Else both would take the same way.
+        assert (training._reader_of_images(model) is not None) == (dense is not Plain)
         step = training.Step(model, *copies(digits), **settings())
         step.run(0, 0, 1)
         gradients.append({name: a for name, a in step.state().items() if name.endswith("_momentum")})
@@ -91,6 +93,14 @@ def test_noise_of_the_images_in_the_kernel_gives_the_same_gradients(digits, log_
     for name, gradient in gradients[0].items():
         scale = np.abs(gradient).max()
         np.testing.assert_allclose(gradients[1][name] / scale, gradient / scale, atol=2e-6, err_msg=name)
+
+
+def test_the_images_noise_stays_where_more_than_one_layer_hears_it():
+    inputs = keras.Input((28, 28, 1))
+    x = SBP()(keras.layers.Flatten()(inputs))
+    heard_twice = keras.layers.Add()([keras.layers.Dense(10)(x), keras.layers.Dense(10)(x)])
+    assert training._reader_of_images(keras.Model(inputs, heard_twice)) is None
+    assert training._reader_of_images(network()) is None
 
 
 def copies(train_set, strategy=None):
