@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+START = time.perf_counter()
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import keras
@@ -108,6 +110,7 @@ def train():
     start = time.perf_counter()
     step.run(0, 0, 1)
     compile_seconds = time.perf_counter() - start
+    startup_seconds = time.perf_counter() - START
 
     chunk = min(10, step.steps)
     # TensorFlow learns in its first hundred steps which operations are cheap.
@@ -140,6 +143,7 @@ def train():
         "images_per_second": round(images_per_second, 1),
         "gflops_per_second": round(images_per_second * cost.multiply_adds(model) * FLOPS_A_MULTIPLY_ADD / 1e9, 2),
         "compile_seconds": round(compile_seconds, 2),
+        "startup_seconds": round(startup_seconds, 2),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
     if FLAGS.peer:

@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from layers.sbp import SBP
-from nets import lenet_fc
-from utils import checkpoint, data, towers, training
+from nets import lenet5, lenet_fc
+from utils import checkpoint, data, pruning, towers, training
 from utils.command_line import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -74,33 +74,64 @@ def test_the_first_step_is_the_gradient_of_the_evidence_lower_bound(digits):
     assert float(sums[2]) == pytest.approx(expected, rel=1e-5)
 
 
-class Plain(keras.layers.Dense):
-    """A Dense layer that the step knows nothing of: the pixels' noise multiplies the pixels."""
+class PlainDense(keras.layers.Dense):
+    """A Dense layer that the step knows nothing of: the noise before it multiplies the units."""
+
+
+class PlainConv(keras.layers.Conv2D):
+    """The same of a convolution."""
 
 
 @pytest.mark.parametrize("log_sigma", [-5.0, 0.0])
-def test_noise_of_the_images_in_the_kernel_gives_the_same_gradients(digits, log_sigma):
-    gradients = []
-    for dense in (keras.layers.Dense, Plain):
+@pytest.mark.parametrize(
+    "build, plain",
+    [(lenet_fc.lenet_fc, {"dense": PlainDense}), (lenet5.lenet5, {"dense": PlainDense, "conv": PlainConv})],
+)
+def test_noise_in_the_kernel_that_reads_it_gives_the_same_gradients(digits, build, plain, log_sigma):
+    found = []
+    for kinds in ({}, plain):
         keras.utils.set_random_seed(1)
-        model = lenet_fc.lenet_fc(unit=lambda name: SBP(log_sigma=log_sigma, name=name), dense=dense)
+        model = build(unit=lambda name: SBP(log_sigma=log_sigma, name=name), **kinds)
         # Else both would take the same way.
-        assert (training._reader_of_images(model) is not None) == (dense is not Plain)
-        step = training.Step(model, *copies(digits), **settings())
-        step.run(0, 0, 1)
-        gradients.append({name: a for name, a in step.state().items() if name.endswith("_momentum")})
-    assert len(gradients[0]) == 12
-    for name, gradient in gradients[0].items():
-        scale = np.abs(gradient).max()
-        np.testing.assert_allclose(gradients[1][name] / scale, gradient / scale, atol=2e-6, err_msg=name)
+        assert bool(training._readers(model, 100)) == (not kinds)
+        step = training.Step(model, *copies(digits), **settings(weight_decay=1e-3))
+        sums, _ = step.run(0, 0, 1)
+        moments = {name: a for name, a in step.state().items() if name.endswith("_momentum")}
+        found.append({"figures": sums.numpy(), **moments})
+    assert len(found[0]) > 12
+    for name, value in found[0].items():
+        scale = np.abs(value).max()
+        np.testing.assert_allclose(found[1][name] / scale, value / scale, atol=5e-6, err_msg=name)
 
 
-def test_the_images_noise_stays_where_more_than_one_layer_hears_it():
+def test_noise_goes_into_a_kernel_of_fewer_weights_than_units_in_a_batch_or_of_the_images():
+    def readers(model, batch_size):
+        return [(noise.name, reader.name) for noise, reader in training._readers(model, batch_size)]
+
+    fully, convolutional = lenet_fc.lenet_fc(unit=named), lenet5.lenet5(unit=named)
+    # Units of an image and weights: 500 and 150,000; 300 and 3,000.
+    assert readers(fully, 10) == [("pixels_unit", "dense1")]
+    assert readers(fully, 11) == [("pixels_unit", "dense1"), ("dense2_unit", "logits")]
+    assert readers(fully, 301) == [("pixels_unit", "dense1"), ("dense1_unit", "dense2"), ("dense2_unit", "logits")]
+    # 12 * 12 * 20 = 2,880 and 25,000; 800 and 400,000; 500 and 5,000; the second convolution's are flattened first.
+    assert readers(convolutional, 8) == []
+    assert readers(convolutional, 9) == [("conv1_unit", "conv2")]
+    assert readers(convolutional, 500) == [("conv1_unit", "conv2"), ("dense1_unit", "logits")]
+    assert readers(convolutional, 501)[1] == ("features_unit", "dense1")
+    # Where pixels are taken out, too.
+    smaller, _ = pruning.take_out(fully, {"pixels_unit": np.arange(784) < 500})
+    assert readers(smaller, 10) == [("pixels_unit", "dense1")]
+
+
+def named(name):
+    return SBP(name=name)
+
+
+def test_noise_stays_where_more_than_one_layer_hears_it():
     inputs = keras.Input((28, 28, 1))
     x = SBP()(keras.layers.Flatten()(inputs))
     heard_twice = keras.layers.Add()([keras.layers.Dense(10)(x), keras.layers.Dense(10)(x)])
-    assert training._reader_of_images(keras.Model(inputs, heard_twice)) is None
-    assert training._reader_of_images(network()) is None
+    assert training._readers(keras.Model(inputs, heard_twice), 10**6) == []
 
 
 def copies(train_set, strategy=None):
@@ -186,13 +217,12 @@ import sys
 import keras, numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from layers import truncated_log_normal
-from layers.sbp import SBP
+from layers import sbp, truncated_log_normal
 from tests.test_training import copies, kl, network, settings
 from utils import data, training
 # The noise held: every unit's u is its place.
-SBP.sample = lambda self: tf.exp(truncated_log_normal.log_quantile(
-    tf.linspace(0.1, 0.9, self.mu.shape[0]), self.mu.value, self.log_sigma.value))
+sbp._samples = lambda layers: [tf.exp(truncated_log_normal.log_quantile(
+    tf.linspace(0.1, 0.9, layer.mu.shape[0]), layer.mu.value, layer.log_sigma.value)) for layer in layers]
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if sys.argv[1] == "2" else tf.distribute.get_strategy()
 keras.utils.set_random_seed(0)
 digits = data.load("digits", "", "train")

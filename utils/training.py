@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 import signal
 import sys
 import time
@@ -17,8 +18,8 @@ from utils.command_line import UserError
 
 # A call of the graph runs at most so many steps, and about so many seconds: between two calls the progress is shown, a
 # signal is heard and a checkpoint is due.
-CHUNK = 100
-SECONDS_A_CHUNK = 5
+CHUNK = 1000
+SECONDS_A_CHUNK = 2
 SECONDS_BETWEEN_CHECKPOINTS = 300
 # What a step returns, and a summary shows of an epoch's mean: cross entropy of an image, share of wrong answers, KL
 # divergence and decay in nats.
@@ -133,7 +134,7 @@ class Step:
         trained = [variable for _, variables in self.optimizers for variable in variables]
         generators = [layer.seed_generator for layer in model.layers if hasattr(layer, "seed_generator")]
         noises = [layer for layer in model.layers if isinstance(layer, sbp.SBP)]
-        reader = _reader_of_images(model)
+        readers = _readers(model, batch_size)
         statistics = _statistics(model)
         classes = model.output.shape[-1]
 
@@ -149,9 +150,8 @@ class Step:
             state = [(g.state, tf.cast(s, g.state.dtype)) for g, s in zip(generators, tf.unstack(seeds[1:]))]
             target = tf.gather(labels, chosen)
             with tf.GradientTape() as tape, keras.StatelessScope(state_mapping=state) as scope, sbp.one_draw(noises):
-                if reader:
-                    # The noise of the images in the kernel instead: the same products, and no gradient of the images.
-                    noise = noises[0]
+                decay = count * weight_decay * half_squares(model) if weight_decay else tf.constant(0.0)
+                for noise, reader in readers:
                     scope.add_update((reader.kernel, noise.drawn[:, None] * reader.kernel.value))
                     noise.drawn = tf.constant(1.0)
                 logits = model(prepare(tf.gather(images, chosen), seeds[0]), training=True)
@@ -160,7 +160,6 @@ class Step:
                 data_term = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels_, logits))
                 done = tf.cast(epoch * self.steps + step, tf.float32) / total
                 kl_ = kl(model, done) if kl else tf.constant(0.0)
-                decay = count * weight_decay * half_squares(model) if weight_decay else tf.constant(0.0)
                 loss = (count * data_term + kl_ + decay) / towers_
             gradients = tape.gradient(loss, [variable.value for variable in trained])
             # Of this step: the optimiser's own is the next one's, 0 after the last, once it has been applied.
@@ -300,7 +299,8 @@ def train(
                 raise not_finite("the loss", epoch * step.steps + int(at))
             done, total = done + last - first, total + sums.numpy()
             figures = dict(zip(FIGURES, total / last))
-            units = (alive or _audible)(step.model)
+            audible = _audible(step.model)
+            units = alive(step.model) if alive else audible
             text = f"epoch {epoch + 1}/{epochs}, error {100 * figures['error']:.2f} %"
             if units:
                 text += f", units {'-'.join(str(np.sum(unit)) for unit in units.values())}"
@@ -316,7 +316,7 @@ def train(
                     for name, value in (measure(step.model) if measure and chief else {}).items():
                         tf.summary.scalar(name, value)
                 total = np.zeros(len(FIGURES))
-                under = {name: (under[name] + 1) * ~unit for name, unit in _audible(step.model).items()}
+                under = {name: (under[name] + 1) * ~unit for name, unit in audible.items()}
                 if shrink_every and (epoch + 1) % shrink_every == 0 and done < epochs * step.steps:
                     step, under = _smaller(step, under, shrink_every, images, epochs, strategy, settings)
             if last == step.steps or signals.received or time.time() - saved > SECONDS_BETWEEN_CHECKPOINTS:
@@ -413,13 +413,22 @@ def _statistics(model):
     return [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
 
 
-def _reader_of_images(model):
-    """The Dense layer that alone reads the images, each pixel times its noise, as in Lenet-fc; None: there is none."""
-    first = [layer for layer in model.layers if layer.weights][:2]
-    if [type(layer) for layer in first] != [sbp.SBP, keras.layers.Dense]:
-        return None
-    chain = all(after.input is before.output for before, after in itertools.pairwise(model.layers))
-    return first[1] if chain else None
+def _readers(model, batch_size):
+    """[(noise layer, the layer whose kernel its theta multiplies instead of the units)]: the same products for less.
+
+    Where the operations are a chain, a Dense layer or a convolution reads the units, and they have more values in a
+    batch than its kernel has weights, or are the images', which then need no gradient.
+    """
+    if not all(after.input is before.output for before, after in itertools.pairwise(model.operations)):
+        return []
+    readers, of_images = [], True
+    for noise, reader in itertools.pairwise(model.operations):
+        if isinstance(noise, sbp.SBP) and type(reader) in (keras.layers.Dense, keras.layers.Conv2D):
+            values, weights = batch_size * math.prod(noise.output.shape[1:]), math.prod(reader.kernel.shape)
+            if (of_images or values > weights) and reader.kernel.shape[-2] == noise.output.shape[-1]:
+                readers.append((noise, reader))
+        of_images = of_images and not getattr(noise, "weights", [])
+    return readers
 
 
 def _noise(model):
