@@ -59,7 +59,8 @@ def main():
 def infer():
     original = NETS[FLAGS.net]()
     for name in FLAGS.infer:
-        network = original if name == "dense" else _load(name)
+        path = name if name.endswith(".keras") else os.path.join(name, "network.keras")
+        network = original if name == "dense" else networks.load(path)
         if network.inputs[0].shape != original.inputs[0].shape:
             raise UserError(f"{name} reads images of {network.inputs[0].shape[1:]}: give the --net that it comes from")
         for batch_size in INFER_BATCH_SIZES:
@@ -80,17 +81,10 @@ def infer():
             print(json.dumps(result), flush=True)
 
 
-def _load(name):
-    path = name if name.endswith(".keras") else os.path.join(name, "network.keras")
-    try:
-        return networks.load(path)
-    except Exception as error:  # whatever a missing or damaged file makes Keras raise
-        raise UserError(f"{path} cannot be read as a Keras model ({error}): give a run's folder") from None
-
-
 def train():
     keras.config.set_dtype_policy("mixed_bfloat16" if FLAGS.precision == "bfloat16" else "float32")
-    strategy, build = towers.strategy(), NETS[FLAGS.net]
+    # The peer runs on the CPU.
+    strategy, build = towers.strategy(0 if FLAGS.peer else None), NETS[FLAGS.net]
     model = build(unit=structured_bp.unit) if FLAGS.method == "sbp" else build()
     generator = np.random.default_rng(0)
     images = generator.integers(256, size=(IMAGES, *model.inputs[0].shape[1:]), dtype=np.uint8)

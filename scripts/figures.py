@@ -46,7 +46,7 @@ def rows(runs):
     """{(network, method): the results of its seeds} of the scripts' own runs, on the data that the paper has."""
     found = {}
     for folder in sorted(path.parent for path in runs.glob("*/result.json")):
-        script, short, _ = re.fullmatch(r"(.*?)(-short)?(-seed\d+)?", folder.name).groups()
+        script, short, *_ = re.fullmatch(r"(.*?)(-short)?(-width[\d.]+)?(-seed\d+)?", folder.name).groups()
         result = report.read(folder)
         dataset, _ = paper.TABLES.get(result["network"], (None, None))
         # The short schedule stands in for the paper's, as in the tables.
@@ -66,7 +66,7 @@ def error_against_flops(network, results):
     name = "error-flops-" + re.sub(r"\W+", "-", network.lower())
     own = {method: runs for (of, method), runs in results.items() if of == network}
     if not own:
-        return lacking(name, f"any script of {network}")
+        return lacking(name, "NAME.py for " + network.replace(", k = ", " with --width="))
     axes = figures.plt.figure(figsize=(4.8, 3.3)).gca()
     theirs = paper.TABLES[network][1]
     for method, (colour, marker) in figures.METHODS.items():

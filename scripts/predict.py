@@ -10,12 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from utils import command_line, data, image_files
+from utils import command_line, data, image_files, networks
 from utils.command_line import UserError
 
 FLAGS = flags.FLAGS
@@ -31,11 +30,8 @@ def main(files):
     if len(files) < 2:
         raise UserError("give a network and images: python scripts/predict.py NETWORK.keras IMAGES...")
     network, *files = files
-    try:
-        model = keras.models.load_model(network, compile=False)
-        shape = tuple(model.inputs[0].shape[1:])
-    except Exception as error:  # whatever a missing or damaged file makes Keras raise
-        raise UserError(f"{network} cannot be read as a Keras model ({error}); give a run's network.keras") from None
+    model = networks.load(network)
+    shape = tuple(model.inputs[0].shape[1:])
     if shape not in PREPARE:
         raise UserError(f"{network} reads images of {shape}; this script knows {', '.join(map(str, PREPARE))}")
     for file in files:

@@ -5,11 +5,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import keras
 from absl import flags
 
 from nets import lenet5, lenet_fc, vgglike
-from utils import command_line, cost, experiment, paper, report
+from utils import command_line, cost, experiment, networks, paper, report
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("format", "text", ["text", "markdown"], "markdown is what the README shows.")
@@ -36,7 +35,7 @@ def main():
             for folder in folders:
                 result = report.read(folder)
                 if FLAGS.measure and (path := folder / "network.keras").exists():
-                    result |= cost.speedups(build(), keras.models.load_model(path))
+                    result |= cost.speedups(build(), networks.load(path))
                     report.write(folder, result)
                 elif FLAGS.measure:
                     print(f"{path}: not here, so its row keeps its figures", file=sys.stderr)

@@ -36,7 +36,9 @@ NETWORKS = {
     "VGG-like": (vgglike.vgglike, vgglike.units, data.standardised),
 }
 
-flags.DEFINE_string("run", "checkpoints/lenet5-sbp", "The folder of a StructuredBP run that is done.")
+flags.DEFINE_string(
+    "run", str(experiment.ROOT / "checkpoints" / "lenet5-sbp"), "The folder of a StructuredBP run that is done."
+)
 flags.DEFINE_list(
     "thresholds", "0.1,0.3,0.5,0.7,0.85,1,1.2,1.5,2,2.5,3,3.5,4,5,6,8,10", "Thresholds of the signal-to-noise ratio."
 )
@@ -90,7 +92,10 @@ def thresholds(settings):
             f"{settings['shrink_every']}, which took those units out; it takes a run with --shrink_every=0",
             file=sys.stderr,
         )
-    return [threshold for threshold in wanted if threshold >= own]
+    kept = [threshold for threshold in wanted if threshold >= own]
+    if not kept:
+        raise UserError(f"--thresholds={','.join(FLAGS.thresholds)} has none from {own:g} on: give some that are")
+    return kept
 
 
 def draw(title, rows, own):

@@ -1,6 +1,6 @@
-"""VGG-like on CIFAR-10, fine-tuned: training goes on in a pruned network, the noise gone.
+"""VGG-like on CIFAR-10, fine-tuned: training goes on in a pruned network, the noise gone, in float32.
 
-    python scripts/vgglike-ft.py --checkpoint=checkpoints/vgglike-sbp
+    python scripts/vgglike-ft.py --checkpoint=checkpoints/vgglike-sbp-short
 
 Not run on a pruned VGG-like yet.
 """
@@ -19,14 +19,13 @@ from utils.command_line import UserError
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=20, batch_size=100, learning_rate=1e-4, weight_decay=0.0)
-flags.DEFINE_float("width", 1.0, "k of the network that is fine-tuned.", lower_bound=0.02)
 
 
 def main():
     done = report.read(FLAGS.checkpoint) if FLAGS.checkpoint else None
     if not done or not done["network"].startswith("VGG-like"):
         raise UserError(f"--checkpoint={FLAGS.checkpoint} is no run of VGG-like that is done: give its folder")
-    build = functools.partial(vgglike.vgglike, width=FLAGS.width)
+    build = functools.partial(vgglike.vgglike, width=done["settings"]["width"])
     run = experiment.Experiment(done["network"], f"{done['method']}, fine-tuned", build, vgglike.units)
     network = Path(FLAGS.checkpoint) / "network.keras"
     with run.strategy.scope():

@@ -29,7 +29,7 @@ flags.DEFINE_float(
 def main():
     course = schedule.take(epochs=20, learning_rate=3e-4, noise_learning_rate=1e-3)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
-    run = experiment.Experiment(schedule.network("VGG-like"), "SparseVD", build, vgglike.units)
+    run = experiment.Experiment(schedule.network_name("VGG-like"), "SparseVD", build, vgglike.units)
     with run.strategy.scope():
         # Batch normalisation is frozen: part of the pretrained convolutions.
         model = build(dense=sparse_vd.Dense, conv=sparse_vd.Conv2D, norm=keras.layers.Identity)

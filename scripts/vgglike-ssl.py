@@ -27,7 +27,7 @@ flags.DEFINE_float("dense_strength", 1e-5, "Of the group lasso on dense layers."
 def main():
     course = schedule.take(epochs=20, learning_rate=5e-2)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
-    run = experiment.Experiment(schedule.network("VGG-like"), "SSL", build, vgglike.units)
+    run = experiment.Experiment(schedule.network_name("VGG-like"), "SSL", build, vgglike.units)
     with run.strategy.scope():
         # Batch normalisation is part of the pretrained convolutions: it would undo what the lasso does to a filter.
         model = build(norm=keras.layers.Identity)

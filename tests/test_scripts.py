@@ -166,10 +166,11 @@ def not_a_network(folder):
         ("lenet5", ["--dataset=digits", "--batch_size=1501"], "1500 training images", None),
         ("lenet5", ["--dataset=digits", "--learning_rate=1e30"], "no longer finite at step", None),
         ("lenet5", ["--dataset=digits", "--checkpoints_dir=/proc/none"], "/proc/none", None),
-        ("lenet5-sbp", ["--dataset=digits", "--checkpoint={tmp}"], "no checkpoint", None),
+        ("lenet5-sbp", ["--dataset=digits", "--checkpoint={tmp}"], "no network at", None),
         ("lenet5-sbp", ["--dataset=digits", "--checkpoint={tmp}"], "cannot be read", not_a_network),
         ("lenet-fc-sbp", ["--dataset=digits", "--checkpoint={pretrained}"], "another network", None),
         ("lenet-fc-sbp", ["--dataset=digits", "--kl_scale=1,2"], "--kl_scale=1,2", None),
+        ("lenet5", ["--dataset=digits", "--learning_rate=0"], "every learning rate is 0", None),
     ],
 )
 def test_bad_input_gets_one_line_and_status_2(script, arguments, said, prepare, pretrained, tmp_path):
@@ -187,7 +188,9 @@ def test_bad_input_gets_one_line_and_status_2(script, arguments, said, prepare, 
 def test_other_settings_do_not_overwrite_a_run(pretrained):
     before = (pretrained / "result.json").read_bytes()
     done = run("lenet5", pretrained, "--dataset=digits", "--epochs=4")
-    assert done.returncode == 2 and "holds a run with --epochs=3" in done.stderr
+    assert done.returncode == 2 and "holds a run with --epochs=3; ask for that" in done.stderr
+    done = run("lenet5", pretrained, "--dataset=digits", "--epochs=3", "--num_gpus=0")
+    assert done.returncode == 2 and "holds a run with no --num_gpus; ask for that" in done.stderr
     assert (pretrained / "result.json").read_bytes() == before
 
 
@@ -195,7 +198,8 @@ def test_a_network_that_git_does_not_hold_is_made_beside_its_row(pretrained, tmp
     row = tmp_path / "run-lenet5"
     row.mkdir()
     shutil.copy(pretrained / "result.json", row)
-    done = run("lenet5-sbp", tmp_path / "run", "--dataset=digits", "--epochs=1")
+    # A seed that checkpoints/ has no run of.
+    done = run("lenet5-sbp", tmp_path / "run", "--dataset=digits", "--epochs=1", "--seed=99")
     assert done.returncode == 0, done.stderr
     made = tmp_path / "run-lenet5-network"
     assert f"{made}: restored conv1" in done.stderr and (made / "network.keras").exists()

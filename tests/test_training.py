@@ -173,6 +173,13 @@ def test_more_images_a_step_than_there_are_is_an_error(digits):
         training.Step(network(), *copies(digits), **settings(batch_size=1501))
 
 
+def test_a_checkpoint_of_another_number_of_steps_an_epoch_is_refused(digits, tmp_path):
+    """As two machines leave it to one: its place in the epoch would be another."""
+    training.train(network(), digits, folder=tmp_path, **settings(epochs=1))
+    with pytest.raises(UserError, match="15 steps an epoch, not 30"):
+        training.train(network(), digits, folder=tmp_path, **settings(batch_size=50))
+
+
 def test_a_loss_that_is_no_longer_finite_stops_and_the_last_good_checkpoint_stays(digits, tmp_path, monkeypatch):
     extra = tf.Variable(0.0)
     save = checkpoint.save

@@ -27,7 +27,7 @@ def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
     flags.DEFINE_integer("epochs", epochs, "Epochs of training.", lower_bound=1)
     flags.DEFINE_integer("batch_size", batch_size, "Images a step on each tower.", lower_bound=1)
     flags.DEFINE_float(
-        "learning_rate", learning_rate, "The rate for the weights; linear to 0 over the second half.", lower_bound=0
+        "learning_rate", learning_rate, "The rate for the weights; it falls to 0 on a line by the end.", lower_bound=0
     )
     flags.DEFINE_float(
         "weight_decay", weight_decay, "L2 decay of the kernels: half of it times their squares, an image.", 0
@@ -59,7 +59,7 @@ def define_finetune_flags(epochs=0, learning_rate=1e-4):
         "finetune_learning_rate",
         learning_rate,
         "Adam's rate in them; linear to 0 over their second half.",
-        lower_bound=0,
+        lower_bound=1e-12,
     )
 
 
@@ -67,7 +67,7 @@ def run_folder(script):
     """checkpoints/<script>, and what makes this run another than the script's own: data set, schedule, width, seed,
     held-out images."""
     parts = [script]
-    if not FLAGS["dataset"].using_default_value:
+    if FLAGS.dataset != FLAGS["dataset"].default:
         parts.append(FLAGS.dataset)
     if "schedule" in FLAGS and FLAGS.schedule != "paper":
         parts.append(FLAGS.schedule)
@@ -147,16 +147,21 @@ class Experiment:
     def _refuse_other(self, settings):
         # A flag that is younger than the run had its default.
         held = {name: settings.get(name, FLAGS[name].default) for name in self.settings}
-        other = [f"--{name}={held[name]}" for name, value in self.settings.items() if held[name] != value]
+        other = [_as_given(name, held[name]) for name, value in self.settings.items() if held[name] != value]
         if other:
             raise UserError(
-                f"{self.folder} holds a run with {' '.join(other)}; ask for the same, or give another --checkpoints_dir"
+                f"{self.folder} holds a run with {', '.join(other)}; ask for that, or give another --checkpoints_dir"
             )
 
     def pretrained(self, script):
-        """The folder of the script's run on the same data, which is made first if it is not there."""
-        folder = run_folder(script) if not FLAGS.checkpoints_dir else f"{self.folder.rstrip('/')}-{script}"
-        if report.read(folder) and not os.path.exists(os.path.join(folder, "network.keras")):
+        """The folder of the script's run on the same data; if there is none, it is made first, beside this run's."""
+        folders = [run_folder(script)]
+        if FLAGS.checkpoints_dir:
+            folders.append(f"{self.folder.rstrip('/')}-{script}")
+        for folder in folders:
+            if report.read(folder) and os.path.exists(os.path.join(folder, "network.keras")):
+                return folder
+        if report.read(folder):
             # Git has the row of a network that is too large for it.
             folder += "-network"
         if not report.read(folder):
@@ -173,14 +178,8 @@ class Experiment:
     def start_from(self, path, model):
         """Set the model's weights to those of a run's smaller network, layer by layer of the same name."""
         network = path if path.endswith(".keras") else os.path.join(path, "network.keras")
-        if not os.path.exists(network):
-            raise UserError(f"no checkpoint at {path}: give the folder of a run that is done, or a .keras file")
-        try:
-            source = networks.load(network)
-            others = cost.kernels(source)
-        except Exception as error:  # whatever a damaged file makes Keras raise
-            raise UserError(f"{network} cannot be read as a Keras model ({error}); make it again") from None
-        shapes = cost.kernels(model)
+        source = networks.load(network)
+        shapes, others = cost.kernels(model), cost.kernels(source)
         for name in {**shapes, **others}:
             if others.get(name) != shapes.get(name):
                 raise UserError(
@@ -317,6 +316,11 @@ class Experiment:
             results[original["method"]] = [original]
         results[self.method] = [report.read(self.folder)]
         print(report.text(self.network, FLAGS.dataset, report.rows(self.network, FLAGS.dataset, results)))
+
+
+def _as_given(name, value):
+    """A flag as the command line has it."""
+    return f"no --{name}" if value is None else f"--{name}={','.join(value) if isinstance(value, list) else value}"
 
 
 def error(model, images, prepare):

@@ -7,22 +7,30 @@ import keras
 import tensorflow as tf
 
 from utils import checkpoint
+from utils.command_line import UserError
 
 
 def load(path):
     """The model of a .keras file, not compiled.
 
     Raises:
-        ValueError and whatever else Keras raises: it is damaged, claims more than it holds, or holds code.
+        UserError: it is not there, is damaged, claims more than it holds, or holds code.
     """
     if not os.path.isfile(path):
-        raise ValueError("it is no file")
-    _check_weights(checkpoint.members(path)["config.json"], os.path.getsize(path))
-    return keras.models.load_model(path, compile=False)
+        raise UserError(f"no network at {path}: give a .keras file, or the folder of a run that is done")
+    try:
+        _check_weights(checkpoint.members(path)["config.json"], os.path.getsize(path))
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # whatever a damaged file makes Keras raise
+        raise UserError(f"{path} cannot be read as a Keras model ({error}): give another, or make it again") from None
 
 
 def from_config(config, size):
-    """The model of a config in JSON, of at most `size` bytes of weights; raises as `load` does."""
+    """The model of a config in JSON, of at most `size` bytes of weights.
+
+    Raises:
+        ValueError and whatever else Keras raises: it is damaged, or claims more than it holds.
+    """
     _check_weights(config, size)
     return keras.models.model_from_json(config)
 

@@ -27,6 +27,6 @@ def take(**short):
     return COURSES[FLAGS.schedule]
 
 
-def network(name):
+def network_name(name):
     """What the tables call the network of --width."""
     return name if FLAGS.width == 1 else f"{name}, k = {FLAGS.width:g}"

@@ -15,9 +15,11 @@ def strategy(num_gpus=None):
     Args:
         num_gpus: None: one tower, on the first GPU if there is one; 0: one tower on the CPU; N: N GPUs, a tower each.
     Raises:
-        UserError: there are fewer GPUs than that.
+        UserError: there are fewer GPUs than that, or $TF_CONFIG is there, too.
     """
     if "TF_CONFIG" in os.environ:
+        if num_gpus is not None:
+            raise UserError(f"--num_gpus={num_gpus} and $TF_CONFIG, with which a machine takes all its GPUs: give one")
         tf.get_logger().setLevel("WARNING")  # else it tells of every collective operation
         return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_physical_devices("GPU")
@@ -44,8 +46,8 @@ def copies(strategy, array):
 
 
 def is_chief(strategy):
-    """Whether this process writes the files: with several machines, only the first of them does."""
-    return not _several_machines(strategy) or not strategy.cluster_resolver.task_id
+    """Whether this process writes the files: with several machines, only their chief does."""
+    return strategy.extended.should_checkpoint
 
 
 def agree(strategy, number, otherwise):

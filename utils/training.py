@@ -13,7 +13,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from layers import sbp
-from utils import checkpoint, networks, pruning, towers
+from utils import checkpoint, cost, networks, pruning, towers
 from utils.command_line import UserError
 
 # A call of the graph runs at most so many steps, and about so many seconds: between two calls the progress is shown, a
@@ -123,6 +123,8 @@ class Step:
         if total > 2**31:
             raise UserError(f"--epochs={epochs} are {total} steps, and 2^31 can be counted: make it less")
         rates = {variable.path: rate(variable) for variable in model.trainable_variables}
+        if not any(rates.values()):
+            raise UserError("every learning rate is 0, so nothing is trained: give one that is more")
         self.optimizers = []
         with strategy.scope():
             for value in sorted(set(rates.values()) - {0.0}):
@@ -259,7 +261,7 @@ def train(
     if arrays:
         with _reading(folder):
             step.restore(arrays)
-            done, total, seconds, under = _progress(arrays, step.model, epochs * step.steps)
+            done, total, seconds, under = _progress(arrays, step, epochs)
         print(f"{folder}: going on from step {done} of {epochs * step.steps}", file=sys.stderr)
     with _summaries(summaries_dir):
         writer = (
@@ -274,7 +276,7 @@ def train(
             if not all(np.isfinite(array).all() for array in state.values()):
                 raise not_finite("a weight", done)
             counters = {f"under/{name}": count for name, count in under.items()}
-            progress = {"done": done, "total": total, "seconds": seconds + time.time() - start}
+            progress = {"done": done, "steps": step.steps, "total": total, "seconds": seconds + time.time() - start}
             config = np.array(step.model.to_json())
             checkpoint.save(folder, done, {"config": config, **progress, **counters, **state, **(extra or {})})
 
@@ -339,12 +341,17 @@ def network(arrays):
 
 
 def _smaller(step, under, epochs_under, images, epochs, strategy, settings):
-    """The step of the network without the units that were dead for so many epochs, in the same state."""
+    """The step of the network without the units that were dead for so many epochs, in the same state.
+
+    The same step where they are no tenth of the multiply-adds: a new graph takes the time of hundreds of steps to make.
+    """
     dead = {name: count >= epochs_under for name, count in under.items()}
     if not any(units.any() for units in dead.values()):
         return step, under
     with strategy.scope():
         model, origin = pruning.take_out(step.model, dead)
+    if cost.multiply_adds(model) > 0.9 * cost.multiply_adds(step.model):
+        return step, under
     smaller = Step(model, *images, epochs=epochs, strategy=strategy, **settings)
     state = step.state()
     for _, old, index in origin:
@@ -389,14 +396,22 @@ def _network(arrays, whole):
     return model
 
 
-def _progress(arrays, model, steps):
+def _progress(arrays, step, epochs):
     """How far a checkpoint's run was: steps done, sums of the epoch, seconds, and epochs under the threshold."""
+    if arrays.get("steps", step.steps) != step.steps:
+        raise ValueError(f"it had {arrays['steps']} steps an epoch, not {step.steps}, with another number of towers")
+    model = step.model
     done, total, seconds = arrays["done"], arrays["total"], arrays["seconds"]
     under = {layer.name: arrays[f"under/{layer.name}"] for layer in _noise(model)}
     counts = [(done, [()]), *((under[layer.name], [(), layer.mu.shape]) for layer in _noise(model))]
     if not all(count.dtype.kind == "i" and count.shape in shapes and (count >= 0).all() for count, shapes in counts):
         raise ValueError("its counts cannot be right")
-    if done > steps or total.shape != (len(FIGURES),) or not np.isfinite(total).all() or not np.isfinite(seconds):
+    if (
+        done > epochs * step.steps
+        or total.shape != (len(FIGURES),)
+        or not np.isfinite(total).all()
+        or not np.isfinite(seconds)
+    ):
         raise ValueError("its progress cannot be right")
     return int(done), total, float(seconds), under
 
