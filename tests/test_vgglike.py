@@ -284,7 +284,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def run(script, folder, *arguments):
     path = str(ROOT / "scripts" / f"{script}.py")
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, path, f"--checkpoints_dir={folder}", f"--width={NARROW}", *arguments],
+        [sys.executable, "-c", SCRIPT, path, f"--checkpoints_dir={folder}", *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -292,7 +292,7 @@ def run(script, folder, *arguments):
 
 
 def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path):
-    arguments = "--schedule=short", "--epochs=2", "--batch_size=20"
+    arguments = "--schedule=short", "--epochs=2", "--batch_size=20", f"--width={NARROW}"
     # Where a run of vgglike-sbp.py without --checkpoint looks for the network that it starts from.
     done = run("vgglike", tmp_path / "sbp-vgglike", *arguments)
     assert done.returncode == 0, done.stderr
@@ -314,3 +314,4 @@ def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path)
     assert done.returncode == 0, done.stderr
     tuned = json.loads((tmp_path / "ft" / "result.json").read_text())
     assert tuned["error_before_finetuning"] == result["error"] and tuned["units"] == result["units"]
+    assert tuned["flops_speedup"] == result["flops_speedup"], "not of the Original of its width"
