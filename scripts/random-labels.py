@@ -3,14 +3,16 @@
 Labels drawn at random can only be learnt by heart. A network with binary dropout does that; SBP, whose bound pays for
 every unit, takes all units out: the simplest model is a constant, and its error is 90 % on any images.
 
-SBP on MNIST, seed 0, batches of 128: no unit lives after the first epoch, and the smaller network is a constant with
-an error of 89.85 % on all training images and 90.23 % on the test set.
+LeNet5 on MNIST, seed 0: with dropout, a training error of 4.63 % on all 60,000 images after 200 epochs, 84 minutes on
+one core, and 89.88 % on the test set. With SBP no unit lives after the second epoch. Run to its end was SBP before, in
+batches of 128 of images in [0, 1]: the smaller network was a constant with an error of 89.85 % on all training images
+and 90.23 % on the test set.
 
-Dropout on MNIST has not been run to its end. Seen of it, at the rate 1e-3 with a share of 0.1 dropped: 2.3028 nats an
-image (a constant: 2.3026) after 4 epochs of batches of 64; from weights pretrained on the true labels, dropped before
-the dense layers only, 2.3026 after 3 epochs of batches of 128. The defaults are therefore not known to learn 60,000
-labels. On 1,500 digits (--dataset=digits-random --epochs=40 --batch_size=50): a training error of 23.27 % with
-dropout.
+Seen on the way, of the error in training with units dropped, a share of 0.1: batches of 512, images standardised, rate
+1e-3: nothing learnt for five epochs, 85.6 % after 24, 67.0 % after 49 (without dropping: 45.8 %). Rate 3e-3, a share
+of 0.05: 89.8 % after 11 epochs, stopped. Batches of 64 of images in [0, 1]: nothing learnt in 4 epochs, stopped.
+
+Unlike a row's, its test error is read after every epoch, for the curve: labels at random, nothing is chosen by it.
 """
 
 import itertools
