@@ -4,7 +4,7 @@ Labels drawn at random can only be learnt by heart. A network with binary dropou
 every unit, takes all units out: the simplest model is a constant, and its error is 90 % on any images.
 
 LeNet5 on MNIST, seed 0: with dropout, a training error of 4.63 % on all 60,000 images after 200 epochs, 84 minutes on
-one core, and 89.88 % on the test set. With SBP no unit lives after the second epoch. Run to its end was SBP before, in
+one core and pauses, and 89.88 % on the test set. With SBP no unit lives after the second epoch. Run to its end was SBP before, in
 batches of 128 of images in [0, 1]: the smaller network was a constant with an error of 89.85 % on all training images
 and 90.23 % on the test set.
 
