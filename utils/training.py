@@ -152,6 +152,7 @@ class Step:
             state = [(g.state, tf.cast(s, g.state.dtype)) for g, s in zip(generators, tf.unstack(seeds[1:]))]
             target = tf.gather(labels, chosen)
             with tf.GradientTape() as tape, keras.StatelessScope(state_mapping=state) as scope, sbp.one_draw(noises):
+                # Of the kernels before theta goes into some of them.
                 decay = count * weight_decay * half_squares(model) if weight_decay else tf.constant(0.0)
                 for noise, reader in readers:
                     scope.add_update((reader.kernel, noise.drawn[:, None] * reader.kernel.value))
