@@ -219,6 +219,17 @@ def test_dead_units_leave_the_running_network_with_their_moments(digits, tmp_pat
     assert before["optimizer/adam_0/iteration"] == after["optimizer/adam_0/iteration"] == 45
 
 
+def test_units_that_are_no_tenth_of_the_multiply_adds_stay_in_the_running_network(digits, tmp_path):
+    """A dense unit: 192 + 10 of 64 * 75 + 192 * 12 + 120 multiply-adds, 2.8 %."""
+    model = network()
+    model.get_layer("dense_unit").mu.assign([-19.0] + [-1.0] * 11)
+    model.get_layer("dense_unit").log_sigma.assign([5.0] + [-3.0] * 11)
+    still = settings(rate=lambda variable: 1e-9)
+    trained, _ = training.train(model, digits, folder=tmp_path, shrink_every=1, **still)
+    assert trained.get_layer("dense").units == 12
+    assert np.sum(trained.get_layer("dense_unit").multiplier() == 0) == 1
+
+
 TOWERS = """
 import sys
 import keras, numpy as np, tensorflow as tf
