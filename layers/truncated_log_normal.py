@@ -44,26 +44,31 @@ def kl_divergence(mu, log_sigma, low=LOW, high=HIGH):
 
     @tf.custom_gradient
     def kl_divergence_(mu, log_sigma):
-        s, exponent, logits = _quadrature(mu, log_sigma, low, high, moment=0)
-        log_mass = tf.reduce_logsumexp(logits, -1, keepdims=True)
-        share = tf.exp(logits - log_mass)
-        average = tf.reduce_sum(share * exponent, -1, keepdims=True)
-        kl = math.log(high - low) - log_sigma + (average - log_mass)[..., 0]
+        s, exponent, length = _quadrature(mu, log_sigma, low, high, moment=0)
+        density, weights = tf.exp(exponent), tf.constant(_RULE[mu.dtype][1] / 2, mu.dtype)
+        mass = tf.tensordot(density, weights, 1)
+
+        def average(values):
+            return tf.tensordot(density * values, weights, 1) / mass
+
+        average_exponent = average(exponent)
+        log_mass = tf.math.log(length * mass)
+        kl = math.log(high - low) - log_sigma + average_exponent - log_mass
 
         def gradient(upstream):
             # The entropy's derivatives are covariances of log q with the score: z and z^2, up to constants. With the
             # mode inside, log q is even and z odd; what truncation leaves of their covariance flows through the ends.
             sigma = tf.exp(log_sigma)
-            centered = exponent - average
 
             def flow(end):
                 end_exponent = -(((end - mu) / sigma) ** 2) / 2
-                return tf.exp(end_exponent - log_mass[..., 0]) * (end_exponent - average[..., 0] - 1)
+                return tf.exp(end_exponent - log_mass) * (end_exponent - average_exponent - 1)
 
             inside = (low < mu) & (mu < high)
-            covariance = tf.reduce_sum(share * centered * s, -1)
+            # No digits cancel: s and the exponent are measured from the mode, where both are 0.
+            covariance = average(exponent * s) - average_exponent * average(s)
             by_mu = tf.where(inside, flow(low) - flow(high), covariance) / sigma
-            by_log_sigma = -2 * tf.reduce_sum(share * centered**2, -1)
+            by_log_sigma = -2 * (average(exponent**2) - average_exponent**2)
             return upstream * by_mu, upstream * by_log_sigma
 
         return kl, gradient
@@ -74,8 +79,8 @@ def kl_divergence(mu, log_sigma, low=LOW, high=HIGH):
 def mean(mu, log_sigma, low=LOW, high=HIGH):
     """E theta: a tensor of the shape and dtype of mu and log_sigma, in [e^low, e^high]."""
     mu, log_sigma = tf.convert_to_tensor(mu), tf.convert_to_tensor(log_sigma)
-    s, exponent, logits = _quadrature(mu, log_sigma, low, high, moment=1)
-    share = _share(s, exponent, logits, mu, log_sigma)
+    s, exponent, _ = _quadrature(mu, log_sigma, low, high, moment=1)
+    share = _share(s, exponent, mu, log_sigma)
     # theta relative to its value at the mode, less 1: a small sigma does not cancel in the derivative.
     ratio = tf.math.expm1(s * tf.exp(tf.stop_gradient(log_sigma))[..., None])
     return tf.exp(tf.clip_by_value(tf.stop_gradient(mu), low, high)) * (1 + tf.reduce_sum(share * ratio, -1))
@@ -84,8 +89,8 @@ def mean(mu, log_sigma, low=LOW, high=HIGH):
 def snr(mu, log_sigma, low=LOW, high=HIGH):
     """E theta / sqrt(Var theta): a tensor of the shape and dtype of mu and log_sigma."""
     mu, log_sigma = tf.convert_to_tensor(mu), tf.convert_to_tensor(log_sigma)
-    s, exponent, logits = _quadrature(mu, log_sigma, low, high, moment=2)
-    share = _share(s, exponent, logits, mu, log_sigma)
+    s, exponent, _ = _quadrature(mu, log_sigma, low, high, moment=2)
+    share = _share(s, exponent, mu, log_sigma)
     # theta relative to its value at the mode, less 1, over the length of the support: small sigma neither cancels in it
     # nor underflows in its square.
     log_ratio = s * tf.exp(tf.stop_gradient(log_sigma))[..., None]
@@ -127,7 +132,7 @@ def log_quantile(u, mu, log_sigma, low=LOW, high=HIGH):
         # Training seldom comes there: what is not needed is not computed.
         s = tf.cond(
             tf.reduce_any(far_low | far_high),
-            lambda: _tail_quantile(tf.where(far_low, u, 1 - u), x, width),
+            lambda: _tail_quantile(tf.where(far_low, u, 1 - u), tf.where(far_low, 1 - u, u), x, width),
             lambda: tf.zeros_like(mu),
         )
         log_theta = tf.where(far_low, low + sigma * s, tf.where(far_high, high - sigma * s, log_theta))
@@ -154,7 +159,7 @@ def _quadrature(mu, log_sigma, low, high, moment):
     Returns:
         s: (..., nodes), the points: distances from the mode of the density, in units of sigma.
         exponent: (..., nodes), log of the density over its peak.
-        logits: (..., nodes), with the log of the weights: their exponentials sum to the integral of exp(exponent).
+        length: (...), of the stretch that the points are on, in units of sigma.
     """
     dtype, m, sigma = mu.dtype, tf.stop_gradient(mu), tf.exp(tf.stop_gradient(log_sigma))
     alpha, beta, width = (low - m) / sigma, (high - m) / sigma, (high - low) / sigma
@@ -170,14 +175,12 @@ def _quadrature(mu, log_sigma, low, high, moment):
     below = tf.minimum(to_low, _distance(tf.abs(mode), reach))
     above = tf.minimum(to_high, shifted + _distance(tf.abs(moment * sigma - mode - shifted), reach))
 
-    nodes, weights = _RULE[dtype]
-    length = (above + below)[..., None]
-    s = length / 2 * tf.constant(nodes, dtype) + ((above - below) / 2)[..., None]
-    exponent = -s * (mode[..., None] + s / 2)
-    return s, exponent, exponent + tf.constant(np.log(weights / 2), dtype) + tf.math.log(length)
+    length = above + below
+    s = (length / 2)[..., None] * tf.constant(_RULE[dtype][0], dtype) + ((above - below) / 2)[..., None]
+    return s, -s * (mode[..., None] + s / 2), length
 
 
-def _share(s, exponent, logits, mu, log_sigma):
+def _share(s, exponent, mu, log_sigma):
     """The mass at each point of `_quadrature`, which sums to 1: (..., nodes).
 
     Its derivative is that of the density at a fixed theta, so that a sum of share * f(theta) has the derivative of
@@ -186,7 +189,8 @@ def _share(s, exponent, logits, mu, log_sigma):
     # Zero, with the derivatives that the log density has up to a constant.
     by_mu = ((mu - tf.stop_gradient(mu)) / tf.exp(tf.stop_gradient(log_sigma)))[..., None]
     by_log_sigma = (log_sigma - tf.stop_gradient(log_sigma))[..., None]
-    return tf.nn.softmax(logits + s * by_mu - 2 * exponent * by_log_sigma)
+    log_weights = tf.constant(np.log(_RULE[mu.dtype][1]), mu.dtype)
+    return tf.nn.softmax(exponent + log_weights + s * by_mu - 2 * exponent * by_log_sigma)
 
 
 def _distance(slope, reach):
@@ -198,10 +202,16 @@ def _cdf(z):
     return tf.math.erfc(-z * math.sqrt(0.5)) / 2
 
 
-def _tail_quantile(share, x, width):
-    """The s in [0, width] with Q(x) - Q(x + s) = share * (Q(x) - Q(x + width)); Q: upper tail of N(0, 1), x >= FAR."""
+def _tail_quantile(share, rest, x, width):
+    """The s in [0, width] with Q(x) - Q(x + s) = share * (Q(x) - Q(x + width)); Q: upper tail of N(0, 1), x >= FAR.
+
+    rest: 1 - share, with the digits that the subtraction would lose.
+    """
     log_ratio = -width * (x + width / 2) + _log_mills(x + width) - _log_mills(x)
-    target = tf.minimum(-tf.math.log1p(share * tf.math.expm1(log_ratio)), -log_ratio)
+    left = tf.where(
+        share < rest, tf.math.log1p(share * tf.math.expm1(log_ratio)), tf.math.log(rest + share * tf.exp(log_ratio))
+    )
+    target = tf.minimum(-left, -log_ratio)
     # Q(x + s) / Q(x) = exp(-s (x + s / 2)) mills(x + s) / mills(x), and the second factor hardly moves: a fixed point
     # that gains a factor of x^2 >= 400 an iteration.
     exponent = target

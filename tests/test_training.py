@@ -106,11 +106,16 @@ def test_noise_in_the_kernel_that_reads_it_gives_the_same_gradients(digits, buil
 
 def test_noise_goes_into_a_kernel_of_fewer_weights_than_units_in_a_batch_or_of_the_images():
     def readers(model, batch_size):
-        return [(noise.name, reader.name) for noise, reader in training._readers(model, batch_size)]
+        return [(noise.name, reader.name) for noise, reader, _ in training._readers(model, batch_size)]
+
+    def smaller(model, batch_size):
+        return [smaller for *_, smaller in training._readers(model, batch_size)]
 
     fully, convolutional = lenet_fc.lenet_fc(unit=named), lenet5.lenet5(unit=named)
     # Units of an image and weights: 500 and 150,000; 300 and 3,000.
     assert readers(fully, 10) == [("pixels_unit", "dense1")]
+    assert smaller(fully, 500) == [False, True, True]
+    assert smaller(fully, 501) == [True, True, True]
     assert readers(fully, 11) == [("pixels_unit", "dense1"), ("dense2_unit", "logits")]
     assert readers(fully, 301) == [("pixels_unit", "dense1"), ("dense1_unit", "dense2"), ("dense2_unit", "logits")]
     # 12 * 12 * 20 = 2,880 and 25,000; 800 and 400,000; 500 and 5,000; the second convolution's are flattened first.
@@ -119,8 +124,8 @@ def test_noise_goes_into_a_kernel_of_fewer_weights_than_units_in_a_batch_or_of_t
     assert readers(convolutional, 500) == [("conv1_unit", "conv2"), ("dense1_unit", "logits")]
     assert readers(convolutional, 501)[1] == ("features_unit", "dense1")
     # Where pixels are taken out, too.
-    smaller, _ = pruning.take_out(fully, {"pixels_unit": np.arange(784) < 500})
-    assert readers(smaller, 10) == [("pixels_unit", "dense1")]
+    fewer, _ = pruning.take_out(fully, {"pixels_unit": np.arange(784) < 500})
+    assert readers(fewer, 10) == [("pixels_unit", "dense1")]
 
 
 def named(name):

@@ -154,9 +154,13 @@ class Step:
             with tf.GradientTape() as tape, keras.StatelessScope(state_mapping=state) as scope, sbp.one_draw(noises):
                 # Of the kernels before theta goes into some of them.
                 decay = count * weight_decay * half_squares(model) if weight_decay else tf.constant(0.0)
-                for noise, reader in readers:
-                    scope.add_update((reader.kernel, noise.drawn[:, None] * reader.kernel.value))
-                    noise.drawn = tf.constant(1.0)
+                for noise, reader, smaller in readers:
+                    if smaller:
+                        scope.add_update((reader.kernel, noise.drawn[:, None] * reader.kernel.value))
+                        noise.drawn = tf.constant(1.0)
+                    else:
+                        scope.add_update((reader.kernel, _carrying(noise.drawn, reader.kernel.value)))
+                        noise.drawn = tf.stop_gradient(noise.drawn)
                 logits = model(prepare(tf.gather(images, chosen), seeds[0]), training=True)
                 logits = tf.cast(logits, tf.float32)
                 labels_ = (1 - label_smoothing) * tf.one_hot(target, classes) + label_smoothing / classes
@@ -430,21 +434,36 @@ def _statistics(model):
 
 
 def _readers(model, batch_size):
-    """[(noise layer, the layer whose kernel its theta multiplies instead of the units)]: the same products for less.
+    """[(noise layer, the layer that reads its units, whether its kernel is smaller)]: the same products in less time.
 
-    Where the operations are a chain, a Dense layer or a convolution reads the units, and they have more values in a
-    batch than its kernel has weights, or are the images', which then need no gradient.
+    Where the operations are a chain, and a Dense layer or a convolution reads the units: if its kernel is smaller than
+    their values in a batch, theta multiplies it instead of them. If they are the images', which need no gradient, a
+    larger kernel tells theta's (`_carrying`).
     """
     if not all(after.input is before.output for before, after in itertools.pairwise(model.operations)):
         return []
     readers, of_images = [], True
     for noise, reader in itertools.pairwise(model.operations):
         if isinstance(noise, sbp.SBP) and type(reader) in (keras.layers.Dense, keras.layers.Conv2D):
-            values, weights = batch_size * math.prod(noise.output.shape[1:]), math.prod(reader.kernel.shape)
-            if (of_images or values > weights) and reader.kernel.shape[-2] == noise.output.shape[-1]:
-                readers.append((noise, reader))
+            smaller = math.prod(reader.kernel.shape) < batch_size * math.prod(noise.output.shape[1:])
+            if (of_images or smaller) and reader.kernel.shape[-2] == noise.output.shape[-1]:
+                readers.append((noise, reader, smaller))
         of_images = of_images and not getattr(noise, "weights", [])
     return readers
+
+
+@tf.custom_gradient
+def _carrying(theta, kernel):
+    """The kernel, with a gradient for the theta of its inputs as well, which may then be held.
+
+    The loss knows no more of both than their product, so that each times its derivative is the same sum.
+    """
+
+    def gradient(by_kernel):
+        others = [axis for axis in range(len(kernel.shape)) if axis != len(kernel.shape) - 2]
+        return tf.reduce_sum(kernel * by_kernel, others) / theta, by_kernel
+
+    return tf.identity(kernel), gradient
 
 
 def _noise(model):
