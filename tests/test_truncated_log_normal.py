@@ -191,6 +191,10 @@ def test_quantiles_anywhere(dtype, data):
     check_log_quantile(u, dtype, data.draw(some_points(dtype)))
 
 
+def test_quantiles_keep_the_digits_of_a_small_share_far_out_in_a_tail():
+    check_log_quantile(1e-9, "float64", [(3.0, -2.0), (4.0, -1.8)])
+
+
 @pytest.mark.parametrize("ends", [(-5, 1), (-2, 3), (-30, -10)])
 def test_other_intervals(ends):
     low, high = ends
