@@ -1,6 +1,7 @@
 """The other experiments and the pictures: curves, thresholds, predictions, fine-tuning, against counts by hand."""
 
 import gzip
+import json
 import os
 import shutil
 import struct
@@ -104,6 +105,15 @@ def test_a_threshold_needs_the_training_checkpoint(finetuned, tmp_path):
     for name in ("network.keras", "result.json"):
         shutil.copy(finetuned[0] / name, tmp_path)
     assert "--shrink_every=0" in error_line(run("threshold", f"--run={tmp_path}"))
+
+
+def test_a_shrunk_run_says_which_thresholds_are_gone(finetuned, tmp_path):
+    arrays = checkpoint.latest(finetuned[0])
+    settings = json.loads(str(arrays["settings"])) | {"shrink_every": 5}
+    checkpoint.save(str(tmp_path), 1, arrays | {"settings": np.array(json.dumps(settings))})
+    report.write(tmp_path, report.read(finetuned[0]))
+    said = error_line(run("threshold", f"--run={tmp_path}", "--thresholds=0.5,0.1", f"--figures_dir={tmp_path}"))
+    assert "--thresholds=0.5,0.1 has none from 1 on" in said
 
 
 def test_the_map_of_pixels_knows_each_pixel_s_place():

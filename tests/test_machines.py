@@ -28,15 +28,18 @@ def ports(count):
     return free
 
 
-def started(folders, epochs, batch_size=64):
-    """A process a folder, which together run lenet-fc.py."""
-    workers = [f"127.0.0.1:{port}" for port in ports(len(folders))]
+def started(folders, epochs, batch_size=64, chief="worker"):
+    """A process a folder, which together run lenet-fc.py; `chief`: what the cluster calls the first of them."""
+    cluster, tasks = {}, []
+    for place, port in enumerate(ports(len(folders))):
+        machines = cluster.setdefault("worker" if place else chief, [])
+        tasks.append({"type": "worker" if place else chief, "index": len(machines)})
+        machines.append(f"127.0.0.1:{port}")
     processes = []
-    for index, folder in enumerate(folders):
+    for task, folder in zip(tasks, folders):
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         if len(folders) > 1:
-            task = {"type": "worker", "index": index}
-            environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": task})
+            environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
         command = [sys.executable, ROOT / "scripts" / "lenet-fc.py", f"--checkpoints_dir={folder}"]
         command += ["--dataset=digits", f"--epochs={epochs}", f"--batch_size={batch_size}"]
         pipe = subprocess.PIPE
@@ -55,7 +58,7 @@ def weights(folder):
 
 
 def test_two_machines_train_what_one_trains_and_only_the_chief_writes(tmp_path):
-    chief, worker = ended(started([tmp_path / "chief", tmp_path / "worker"], epochs=4))
+    chief, worker = ended(started([tmp_path / "chief", tmp_path / "worker"], epochs=4, chief="chief"))
     assert chief[0] == worker[0] == 0, chief[2] + worker[2]
     assert "digits" in chief[1] and not worker[1]
     assert not (tmp_path / "worker").exists()

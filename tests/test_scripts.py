@@ -185,6 +185,16 @@ def test_bad_input_gets_one_line_and_status_2(script, arguments, said, prepare, 
     assert {path: content for path, content in files(tmp_path).items() if path.parent.name != "run"} == before
 
 
+def test_the_data_set_of_a_row_in_git_may_be_named():
+    script = [sys.executable, ROOT / "scripts" / "lenet-fc.py"]
+    plain, named = (
+        subprocess.run([*script, *flags], capture_output=True, text=True, env=ENVIRONMENT)
+        for flags in ([], ["--dataset=mnist"])
+    )
+    assert plain.returncode == named.returncode == 0, named.stderr
+    assert named.stdout == plain.stdout and "784 - 500 - 300 - 10" in named.stdout
+
+
 def test_other_settings_do_not_overwrite_a_run(pretrained):
     before = (pretrained / "result.json").read_bytes()
     done = run("lenet5", pretrained, "--dataset=digits", "--epochs=4")
