@@ -1,4 +1,9 @@
-"""VGG-like: 13 convolutions with batch normalisation in five blocks, then 512 - 512 - 10 (Table 2 of the paper)."""
+"""VGG-like: 13 convolutions with batch normalisation in five blocks, then 512 - 512 - 10 (Table 2 of the paper).
+
+The authors' code multiplies what a convolution sums up by theta, before bias and normalisation, so that a removed
+filter still says a constant. Here theta multiplies a unit's last value, after ReLU and pooling: a removed unit is
+exactly 0. Theirs normalises the first dense layer as well.
+"""
 
 import keras
 
@@ -43,6 +48,7 @@ def vgglike(
                 x = keras.layers.MaxPooling2D(name=f"pool{block}")(x)
             x = unit(name=f"conv{number}_unit")(x)
     x = keras.layers.Flatten(name="features")(x)
+    # A second noise of the same values, as in the authors' code.
     x = unit(name="features_unit")(x)
     x = dense(round(width * NEURONS), activation="relu", name="dense1")(x)
     x = unit(name="dense1_unit")(x)

@@ -73,7 +73,7 @@ def error_against_flops(network, results):
         style = {"color": colour, "marker": marker, "markersize": 7, "linestyle": ""}
         points = [(run["flops_speedup"], run["error"]) for run in own.get(method, []) if run["flops_speedup"]]
         if points:
-            (x, y), (width, height) = np.mean(points, 0), np.std(points, 0)
+            (x, y), (width, height) = np.mean(points, 0), np.std(points, 0, ddof=len(points) > 1)
             axes.errorbar(x, y, height, width, label=f"{method}, ours", **style)
         if method in theirs:
             row = theirs[method]
@@ -117,7 +117,8 @@ def units_over_epochs(runs):
     curves = {script: curve for script, curve in curves.items() if curve}
     for script in PRUNED:
         if script not in curves:
-            lacking(f"units-epochs, {script}", f"{script}.py --checkpoints_dir={runs / script}, if that is not there")
+            own = f"{script}.py --checkpoints_dir=RUNS/{script}, then --checkpoints_dir=RUNS"
+            lacking(f"units-epochs, {script}", own)
     if not curves:
         return
     figure, panels = figures.plt.subplots(1, len(curves), figsize=(1 + 1.8 * len(curves), 3), squeeze=False)

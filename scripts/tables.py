@@ -46,9 +46,12 @@ def main():
 
 
 def _scripts(prefix):
-    """The scripts of a network: the Original's and one a method, whatever methods there are."""
+    """The scripts of a network: the Original's and one a method, whatever methods there are.
+
+    Not vgglike-ft: which run it fine-tunes is its user's choice.
+    """
     names = sorted(path.stem for path in (experiment.ROOT / "scripts").glob("*.py"))
-    return [name for name in names if name == prefix or name.startswith(f"{prefix}-")]
+    return [name for name in names if (f"{name}-").startswith(f"{prefix}-") and name != "vgglike-ft"]
 
 
 def _folders(script):

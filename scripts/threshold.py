@@ -13,6 +13,7 @@ LeNet5's StructuredBPc, seed 0 (units gone below 1): 0.95 % at 18.70x for 1, its
 1.03 % at 19.00x for 3, 2.27 % at 20.01x for 5, no unit left from 10 on. Below 4 few units have their SNR.
 """
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -57,7 +58,9 @@ def main():
     model, settings = training.network(arrays), json.loads(str(arrays["settings"]))
     noise = [layer for layer in model.layers if isinstance(layer, SBP)]
     if not noise or result["network"] not in NETWORKS:
-        raise UserError(f"{FLAGS.run} is {result['network']} {result['method']}: give a StructuredBP run")
+        raise UserError(
+            f"{FLAGS.run} is {result['network']} {result['method']}: give a StructuredBP run of {', '.join(NETWORKS)}"
+        )
     build, units, prepare = NETWORKS[result["network"]]
     split = "held_out" if settings["validate"] else "test"
     test = data.load(result["dataset"], FLAGS.data_dir or data.default_data_dir(), split, result["seed"])
@@ -103,10 +106,10 @@ def draw(title, rows, own):
     x, error, left, speedup = zip(*rows)
     errors.plot(x, error, color=figures.BLACK, marker="o")
     errors.set_ylabel("error, %")
-    for index, counts in enumerate(zip(*left)):
-        colour, marker = figures.COLOURS[index], figures.MARKERS[index]
+    styles = zip(itertools.cycle(figures.COLOURS), itertools.cycle(figures.MARKERS))
+    for number, (counts, (colour, marker)) in enumerate(zip(zip(*left), styles), 1):
         # A curve ends where no unit is left.
-        units.plot(x, [count or np.nan for count in counts], color=colour, marker=marker, label=f"layer {index + 1}")
+        units.plot(x, [count or np.nan for count in counts], color=colour, marker=marker, label=f"layer {number}")
     units.set_ylabel("units alive")
     units.legend(fontsize=7)
     speedups.plot(x, [times or np.nan for times in speedup], color=figures.BLACK, marker="o")

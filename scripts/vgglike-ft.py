@@ -25,8 +25,9 @@ def main():
     done = report.read(FLAGS.checkpoint) if FLAGS.checkpoint else None
     if not done or not done["network"].startswith("VGG-like"):
         raise UserError(f"--checkpoint={FLAGS.checkpoint} is no run of VGG-like that is done: give its folder")
-    build = functools.partial(vgglike.vgglike, width=done["settings"]["width"])
+    build = functools.partial(vgglike.vgglike, width=done["settings"].get("width", 1.0))
     run = experiment.Experiment(done["network"], f"{done['method']}, fine-tuned", build, vgglike.units)
+    experiment.held_out_from(FLAGS.checkpoint)
     network = Path(FLAGS.checkpoint) / "network.keras"
     with run.strategy.scope():
         model = networks.load(network)

@@ -1,7 +1,8 @@
 """VGG-like on CIFAR-10, StructuredBPc: the KL divergence of a unit scaled by what the unit costs.
 
-About the power 0.4 of that, in the short schedule from a start at three times as much: the cost itself would outweigh
-the data, with 1,700 times the cheapest unit's for a filter of the second convolution. Not run to its end yet.
+By hand-set factors between the powers 0.2 and 0.5 of that, in the short schedule from a start at three times as much:
+the cost itself would outweigh the data, with 1,700 times the cheapest unit's for a filter of the second convolution.
+Not run to its end yet.
 """
 
 import functools

@@ -3,6 +3,9 @@
 The short schedule, seed 0: 8.67 % error (the paper's 300 epochs 7.20); 1.8 hours on two cores in bfloat16, other work
 of the machine included. In its last epoch 4.60 % of the augmented training images are wrong. Its settings were the
 first tried, none on held-out images.
+
+The paper's schedule was not run. Of it, the authors' script for the Original has 200 epochs, rates that fall from the
+100th on, and a weight decay that grows from 0 to 2e-5.
 """
 
 import functools
@@ -18,7 +21,7 @@ from nets import vgglike
 from utils import command_line, data, experiment, schedule, training
 
 FLAGS = flags.FLAGS
-experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-3, weight_decay=5e-4)
+experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-3, weight_decay=2e-5)
 schedule.define_flags()
 flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
 flags.DEFINE_float("dropout", 1.0, "Scales the shares that binary dropout drops; 1: the paper's, 0: none.", 0, 1.9)
@@ -37,7 +40,7 @@ def sgd(rate, group):
 
 
 def main():
-    course = schedule.take(epochs=16, learning_rate=0.1, dropout=0.0, label_smoothing=0.1)
+    course = schedule.take(epochs=16, learning_rate=0.1, weight_decay=5e-4, dropout=0.0, label_smoothing=0.1)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     run = experiment.Experiment(schedule.network_name("VGG-like"), "Original", build, vgglike.units)
     with run.strategy.scope():

@@ -2,11 +2,13 @@
 
     python -m tests.extremes --starts 400
 
-mu and log sigma start anywhere in their box, in its corners, or where every unit is dead; rates go up to 1, the scale
-of the KL divergence from 0 to 1000.
+A small convolutional network and Lenet-fc: mu and log sigma start anywhere in their box, in its corners, or where every
+unit is dead; rates go up to 1, the scale of the KL divergence from 0 to 1000.
 """
 
 import argparse
+import functools
+import itertools
 import os
 import sys
 
@@ -16,11 +18,13 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from layers.sbp import BOX
+from layers.sbp import BOX, SBP
+from nets import lenet_fc
 from tests.test_training import copies, kl, network, settings
 from utils import data, pruning, training
 
 EPOCHS = 3
+NETWORKS = (network, functools.partial(lenet_fc.lenet_fc, unit=SBP))
 RATES = ((1.0, 1.0), (1e-3, 1.0), (1.0, 1e-3), (1e-3, 5e-2))  # of the weights and of the noise
 
 
@@ -38,8 +42,9 @@ def measure(starts, rates=RATES):
     generator, scale = np.random.default_rng(0), tf.Variable(0.0)
     steps = losses = weights = outputs = 0
     bar = tqdm(total=starts, unit="start")
-    for place, (weight_rate, noise_rate) in enumerate(rates):
-        model = network()
+    places = list(itertools.product(NETWORKS, rates))
+    for place, (build, (weight_rate, noise_rate)) in enumerate(places):
+        model = build()
         step = training.Step(
             model,
             *copies(digits),
@@ -50,10 +55,10 @@ def measure(starts, rates=RATES):
             ),
         )
         start = step.state()
-        for number in range(place, starts, len(rates)):
+        for number in range(place, starts, len(places)):
             step.restore(start)
-            kind = ("anywhere", "corners", "dead")[number // len(rates) % 3]
-            for layer in (model.get_layer("conv_unit"), model.get_layer("dense_unit")):
+            kind = ("anywhere", "corners", "dead")[number // len(places) % 3]
+            for layer in [layer for layer in model.layers if isinstance(layer, SBP)]:
                 for variable, value in zip((layer.mu, layer.log_sigma), noise(generator, kind, layer.mu.shape[0])):
                     variable.assign(value)
             scale.assign(generator.choice([0, 1, 1000, 10 ** generator.uniform(-3, 3)]))

@@ -244,7 +244,7 @@ def test_a_damaged_batch_is_one_line(put, tmp_path, damage):
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_whatever_is_done_to_a_file_is_one_line(tmp_path_factory, draw):
     good = gzip.compress(idx(np.uint8([7, 0, 9] * 5)), mtime=0)
     position = st.integers(0, len(good))

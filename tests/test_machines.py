@@ -12,24 +12,27 @@ import keras
 import numpy as np
 import pytest
 
-from utils import checkpoint
+from utils import checkpoint, command_line, towers
 
 ROOT = Path(__file__).parents[1]
 
 
 def ports(count):
-    """Ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    free = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return free
+    """Ports that nobody listens on, below those that the system gives to whoever asks for any."""
+    free = []
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", port)):
+                free.append(port)
+        if len(free) == count:
+            return free
 
 
-def started(folders, epochs, batch_size=64, chief="worker"):
-    """A process a folder, which together run lenet-fc.py; `chief`: what the cluster calls the first of them."""
+def started(folders, epochs, batch_size=64, chief="worker", last=()):
+    """A process a folder, which together run lenet-fc.py.
+
+    chief: what the cluster calls the first of them. last: flags of the last one alone.
+    """
     cluster, tasks = {}, []
     for place, port in enumerate(ports(len(folders))):
         machines = cluster.setdefault("worker" if place else chief, [])
@@ -42,6 +45,7 @@ def started(folders, epochs, batch_size=64, chief="worker"):
             environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
         command = [sys.executable, ROOT / "scripts" / "lenet-fc.py", f"--checkpoints_dir={folder}"]
         command += ["--dataset=digits", f"--epochs={epochs}", f"--batch_size={batch_size}"]
+        command += last if folder is folders[-1] else ()
         pipe = subprocess.PIPE
         processes.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment))
     return processes
@@ -49,7 +53,11 @@ def started(folders, epochs, batch_size=64, chief="worker"):
 
 def ended(processes):
     """[(exit status, stdout, stderr)]"""
-    texts = [process.communicate() for process in processes]
+    try:
+        texts = [process.communicate(timeout=400) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     return [(process.returncode, *text) for process, text in zip(processes, texts)]
 
 
@@ -82,3 +90,16 @@ def test_a_machine_that_dies_stops_the_others_and_the_same_commands_go_on(tmp_pa
     done = int(checkpoint.latest(tmp_path)["done"])
     for status, _, said in ended(started([tmp_path, tmp_path], epochs=40)):
         assert status == 0 and f"going on from step {done} of 440" in said, said
+
+
+def test_machines_with_other_flags_say_so(tmp_path):
+    for status, _, said in ended(started([tmp_path, tmp_path / "last"], epochs=4, last=["--learning_rate=0.5"])):
+        assert status == 2 and "error: the flags are not the same on all machines" in said, said
+    assert not list(tmp_path.glob("*.npz"))
+
+
+@pytest.mark.parametrize("cluster", ["", "{", '{"cluster": 3}', '{"cluster": {"worker": ["127.0.0.1:1"]}}'])
+def test_a_cluster_that_is_none_is_one_line(cluster, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", cluster)
+    with pytest.raises(command_line.UserError, match="TF_CONFIG"):
+        towers.strategy()

@@ -9,10 +9,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 
 from layers.sbp import SBP
 from nets import lenet5, lenet_fc
-from utils import checkpoint, data, pruning, towers, training
+from utils import checkpoint, data, pruning, structured_bp, towers, training
 from utils.command_line import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -148,6 +149,63 @@ def test_the_learning_rate_is_constant_then_falls_on_a_line_to_zero():
     assert [float(decay(step)) for step in (0, 99, 100, 150, 175, 200)] == [0.5, 0.5, 0.5, 0.25, 0.125, 0]
 
 
+def test_the_learning_rate_may_rise_on_a_line_first():
+    rising = training.LinearDecay(0.5, 20, 100, warm=9)
+    np.testing.assert_allclose([float(rising(step)) for step in (0, 4, 9, 20, 60)], [0.05, 0.25, 0.5, 0.5, 0.25])
+
+
+def test_weight_decay_is_half_of_it_times_the_squares_of_the_kernels_an_image(digits):
+    found = []
+    for weight_decay in (0.0, 1e-3):
+        keras.utils.set_random_seed(1)
+        model = network()
+        kernels = {layer.name: layer.kernel.numpy() for layer in model.layers if hasattr(layer, "kernel")}
+        step = training.Step(model, *copies(digits), **settings(weight_decay=weight_decay))
+        sums, _ = step.run(0, 0, 1)
+        found.append((float(sums[3]), step.state()))
+    (none, without), (decay, with_decay) = found
+    assert none == 0
+    assert decay == pytest.approx(1500 * 1e-3 * sum(np.sum(kernel**2) for kernel in kernels.values()) / 2, rel=1e-5)
+    for name, kernel in kernels.items():
+        moment = f"optimizer/adam_0/{name}_kernel_momentum"
+        # The first moment is 1 - 0.95 of the gradient.
+        gradient = (with_decay[moment] - without[moment]) / 0.05
+        np.testing.assert_allclose(gradient, 1500 * 1e-3 * kernel, atol=2e-3 * np.abs(with_decay[moment]).max())
+
+
+def test_label_smoothing_spreads_a_share_of_the_label(digits):
+    keras.utils.set_random_seed(1)
+    model = network(keras.layers.Identity)
+    logits = model(data.scaled(digits.images)).numpy().astype(float)
+    log_shares = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    expected = -np.mean(0.9 * log_shares[np.arange(1500), digits.labels] + 0.1 * log_shares.mean(1))
+    step = training.Step(model, *copies(digits), **settings(kl=None, batch_size=1500, label_smoothing=0.1))
+    sums, _ = step.run(0, 0, 1)
+    assert float(sums[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_kl_divergence_is_scaled_layer_by_layer_on_a_line(monkeypatch):
+    """Lenet-fc's 784, 500 and 300 units at mu = 0, log sigma = -5: half a normal, far from the lower end."""
+    unit = np.log(20) + 5 + np.log(2) - np.log(2 * np.pi * np.e) / 2
+    model = lenet_fc.lenet_fc(unit=named)
+
+    def nats(done, *arguments):
+        values = flags.FlagValues()
+        flags.DEFINE_list("kl_scale", ["1"], "", flag_values=values)
+        flags.DEFINE_list("kl_start", None, "", flag_values=values)
+        values(["", *arguments])
+        monkeypatch.setattr(structured_bp, "FLAGS", values)
+        return float(structured_bp.kl(model)(model, tf.constant(done)))
+
+    assert nats(0.3) == pytest.approx(1584 * unit, rel=1e-5)
+    for done, scales in ((0.0, (4, 2, 1)), (0.25, (2.5, 1.5, 1)), (0.5, (1, 1, 1)), (0.9, (1, 1, 1))):
+        expected = np.dot(scales, (784, 500, 300)) * unit
+        assert nats(done, "--kl_start=4,2,1") == pytest.approx(expected, rel=1e-5)
+    # A unit's multiply-adds: 500; 784 + 300; 500 + 10.
+    expected = (784 + 500 * 1084 / 500 + 300 * 510 / 500) * unit
+    assert nats(0.9, "--kl_scale=cost") == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_fused_update_is_keras_s_adam():
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=(3, 4)), rng.normal(size=(20, 3, 4)).astype(np.float32)
@@ -183,6 +241,34 @@ def test_a_checkpoint_of_another_number_of_steps_an_epoch_is_refused(digits, tmp
     training.train(network(), digits, folder=tmp_path, **settings(epochs=1))
     with pytest.raises(UserError, match="15 steps an epoch, not 30"):
         training.train(network(), digits, folder=tmp_path, **settings(batch_size=50))
+
+
+def test_a_run_that_ends_in_the_midst_of_an_epoch_goes_on_to_the_same_bits(digits, tmp_path, monkeypatch):
+    def trained(folder):
+        folder.mkdir(exist_ok=True)
+        keras.utils.set_random_seed(0)
+        training.train(network(), digits, folder=folder, **settings())
+        return checkpoint.latest(folder)
+
+    whole = trained(tmp_path / "whole")
+    # Steps a call of the graph, and a checkpoint after each.
+    monkeypatch.setattr(training, "CHUNK", 4)
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1)
+    save = checkpoint.save
+
+    def save_and_end(folder, done, arrays):
+        save(folder, done, arrays)
+        if done > 15:
+            raise InterruptedError
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(checkpoint, "save", save_and_end)
+        trained(tmp_path / "cut")
+    assert checkpoint.latest(tmp_path / "cut")["done"] % 15
+    cut = trained(tmp_path / "cut")
+    assert set(cut) == set(whole) and cut["done"] == 30
+    for name in set(cut) - {"config", "seconds", "total"}:
+        np.testing.assert_array_equal(cut[name], whole[name], err_msg=name)
 
 
 def test_a_loss_that_is_no_longer_finite_stops_and_the_last_good_checkpoint_stays(digits, tmp_path, monkeypatch):

@@ -178,14 +178,14 @@ def test_quantiles_on_a_grid(u, dtype):
 @both_dtypes
 @expectations
 @given(data=st.data())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_expectations_anywhere(name, dtype, data):
     check_expectation(name, dtype, data.draw(some_points(dtype)))
 
 
 @both_dtypes
 @given(data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_quantiles_anywhere(dtype, data):
     u = data.draw(floats(dtype, 2.0**-24, 1 - 2.0**-24))
     check_log_quantile(u, dtype, data.draw(some_points(dtype)))
@@ -223,7 +223,7 @@ def test_the_ends_of_the_uniform_are_the_ends_of_the_interval(u, end, dtype):
 
 @both_dtypes
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_quantiles_rise_from_end_to_end(dtype, data):
     points = np.array(data.draw(some_points(dtype)), dtype)
     drawn = data.draw(st.lists(floats(dtype, 0, 1), max_size=8))
@@ -237,7 +237,7 @@ def test_quantiles_rise_from_end_to_end(dtype, data):
 
 @both_dtypes
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_bounds_of_mean_and_kl_divergence(dtype, data):
     mu, log_sigma = np.array(data.draw(some_points(dtype)), dtype).T
     rounding = 1 + 16 * np.finfo(dtype).eps
@@ -256,7 +256,7 @@ def test_kl_divergence_vanishes_as_sigma_grows():
 
 @both_dtypes
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_in_the_limit_of_sigma_the_posterior_is_the_prior(dtype, data):
     """Beyond the box, too: no KL divergence, log theta uniform on the interval."""
     mu, log_sigma, u = (data.draw(floats(dtype, *ends)) for ends in ((-20, 5), (10, 20), (0, 1)))

@@ -43,7 +43,8 @@ def speedups(original, smaller, batch_size=1024, pairs=30):
     Returns:
         {"cpu_speedup", "gpu_speedup": float or None, "timing": how it was measured and the quartiles of the ratios}.
     """
-    result = {"timing": {"batch_size": batch_size, "threads": os.cpu_count()}}
+    threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or len(os.sched_getaffinity(0))
+    result = {"timing": {"batch_size": batch_size, "threads": threads}}
     for kind in ("cpu", "gpu"):
         devices = tf.config.list_logical_devices(kind.upper())
         result[f"{kind}_speedup"] = None

@@ -100,8 +100,8 @@ def load(dataset: str, data_dir: str, split: str, seed: int = 0) -> Images:
         images, labels = _mnist(os.path.expanduser(data_dir), source, testing)
 
     if random_labels:
-        # A stream a split; the modulus, as a seed sequence takes no negative numbers.
-        stream = np.random.Generator(np.random.PCG64([seed % 2**64, int(testing)]))
+        # A stream a split.
+        stream = np.random.Generator(np.random.PCG64([seed, int(testing)]))
         labels = stream.integers(CLASSES, size=len(labels))
     if split == "fit":
         images, labels = images[: -HELD_OUT[source]], labels[: -HELD_OUT[source]]
@@ -241,7 +241,7 @@ def standardised(images):
 
 
 def augmented(images, seed):
-    """`standardised`, then a random crop of the image padded by 4, and every other one flipped left to right.
+    """`standardised`, then a random crop of the image padded by 4, and, at even odds, a flip from left to right.
 
     Args:
         images: (batch, height, width, colors) uint8.

@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import sys
+import zlib
 from pathlib import Path
 
 import keras
@@ -98,7 +99,7 @@ class Experiment:
     def __init__(self, network, method, build, units):
         self.network, self.method, self.build, self.units = network, method, build, units
         self.script = Path(sys.argv[0]).stem
-        self.folder = FLAGS.checkpoints_dir or run_folder(self.script)
+        self.folder = (FLAGS.checkpoints_dir or run_folder(self.script)).rstrip("/")
         # What makes the result what it is: every flag of ours but where things are.
         self.settings = {
             flag.name: flag.value
@@ -154,10 +155,14 @@ class Experiment:
             )
 
     def pretrained(self, script):
-        """The folder of the script's run on the same data; if there is none, it is made first, beside this run's."""
+        """The folder of the script's run on the same data; if there is none, it is made first, beside this run's.
+
+        Raises:
+            UserError: it has to be made, and there are several machines, or making it failed.
+        """
         folders = [run_folder(script)]
         if FLAGS.checkpoints_dir:
-            folders.append(f"{self.folder.rstrip('/')}-{script}")
+            folders.append(f"{self.folder}-{script}")
         for folder in folders:
             if report.read(folder) and os.path.exists(os.path.join(folder, "network.keras")):
                 return folder
@@ -165,7 +170,17 @@ class Experiment:
             # Git has the row of a network that is too large for it.
             folder += "-network"
         if not report.read(folder):
-            same = ["dataset", "data_dir", "schedule", "width", "seed", "num_gpus", "precision", "validate"]
+            same = [
+                "dataset",
+                "data_dir",
+                "schedule",
+                "width",
+                "seed",
+                "num_gpus",
+                "batch_size",
+                "precision",
+                "validate",
+            ]
             same = [name for name in same if name in FLAGS]
             command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), f"--checkpoints_dir={folder}"]
             command += [f"--{name}={FLAGS[name].value}" for name in same if FLAGS[name].value is not None]
@@ -176,8 +191,16 @@ class Experiment:
         return folder
 
     def start_from(self, path, model):
-        """Set the model's weights to those of a run's smaller network, layer by layer of the same name."""
+        """Set the model's weights to those of a run's smaller network, layer by layer of the same name.
+
+        Args:
+            path: a run's folder, or a .keras file.
+            model: what to set; the noise and whatever else the network has not stays at its start.
+        Raises:
+            UserError: it is missing, is another network, or has seen the images that --validate holds out.
+        """
         network = path if path.endswith(".keras") else os.path.join(path, "network.keras")
+        held_out_from(os.path.dirname(network))
         source = networks.load(network)
         shapes, others = cost.kernels(model), cost.kernels(source)
         for name in {**shapes, **others}:
@@ -187,6 +210,12 @@ class Experiment:
                     f"{self.network} {shapes.get(name, 'missing')}"
                 )
         stored = {variable.path: variable for variable in source.weights}
+        folded = [layer.name for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        if folded and f"{folded[0]}/gamma" not in stored:
+            raise UserError(
+                f"{path} has its batch normalisation in its convolutions, and a new {folded[0]} would undo it: this "
+                "script starts from no network, leave --checkpoint out"
+            )
         foreign = stored.keys() - {variable.path for variable in model.weights}
         if foreign:
             raise UserError(f"{path} is another network: {min(foreign)} has no place in this one")
@@ -210,6 +239,10 @@ class Experiment:
             raise UserError(
                 f"{self.network} reads images of {reads}, and --dataset={FLAGS.dataset} has {has}; take another"
             )
+        flags_ = zlib.crc32(json.dumps(self.settings, sort_keys=True).encode())
+        towers.agree(
+            self.strategy, flags_, "the flags are not the same on all machines: start the same command on each"
+        )
         model, self.seconds = training.train(
             model,
             self.train_set,
@@ -316,6 +349,15 @@ class Experiment:
             results[original["method"]] = [original]
         results[self.method] = [report.read(self.folder)]
         print(report.text(self.network, FLAGS.dataset, report.rows(self.network, FLAGS.dataset, results)))
+
+
+def held_out_from(folder):
+    """Raise UserError where --validate holds out images that the run in a folder was trained on."""
+    done = report.read(folder)
+    if FLAGS.validate and done and not done["settings"].get("validate"):
+        raise UserError(
+            f"{folder} was trained on the images that --validate holds out: start from a run with --validate"
+        )
 
 
 def _as_given(name, value):

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from utils import checkpoint, networks, pruning
+from utils.command_line import UserError
 
 # Floats in a vector register (AVX-512): a convolution takes as long with fewer filters.
 LANES = 16
@@ -88,13 +89,19 @@ def export(folder):
     """Write a run's network.keras as a SavedModel too (`saved_model/`, the fast form) and as `network.tflite`.
 
     Says on stderr by how much the outputs of each differ from network.keras's on 100 random images, at the most.
+
+    Raises:
+        UserError: network.keras cannot be read, or the exports cannot be written.
     """
     model = networks.load(os.path.join(folder, "network.keras"))
     saved, lite = os.path.join(folder, "saved_model"), os.path.join(folder, "network.tflite")
-    fast(model).export(saved, verbose=False)
     # As it is: the columns and rows are for a CPU with wide registers.
     content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
-    checkpoint.write(lite, lambda file: file.write(content))
+    try:
+        fast(model).export(saved, verbose=False)
+        checkpoint.write(lite, lambda file: file.write(content))
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"cannot write the exports in {folder} ({error}): make room, or let it be written") from None
 
     images = np.random.default_rng(0).random((100, *model.inputs[0].shape[1:]), np.float32)
     archive = tf.saved_model.load(saved)

@@ -17,7 +17,10 @@ def load(path):
         UserError: it is not there, is damaged, claims more than it holds, or holds code.
     """
     if not os.path.isfile(path):
-        raise UserError(f"no network at {path}: give a .keras file, or the folder of a run that is done")
+        raise UserError(
+            f"no network at {path}: give a .keras file, or the folder of a run that is done; how to make a network "
+            "that git does not hold is in checkpoints/README.md"
+        )
     try:
         _check_weights(checkpoint.members(path)["config.json"], os.path.getsize(path))
         return keras.models.load_model(path, compile=False)

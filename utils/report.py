@@ -135,7 +135,7 @@ def _our_cells(runs):
         return None if None in values else statistics.fmean(values)
 
     def spread(key):
-        return f"{mean(key):.2f}" + (f" ± {statistics.pstdev(run[key] for run in runs):.2f}" if len(runs) > 1 else "")
+        return f"{mean(key):.2f}" + (f" ± {statistics.stdev(run[key] for run in runs):.2f}" if len(runs) > 1 else "")
 
     error = spread("error")
     if all("error_before_finetuning" in run for run in runs):

@@ -30,7 +30,8 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, log_sigma=-5.0
     flags.DEFINE_list(
         "kl_start",
         kl_start,
-        "As --kl_scale, which it turns into on a line over the first half of the training. Default: --kl_scale.",
+        "As --kl_scale, which it turns into on a line over the first half of the training. Empty: --kl_scale "
+        "throughout.",
     )
     flags.DEFINE_float("log_sigma", log_sigma, "Where log sigma starts.", lower_bound=-20, upper_bound=5)
     flags.DEFINE_float("snr_threshold", 1.0, "Units whose signal-to-noise ratio is at most this are taken out.", 0)

@@ -15,13 +15,16 @@ def strategy(num_gpus=None):
     Args:
         num_gpus: None: one tower, on the first GPU if there is one; 0: one tower on the CPU; N: N GPUs, a tower each.
     Raises:
-        UserError: there are fewer GPUs than that, or $TF_CONFIG is there, too.
+        UserError: there are fewer GPUs than that, $TF_CONFIG is there, too, or it cannot be used.
     """
     if "TF_CONFIG" in os.environ:
         if num_gpus is not None:
             raise UserError(f"--num_gpus={num_gpus} and $TF_CONFIG, with which a machine takes all its GPUs: give one")
         tf.get_logger().setLevel("WARNING")  # else it tells of every collective operation
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        except (KeyError, TypeError, ValueError, tf.errors.OpError) as error:
+            raise UserError(f"$TF_CONFIG is no cluster ({error}): give one like the README's, or none") from None
     gpus = tf.config.list_physical_devices("GPU")
     if num_gpus is not None and num_gpus > len(gpus):
         raise UserError(f"--num_gpus={num_gpus}, but this machine has {len(gpus)} GPUs; ask for at most that many")

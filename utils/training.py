@@ -22,13 +22,12 @@ CHUNK = 1000
 SECONDS_A_CHUNK = 2
 SECONDS_BETWEEN_CHECKPOINTS = 300
 # What a step returns, and a summary shows of an epoch's mean: cross entropy of an image, share of wrong answers, KL
-# divergence and decay in nats.
+# divergence as the loss has it, that is scaled and without the units that were taken out, and decay, in nats.
 FIGURES = ("loss", "error", "kl", "decay")
 
 
-@keras.saving.register_keras_serializable(package="sbp")
 class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """On a line from 0 to `rate` at step `warm`, `rate` until step `start`, then on a line to 0 at step `end`."""
+    """On a line up to `rate` at step `warm`, `rate` until step `start`, then on a line to 0 at step `end`."""
 
     def __init__(self, rate, start, end, warm=0):
         self.rate, self.start, self.end, self.warm = rate, start, end, warm
@@ -38,11 +37,7 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         share = tf.minimum((step + 1) / (self.warm + 1), (self.end - step) / (self.end - self.start))
         return self.rate * tf.clip_by_value(share, 0.0, 1.0)
 
-    def get_config(self):
-        return {"rate": self.rate, "start": self.start, "end": self.end, "warm": self.warm}
 
-
-@keras.saving.register_keras_serializable(package="sbp")
 class FusedAdam(keras.optimizers.Adam):
     """Keras's Adam with the update of a variable as one operation: Keras's dozen pass over memory a dozen times."""
 
@@ -82,6 +77,9 @@ class Step:
         prepare: from uint8 images (batch, ...) and a seed (2,) to the network's input, inside the graph.
         rate: from a trainable variable to its learning rate; 0 keeps it as it is.
         batch_size: images a tower a step.
+        epochs: of the whole training, which the courses of rates and KL divergence are shares of.
+        seed: of order, noise and augmentation.
+        strategy: of tf.distribute; its towers share a step.
         schedule: two shares of the training: until the first, learning rates rise from 0; from the second on, they
             fall to 0.
         optimizer: makes a Keras optimiser, as `adam` does.
@@ -91,6 +89,12 @@ class Step:
             takes off, in nats: a scalar tensor. None: the method has none.
         proximal: called with the model and the learning rate of the weights after each of the optimiser's updates, to
             change weights for what no gradient can do. None: nothing to do.
+    Attributes:
+        steps: how many an epoch has.
+        run: from an epoch, its first step and the step after the last (int32 each), takes these steps, up to the first
+            whose loss is not finite; returns the sums of FIGURES over them, (4,) float32, and the step it came to.
+    Raises:
+        UserError: a step needs more images than there are, the steps are too many to count, or every rate is 0.
     """
 
     def __init__(
@@ -330,9 +334,8 @@ def train(
                 save()
                 saved = time.time()
             if signals.received:
-                print(
-                    f"stopped at step {done}, saved in {folder}; the same command goes on from there", file=sys.stderr
-                )
+                saved_in = f", saved in {folder}" if chief else ""
+                print(f"stopped at step {done}{saved_in}; the same command goes on from there", file=sys.stderr)
                 sys.exit(128 + signals.received)
     return step.model, seconds + time.time() - start
 
@@ -443,12 +446,12 @@ def _readers(model, batch_size):
     if not all(after.input is before.output for before, after in itertools.pairwise(model.operations)):
         return []
     readers, of_images = [], True
-    for noise, reader in itertools.pairwise(model.operations):
-        if isinstance(noise, sbp.SBP) and type(reader) in (keras.layers.Dense, keras.layers.Conv2D):
-            smaller = math.prod(reader.kernel.shape) < batch_size * math.prod(noise.output.shape[1:])
-            if (of_images or smaller) and reader.kernel.shape[-2] == noise.output.shape[-1]:
-                readers.append((noise, reader, smaller))
-        of_images = of_images and not getattr(noise, "weights", [])
+    for before, after in itertools.pairwise(model.operations):
+        if isinstance(before, sbp.SBP) and type(after) in (keras.layers.Dense, keras.layers.Conv2D):
+            smaller = math.prod(after.kernel.shape) < batch_size * math.prod(before.output.shape[1:])
+            if (of_images or smaller) and after.kernel.shape[-2] == before.output.shape[-1]:
+                readers.append((before, after, smaller))
+        of_images = of_images and not getattr(before, "weights", [])
     return readers
 
 
