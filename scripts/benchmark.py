@@ -93,7 +93,7 @@ def train():
         model,
         [towers.copies(strategy, array) for array in (images, labels)],
         IMAGES,
-        prepare=lambda images, seed: data.scaled(images),
+        prepare=data.scaled,
         rate=structured_bp.rate,
         kl=structured_bp.kl(model) if FLAGS.method == "sbp" else None,
         batch_size=FLAGS.batch_size,

@@ -39,12 +39,12 @@ def main():
         run.start_from(FLAGS.checkpoint, model)
     model = run.train(
         model,
-        prepare=lambda images, seed: data.scaled(images),
+        prepare=data.scaled,
         shrink_every=FLAGS.shrink_every,
         rate=rate,
         kl=structured_bp.kl(model),
     )
-    tuned = run.finetune(model, prepare=lambda images, seed: data.scaled(images))
+    tuned = run.finetune(model, prepare=data.scaled)
     run.finish(model, data.scaled, tuned)
 
 

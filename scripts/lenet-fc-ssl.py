@@ -35,17 +35,17 @@ def main():
         model = lenet_fc.lenet_fc()
     if FLAGS.checkpoint:
         run.start_from(FLAGS.checkpoint, model)
-    images = len(run.train_set.labels)
+    count = len(run.train_set.labels)
     model = run.train(
         model,
-        prepare=lambda images, seed: data.scaled(images),
+        prepare=data.scaled,
         # SGD's rate is meant for the mean over the images, and the bound is a sum.
-        rate=lambda variable: FLAGS.learning_rate / images,
+        rate=lambda variable: FLAGS.learning_rate / count,
         optimizer=ssl.sgd,
-        proximal=ssl.proximal(lambda layer: images * FLAGS.strength),
+        proximal=ssl.proximal(lambda layer: count * FLAGS.strength),
         alive=ssl.alive,
     )
-    tuned = run.finetune(model, prepare=lambda images, seed: data.scaled(images))
+    tuned = run.finetune(model, prepare=data.scaled)
     run.finish(model, data.scaled, tuned)
 
 

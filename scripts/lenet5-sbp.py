@@ -42,12 +42,12 @@ def main():
     run.start_from(FLAGS.checkpoint or run.pretrained("lenet5"), model)
     model = run.train(
         model,
-        prepare=lambda images, seed: data.scaled(images),
+        prepare=data.scaled,
         shrink_every=FLAGS.shrink_every,
         rate=structured_bp.rate,
         kl=structured_bp.kl(model),
     )
-    tuned = run.finetune(model, prepare=lambda images, seed: data.scaled(images))
+    tuned = run.finetune(model, prepare=data.scaled)
     run.finish(model, data.scaled, tuned)
 
 

@@ -33,7 +33,7 @@ def main():
     run.start_from(FLAGS.checkpoint or run.pretrained("lenet5"), model)
     model = run.train(
         model,
-        prepare=lambda images, seed: data.scaled(images),
+        prepare=data.scaled,
         rate=lambda variable: FLAGS.noise_learning_rate if variable.name == "log_sigma2" else FLAGS.learning_rate,
         kl=sparse_vd.kl(FLAGS.warm_up),
         alive=sparse_vd.alive,

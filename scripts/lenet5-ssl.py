@@ -32,15 +32,15 @@ def main():
     with run.strategy.scope():
         model = lenet5.lenet5()
     run.start_from(FLAGS.checkpoint or run.pretrained("lenet5"), model)
-    images = len(run.train_set.labels)
+    count = len(run.train_set.labels)
     strength = {"conv1": FLAGS.conv1_strength, "conv2": FLAGS.conv2_strength}
     model = run.train(
         model,
-        prepare=lambda images, seed: data.scaled(images),
+        prepare=data.scaled,
         # SGD's rate is meant for the mean over the images, and the bound is a sum.
-        rate=lambda variable: FLAGS.learning_rate / images,
+        rate=lambda variable: FLAGS.learning_rate / count,
         optimizer=ssl.sgd,
-        proximal=ssl.proximal(lambda layer: images * strength.get(layer.name, FLAGS.dense_strength)),
+        proximal=ssl.proximal(lambda layer: count * strength.get(layer.name, FLAGS.dense_strength)),
         alive=ssl.alive,
     )
     run.finish(model, data.scaled)

@@ -26,7 +26,7 @@ def main():
         run.start_from(FLAGS.checkpoint, model)
     model = run.train(
         model,
-        prepare=lambda images, seed: data.scaled(images),
+        prepare=data.scaled,
         rate=lambda variable: FLAGS.learning_rate,
     )
     run.finish(model, data.scaled)

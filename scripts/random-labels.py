@@ -78,7 +78,7 @@ def train():
         run.start_from(FLAGS.checkpoint, model)
     model = run.train(
         model,
-        prepare=lambda images, seed: data.standardised(images),
+        prepare=data.standardised,
         shrink_every=FLAGS.shrink_every,
         rate=structured_bp.rate,
         kl=structured_bp.kl(model) if FLAGS.method == "sbp" else None,

@@ -32,16 +32,16 @@ def main():
         # Batch normalisation is part of the pretrained convolutions: it would undo what the lasso does to a filter.
         model = build(norm=keras.layers.Identity)
     run.start_from(FLAGS.checkpoint or run.pretrained("vgglike"), model)
-    images = len(run.train_set.labels)
+    count = len(run.train_set.labels)
 
     def strength(layer):
-        return images * (FLAGS.conv_strength if isinstance(layer, keras.layers.Conv2D) else FLAGS.dense_strength)
+        return count * (FLAGS.conv_strength if isinstance(layer, keras.layers.Conv2D) else FLAGS.dense_strength)
 
     model = run.train(
         model,
         prepare=data.augmented,
         # SGD's rate is meant for the mean over the images, and the bound is a sum.
-        rate=lambda variable: FLAGS.learning_rate / images,
+        rate=lambda variable: FLAGS.learning_rate / count,
         schedule=course,
         optimizer=ssl.sgd,
         proximal=ssl.proximal(strength),

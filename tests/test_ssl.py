@@ -94,7 +94,7 @@ def test_dead_groups_are_0_after_the_last_step():
         model,
         [tf.constant(array) for array in images],
         1500,
-        prepare=lambda images, seed: data.scaled(images),
+        prepare=data.scaled,
         batch_size=100,
         epochs=2,
         seed=0,

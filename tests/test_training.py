@@ -35,7 +35,7 @@ def kl(model, done=None):
 
 def settings(**changes):
     default = {
-        "prepare": lambda images, seed: data.scaled(images),
+        "prepare": data.scaled,
         "rate": lambda variable: 1e-2,
         "kl": kl,
         "batch_size": 100,

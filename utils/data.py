@@ -230,13 +230,13 @@ def _take_batches(archive, data_dir):
                 os.replace(part, path)
 
 
-def scaled(images):
-    """Pixels from uint8 to float32 in [0, 1]: what the LeNets read."""
+def scaled(images, seed=None):
+    """Pixels from uint8 to float32 in [0, 1]: what the LeNets read. Nothing is drawn: `seed` is there for training."""
     return tf.cast(images, tf.float32) / 255
 
 
-def standardised(images):
-    """Each image's pixels with mean 0 and variance 1, float32: what VGG-like reads."""
+def standardised(images, seed=None):
+    """Each image's pixels with mean 0 and variance 1, float32: what VGG-like reads. `seed` as of `scaled`."""
     return tf.image.per_image_standardization(images)
 
 

@@ -76,7 +76,7 @@ TRAINING = {
 def train(name, model, folder, epochs):
     """Train on the digits from the checkpoint in a folder, or from the start; returns the model."""
     strategy, digits = tf.distribute.get_strategy(), data.load("digits", "", "train")
-    common = {"batch_size": 500, "seed": 0, "prepare": lambda images, seed: data.scaled(images)}
+    common = {"batch_size": 500, "seed": 0, "prepare": data.scaled}
     model, _ = training.train(
         model, digits, folder=folder, epochs=epochs, strategy=strategy, **common, **TRAINING[name]
     )
