@@ -6,6 +6,7 @@ exactly 0. Theirs normalises the first dense layer as well.
 """
 
 import keras
+import numpy as np
 
 from layers.batch_normalization import BatchNormalization
 
@@ -54,6 +55,21 @@ def vgglike(
     x = unit(name="dense1_unit")(x)
     # Under mixed precision, too, the logits are float32.
     return keras.Model(inputs, dense(10, dtype="float32", name="logits")(x), name="vgglike")
+
+
+def start_as_identity(model):
+    """Let every convolution start by passing its inputs on, so that depth hides nothing of the images.
+
+    As many of the first filters as there are inputs are the identity, the others stay random: Zagoruyko and Komodakis,
+    DiracNets, 2017; Jordan, 94 % on CIFAR-10 in 3.29 seconds, 2024.
+    """
+    for number in range(1, CONVOLUTIONS + 1):
+        kernel = model.get_layer(f"conv{number}").kernel
+        start = np.array(kernel)
+        same = np.arange(min(kernel.shape[2:]))
+        start[..., same] = 0
+        start[1, 1, same, same] = 1
+        kernel.assign(start)
 
 
 def units(kernels):

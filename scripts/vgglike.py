@@ -40,14 +40,16 @@ def sgd(rate, group):
 
 
 def main():
-    course = schedule.take(epochs=16, learning_rate=0.1, weight_decay=5e-4, dropout=0.0, label_smoothing=0.1)
+    short = FLAGS.schedule == "short"
+    course = schedule.take(epochs=30, learning_rate=0.1, weight_decay=5e-4, dropout=0.0, label_smoothing=0.1)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     run = experiment.Experiment(schedule.network_name("VGG-like"), "Original", build, vgglike.units)
     with run.strategy.scope():
         model = build(unit=unit)
+        if short:
+            vgglike.start_as_identity(model)
     if FLAGS.checkpoint:
         run.start_from(FLAGS.checkpoint, model)
-    short = FLAGS.schedule == "short"
     # The bound is a sum over the images, which Adam's steps do not know, and a rate of SGD is meant for their mean.
     learning_rate = FLAGS.learning_rate / len(run.train_set.labels) if short else FLAGS.learning_rate
 

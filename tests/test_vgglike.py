@@ -91,6 +91,16 @@ def test_the_papers_rows_have_the_papers_flops():
             assert speedup == pytest.approx(row.flops, abs=0.006)
 
 
+def test_a_start_as_the_identity_hands_on_the_brightest_of_each_colour():
+    """Through 13 convolutions and five poolings, each of which takes the largest of four places."""
+    model = vgglike.vgglike(width=NARROW)
+    vgglike.start_as_identity(model)
+    images = np.random.default_rng(0).random((5, 32, 32, 3), np.float32)
+    features = keras.Model(model.input, model.get_layer("features").output)(images)
+    divided = np.sqrt(1 + model.get_layer("conv1_norm").epsilon) ** 13
+    np.testing.assert_allclose(features[:, :3], images.max((1, 2)) / divided, rtol=1e-5)
+
+
 def test_standardised_images_have_mean_0_and_variance_1():
     images = made(6).images
     expected = (images - images.mean((1, 2, 3), keepdims=True)) / images.std((1, 2, 3), keepdims=True)
