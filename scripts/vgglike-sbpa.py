@@ -1,6 +1,6 @@
 """VGG-like on CIFAR-10, StructuredBPa: the KL divergence of the first block times 10, of the second times 5.
 
-The short schedule, seed 0: 9.89 % error (the Original it starts from 8.67; the paper 9.00) with 5.00 times fewer
+The short schedule, seed 0: 9.89 % error (from an Original with 8.67; the paper 9.00) with 5.00 times fewer
 multiply-adds (the paper 3.16); 37 minutes on two cores in bfloat16, other work of the machine included. Its settings
 were the first tried. It starts from three times StructuredBP's factors in the first block and 2.4 times in the second,
 which takes more filters there than the paper's row has lost.
