@@ -354,7 +354,7 @@ class Experiment:
 def held_out_from(folder):
     """Raise UserError where --validate holds out images that the run in a folder was trained on."""
     done = report.read(folder)
-    if FLAGS.validate and done and not done["settings"].get("validate"):
+    if done and FLAGS.validate and not done["settings"].get("validate"):
         raise UserError(
             f"{folder} was trained on the images that --validate holds out: start from a run with --validate"
         )
