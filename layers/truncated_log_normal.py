@@ -65,7 +65,7 @@ def kl_divergence(mu, log_sigma, low=LOW, high=HIGH):
                 return tf.exp(end_exponent - log_mass) * (end_exponent - average_exponent - 1)
 
             inside = (low < mu) & (mu < high)
-            # No digits cancel: s and the exponent are measured from the mode, where both are 0.
+            # Hardly a digit cancels: s and the exponent are measured from the mode, where both are 0.
             covariance = average(exponent * s) - average_exponent * average(s)
             by_mu = tf.where(inside, flow(low) - flow(high), covariance) / sigma
             by_log_sigma = -2 * (average(exponent**2) - average_exponent**2)

@@ -27,7 +27,7 @@ def main():
         raise UserError(f"--checkpoint={FLAGS.checkpoint} is no run of VGG-like that is done: give its folder")
     build = functools.partial(vgglike.vgglike, width=done["settings"].get("width", 1.0))
     run = experiment.Experiment(done["network"], f"{done['method']}, fine-tuned", build, vgglike.units)
-    experiment.held_out_from(FLAGS.checkpoint)
+    experiment.refuse_seen(FLAGS.checkpoint)
     network = Path(FLAGS.checkpoint) / "network.keras"
     with run.strategy.scope():
         model = networks.load(network)

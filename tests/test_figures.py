@@ -116,6 +116,16 @@ def test_a_shrunk_run_says_which_thresholds_are_gone(finetuned, tmp_path):
     assert "--thresholds=0.5,0.1 has none from 1 on" in said
 
 
+def test_thresholds_of_a_network_of_14_layers_are_drawn(tmp_path):
+    """VGG-like has more layers than there are colours."""
+    draw = f"""import runpy
+script = runpy.run_path({str(ROOT / "scripts" / "threshold.py")!r})
+script["FLAGS"](["", "--figures_dir={tmp_path}"])
+script["draw"]("VGG-like", [(1.0, 7.5, [64] * 14, 2.3), (2.0, 9.0, [32] * 14, 4.0)], 1.0)"""
+    done = subprocess.run([sys.executable, "-c", draw], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0 and (tmp_path / "threshold.png").exists(), done.stderr
+
+
 def test_the_map_of_pixels_knows_each_pixel_s_place():
     model = lenet_fc.lenet_fc(unit=lambda name: SBP(name=name))
     alive = np.zeros((28, 28), bool)

@@ -200,7 +200,7 @@ class Experiment:
             UserError: it is missing, is another network, or has seen the images that --validate holds out.
         """
         network = path if path.endswith(".keras") else os.path.join(path, "network.keras")
-        held_out_from(os.path.dirname(network))
+        refuse_seen(os.path.dirname(network))
         source = networks.load(network)
         shapes, others = cost.kernels(model), cost.kernels(source)
         for name in {**shapes, **others}:
@@ -351,7 +351,7 @@ class Experiment:
         print(report.text(self.network, FLAGS.dataset, report.rows(self.network, FLAGS.dataset, results)))
 
 
-def held_out_from(folder):
+def refuse_seen(folder):
     """Raise UserError where --validate holds out images that the run in a folder was trained on."""
     done = report.read(folder)
     if done and FLAGS.validate and not done["settings"].get("validate"):
