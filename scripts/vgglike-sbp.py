@@ -28,12 +28,12 @@ schedule.define_flags()
 flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
 # Of the short schedule, a factor a layer of noise; see lenet5-sbp.py for what such a start does. It is meant to take
 # filters from block 3 on, as in the paper's row.
-KL_START = "30,30,25,25,30,30,30,15,15,15,6,6,4,2,2"
+KL_START = "20,20,18,18,20,20,20,10,10,10,4,4,3,2,2"
 
 
 def main():
     course = schedule.take(
-        epochs=16, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1, kl_start=KL_START.split(",")
+        epochs=24, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1, kl_start=KL_START.split(",")
     )
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     run = experiment.Experiment(schedule.network_name("VGG-like"), "StructuredBP", build, vgglike.units)

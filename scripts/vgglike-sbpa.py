@@ -25,12 +25,12 @@ structured_bp.define_flags(noise_learning_rate=1e-4, kl_scale=["10"] * 2 + ["5"]
 schedule.define_flags()
 flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
 # Of the short schedule; see vgglike-sbp.py.
-KL_START = "90,90,60,60,30,30,30,15,15,15,6,6,4,2,2"
+KL_START = "60,60,40,40,20,20,20,10,10,10,4,4,3,2,2"
 
 
 def main():
     course = schedule.take(
-        epochs=16, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1, kl_start=KL_START.split(",")
+        epochs=24, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1, kl_start=KL_START.split(",")
     )
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     run = experiment.Experiment(schedule.network_name("VGG-like"), "StructuredBPa", build, vgglike.units)
