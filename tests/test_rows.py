@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import pytest
 
+from utils import report
+
 ROOT = Path(__file__).parents[1]
 RUNS = sorted(path.parent for path in (ROOT / "checkpoints").glob("*/network.keras"))
 # Where a convolution's outputs are, of the whole network's and of the smaller one's alike.
@@ -53,6 +55,18 @@ def test_the_tables_of_the_readme_are_those_of_the_results():
         error = f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f}"
         row = rf"\| {method} \| ours \| {error} \| .* {np.mean(speedups):.2f}x \|"
         assert re.search(row, table), row
+
+
+def test_the_cells_of_a_terminals_table_stand_apart_however_long_they_are():
+    run = json.loads((ROOT / "checkpoints" / "lenet5" / "result.json").read_text())
+    errors = {"error": 10.25, "error_before_finetuning": 11.5}
+    runs = {method: [run | errors] * 3 for method in ("Original", "StructuredBPa, fine-tuned")}
+    lines = report.text("LeNet5", "mnist", report.rows("LeNet5", "mnist", runs)).split("\n")
+    heading, paper, *ours = [re.split(" {2,}", line.strip()) for line in lines]
+    assert heading == ["LeNet5 on MNIST", "Error %", "Units a layer", "CPU", "GPU", "FLOPs"]
+    assert paper == ["Original", "paper", "0.80", "20 - 50 - 800 - 500", "1.00x", "1.00x", "1.00x"]
+    assert [cells[-6:-3] for cells in ours] == [["ours", "11.50 ± 0.00 -> 10.25 ± 0.00", "20 - 50 - 800 - 500"]] * 2
+    assert [cells[:-6] for cells in ours] == [[], ["StructuredBPa, fine-tuned"]] and len({*map(len, lines)}) == 1
 
 
 def test_the_example_of_the_readme_runs(tmp_path):

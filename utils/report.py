@@ -106,15 +106,14 @@ def rows(network, dataset, results):
 
 def text(network, dataset, table):
     """A table of `rows` as lines of a terminal."""
-    title = f"{network} on {DATASET_NAMES[dataset]}"
-    width = max([24, *(len(units) for _, _, _, units, *_ in table)])
-    lines = [f"{title:<32}{COLUMNS[0]:>13}   {COLUMNS[1]:<{width}}{COLUMNS[2]:>8}{COLUMNS[3]:>8}{COLUMNS[4]:>9}"]
-    shown = None
-    for method, whose, error, units, cpu, gpu, flops in table:
-        name = method if method != shown else ""
-        lines.append(f"{name:<18}{whose:<14}{error:>13}   {units:<{width}}{cpu:>8}{gpu:>8}{flops:>9}")
+    lines, shown = [(f"{network} on {DATASET_NAMES[dataset]}", "", *COLUMNS)], None
+    for method, *cells in table:
+        lines.append((method if method != shown else "", *cells))
         shown = method
-    return "\n".join(lines)
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    # Names and units to the left, figures to the right.
+    aligned = [f"{side}{width}" for side, width in zip("<<><>>>", widths)]
+    return "\n".join("  ".join(map(format, cells, aligned)) for cells in lines)
 
 
 def markdown(network, dataset, table):
