@@ -1,7 +1,7 @@
 """VGG-like on CIFAR-10, StructuredBP: every filter and neuron with its own noise, from pretrained weights.
 
 The short schedule, seed 0: 7.73 % error (the paper 7.50), from an Original with 7.09, with 2.58 times fewer
-multiply-adds (the paper 2.30); 80 minutes on two cores in bfloat16, other work of the machine included.
+multiply-adds (the paper 2.30); 80 minutes on two cores in bfloat16, ten minutes of pauses included.
 
 16 epochs from a start at 30, 30, 25, 25, 30, 30, 30, 15, 15, 15, 6, 6, 4, 2, 2, from an Original with 8.67 %, ended at
 9.09 % with 2.87 times fewer. The training images were still being learned then, so that it has 24 epochs now, and a
