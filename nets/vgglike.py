@@ -27,6 +27,7 @@ def vgglike(
     conv=keras.layers.Conv2D,
     norm=BatchNormalization,
     width=1.0,
+    counts=None,
 ):
     """The network, from standardised images (batch, 32, 32, 3) to logits (batch, 10): 313,463,808 multiply-adds.
 
@@ -36,13 +37,15 @@ def vgglike(
         norm: called with a name, returns the layer after a convolution. keras.layers.Identity where the weights come
             from a network made by `shrink`, in which batch normalisation is part of the convolutions.
         width: k of the paper, which scales the units of every layer.
+        counts: the units of a pruned network instead, in the order of `units`.
     """
+    counts = counts or [round(width * count) for count in (*sum(BLOCKS, ()), NEURONS)]
     x = inputs = keras.Input((32, 32, 3), name="images")
     number = 0
     for block, filters in enumerate(BLOCKS, 1):
-        for place, count in enumerate(filters, 1):
+        for place in range(1, len(filters) + 1):
+            x = conv(counts[number], 3, padding="same", name=f"conv{number + 1}")(x)
             number += 1
-            x = conv(round(width * count), 3, padding="same", name=f"conv{number}")(x)
             x = norm(name=f"conv{number}_norm")(x)
             x = keras.layers.ReLU(name=f"conv{number}_relu")(x)
             if place == len(filters):
@@ -51,7 +54,7 @@ def vgglike(
     x = keras.layers.Flatten(name="features")(x)
     # A second noise of the same values, as in the authors' code.
     x = unit(name="features_unit")(x)
-    x = dense(round(width * NEURONS), activation="relu", name="dense1")(x)
+    x = dense(counts[number], activation="relu", name="dense1")(x)
     x = unit(name="dense1_unit")(x)
     # Under mixed precision, too, the logits are float32.
     return keras.Model(inputs, dense(10, dtype="float32", name="logits")(x), name="vgglike")

@@ -1,8 +1,15 @@
-"""VGG-like on CIFAR-10, StructuredBPc: the KL divergence of a unit scaled by what the unit costs.
+"""VGG-like on CIFAR-10, StructuredBPc: the KL divergence of a unit scaled by what the unit costs, from StructuredBP.
 
-By the power 0.4 of that, in the short schedule from a start at 2.5 times as much: the cost itself would outweigh the
-data, with 1,700 times the cheapest unit's for a filter of the second convolution.
-Not run to its end yet.
+By the power 0.4 of that: the cost itself would outweigh the data, with 1,700 times the cheapest unit's for a filter of
+the second convolution. The factors are the whole network's, whatever network it starts from.
+
+It goes on pruning StructuredBP's network, in which less is left to take out, an epoch takes half the time, and which
+git holds. The short schedule, seed 0: 7.86 % error with 4.22 times fewer multiply-adds (StructuredBP's: 7.73 % with
+2.58), 85 minutes on one core in bfloat16 beside another run on the other.
+
+A start at 2.5 times the factors, the first try, was stopped in the sixth of 24 epochs, without a look at the test set:
+4.6 times fewer multiply-adds by then, and 12.7 % of the training images wrong. Nothing of this was tried on held-out
+images.
 """
 
 import functools
@@ -22,20 +29,17 @@ experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_
 structured_bp.define_flags(noise_learning_rate=1e-4, kl_scale="17,20,15,15,11,13,11,9,10,8,5.5,5.5,4,4,1")
 schedule.define_flags()
 flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
-# Of the short schedule; see vgglike-sbp.py.
-KL_START = "42,50,37,37,28,32,28,22,25,20,14,14,10,10,2.5"
 
 
 def main():
-    course = schedule.take(
-        epochs=24, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1, kl_start=KL_START.split(",")
-    )
+    course = schedule.take(epochs=24, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     run = experiment.Experiment(schedule.network_name("VGG-like"), "StructuredBPc", build, vgglike.units)
+    start = FLAGS.checkpoint or run.pretrained("vgglike-sbp")
     with run.strategy.scope():
         # Batch normalisation is frozen: part of the pretrained convolutions.
-        model = build(unit=structured_bp.unit, norm=keras.layers.Identity)
-    run.start_from(FLAGS.checkpoint or run.pretrained("vgglike"), model)
+        model = build(unit=structured_bp.unit, norm=keras.layers.Identity, counts=run.units_in(start))
+    run.start_from(start, model)
     model = run.train(
         model,
         prepare=data.augmented,

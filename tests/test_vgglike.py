@@ -240,6 +240,16 @@ def test_a_checkpoint_of_another_network_or_width_is_one_line(other, tmp_path):
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 400
 
 
+def test_pruning_goes_on_from_a_network_with_all_layers_only(tmp_path):
+    run_ = SimpleNamespace(network="VGG-like", units=vgglike.units)
+    vgglike.vgglike(width=NARROW).save(tmp_path / "network.keras")
+    assert experiment.Experiment.units_in(run_, str(tmp_path)) == [4, 4, 8, 8, *[16] * 3, *[32] * 7]
+    lenet5().save(tmp_path / "network.keras")
+    with pytest.raises(UserError, match="another network") as raised:
+        experiment.Experiment.units_in(run_, str(tmp_path))
+    assert "\n" not in str(raised.value)
+
+
 TOWERS = """
 import sys
 import keras, numpy as np, tensorflow as tf
@@ -317,6 +327,13 @@ def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path)
     result = json.loads((tmp_path / "sbp" / "result.json").read_text())
     assert result["max_logit_difference"] < 1e-4
     assert np.any(checkpoint.latest(tmp_path / "sbp-vgglike")["model/conv1_norm/moving_mean"] != 0)
+    done = run("vgglike-sbpc", tmp_path / "sbpc", f"--checkpoint={tmp_path / 'sbp'}", *arguments)
+    assert done.returncode == 0, done.stderr
+    further = json.loads((tmp_path / "sbpc" / "result.json").read_text())
+    assert further["flops_speedup"] >= result["flops_speedup"], "not of the Original of its width"
+    assert all(unit <= before for unit, before in zip(further["units"], result["units"], strict=True))
+    wider = run("vgglike-sbpc", tmp_path / "wider", f"--checkpoint={tmp_path / 'sbp'}", "--width=0.125")
+    assert wider.returncode == 2 and "another network" in wider.stderr.splitlines()[-1]
     for script in ("vgglike-ssl", "vgglike-sparsevd"):
         done = run(script, tmp_path / script, f"--checkpoint={tmp_path / 'sbp-vgglike'}", *arguments)
         assert done.returncode == 0, done.stderr

@@ -190,6 +190,22 @@ class Experiment:
             command_line.call(command)
         return folder
 
+    def units_in(self, path):
+        """The units of a run's smaller network, to go on pruning from it.
+
+        Args:
+            path: a run's folder, or a .keras file.
+        Raises:
+            UserError: it is missing, is another network, or has a layer no more.
+        """
+        done = None if path.endswith(".keras") else report.read(path)
+        if done and done["network"] != self.network:
+            raise UserError(f"{path} is another network: it is {done['network']}, and this run's is {self.network}")
+        units = self.units(cost.kernels(networks.load(_network_in(path))))
+        if not all(units):
+            raise UserError(f"{path} is another network, or one with a layer gone: its units are {units}")
+        return units
+
     def start_from(self, path, model):
         """Set the model's weights to those of a run's smaller network, layer by layer of the same name.
 
@@ -199,7 +215,7 @@ class Experiment:
         Raises:
             UserError: it is missing, is another network, or has seen the images that --validate holds out.
         """
-        network = path if path.endswith(".keras") else os.path.join(path, "network.keras")
+        network = _network_in(path)
         refuse_seen(os.path.dirname(network))
         source = networks.load(network)
         shapes, others = cost.kernels(model), cost.kernels(source)
@@ -349,6 +365,11 @@ class Experiment:
             results[original["method"]] = [original]
         results[self.method] = [report.read(self.folder)]
         print(report.text(self.network, FLAGS.dataset, report.rows(self.network, FLAGS.dataset, results)))
+
+
+def _network_in(path):
+    """The .keras file of a run's folder, or the file itself."""
+    return path if path.endswith(".keras") else os.path.join(path, "network.keras")
 
 
 def refuse_seen(folder):
