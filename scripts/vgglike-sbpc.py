@@ -8,8 +8,7 @@ git holds. The short schedule, seed 0: 7.86 % error with 4.22 times fewer multip
 2.58), 85 minutes on one core in bfloat16 beside another run on the other.
 
 A start at 2.5 times the factors, the first try, was stopped in the sixth of 24 epochs, without a look at the test set:
-4.6 times fewer multiply-adds by then, and 12.7 % of the training images wrong. Nothing of this was tried on held-out
-images.
+4.6 times fewer multiply-adds by then, and 12.7 % of the training images wrong. Neither try was on held-out images.
 """
 
 import functools
