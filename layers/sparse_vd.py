@@ -113,7 +113,7 @@ def layers(model):
 
 
 def kl(warm_up):
-    """The KL divergence of all weights for `training.Step`: from 0, on a line over the first `warm_up` of the training.
+    """The KL divergence of all weights for `training.Objective`: from 0, on a line over the first `warm_up` of the training.
 
     Args:
         warm_up: a share of the training, in [0, 1].

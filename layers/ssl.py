@@ -23,13 +23,13 @@ def soft_threshold(groups, threshold):
 
 
 def sgd(rate, group):
-    """The optimiser for `training.Step`: no momentum, which would carry a group away from 0 again, nor Adam, whose
+    """The optimiser for `training.Updates`: no momentum, which would carry a group away from 0 again, nor Adam, whose
     steps are as long where a gradient is small, so that the lasso would weigh most where gradients are largest."""
     return keras.optimizers.SGD(rate, name=f"sgd_{group}")
 
 
 def proximal(strength):
-    """The proximal step that `training.Step` takes after the optimiser's: on a model's columns, then on its rows.
+    """The proximal step of `training.Updates`, taken after the optimiser's: on a model's columns, then on its rows.
 
     With it, SGD minimises the bound plus, for each group g of n weights, strength * sqrt(n) * |g|. A column takes its
     bias along, so that a unit without weights is exactly 0. The model's outputs are no units, nor is the one channel of

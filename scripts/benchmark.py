@@ -23,8 +23,9 @@ from absl import flags
 from tqdm import tqdm
 
 from nets import lenet5, lenet_fc, vgglike
-from utils import command_line, cost, data, networks, structured_bp, towers, training
-from utils.command_line import UserError
+from utils import cost, structured_bp, training
+from utils.plumbing import command_line, data, networks, towers
+from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 NETS = {"lenet-fc": lenet_fc.lenet_fc, "lenet5": lenet5.lenet5, "vgglike": vgglike.vgglike}
@@ -91,14 +92,10 @@ def train():
     labels = generator.integers(data.CLASSES, size=IMAGES, dtype=np.int32)
     step = training.Step(
         model,
-        [towers.copies(strategy, array) for array in (images, labels)],
-        IMAGES,
-        prepare=data.scaled,
-        rate=structured_bp.rate,
-        kl=structured_bp.kl(model) if FLAGS.method == "sbp" else None,
-        batch_size=FLAGS.batch_size,
+        batches=training.Batches(data.Images(images, labels), data.scaled, FLAGS.batch_size, 0, strategy),
+        objective=training.Objective(structured_bp.kl(model) if FLAGS.method == "sbp" else None),
+        updates=training.Updates(structured_bp.rate),
         epochs=1000,
-        seed=0,
         strategy=strategy,
     )
     start = time.perf_counter()

@@ -12,8 +12,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from absl import flags
 
-from utils import command_line, data, experiment, figures, report
-from utils.command_line import UserError
+from utils import experiment
+from utils.plumbing import command_line, data, figures, report
+from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 RUNS = {"mu-fixed": ("mu fixed at 0", ["--fixed_mu"]), "mu-learned": ("mu and sigma learned", [])}

@@ -20,7 +20,8 @@ from absl import flags
 
 import layers.sbp  # noqa: F401  # Keras has to know the layer that a checkpoint has
 from nets import lenet5, lenet_fc
-from utils import checkpoint, command_line, cost, data, experiment, figures, paper, report, training
+from utils import cost, experiment, training
+from utils.plumbing import checkpoint, command_line, data, figures, paper, report
 
 FLAGS = flags.FLAGS
 ORIGINALS = {"Lenet-fc": lenet_fc.lenet_fc, "LeNet5": lenet5.lenet5}

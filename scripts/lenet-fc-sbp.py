@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from absl import flags
 
 from nets import lenet_fc
-from utils import command_line, data, experiment, structured_bp
+from utils import experiment, structured_bp
+from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=100, batch_size=128, learning_rate=3e-3, weight_decay=0.0)
@@ -32,20 +33,12 @@ def rate(variable):
 
 
 def main():
-    run = experiment.Experiment("Lenet-fc", "StructuredBP", lenet_fc.lenet_fc, lenet_fc.units)
-    with run.strategy.scope():
-        model = lenet_fc.lenet_fc(unit=structured_bp.unit)
+    run = experiment.Experiment("Lenet-fc", "StructuredBP", lenet_fc.lenet_fc, lenet_fc.units, data.scaled)
+    model = run.build(unit=structured_bp.unit)
     if FLAGS.checkpoint:
-        run.start_from(FLAGS.checkpoint, model)
-    model = run.train(
-        model,
-        prepare=data.scaled,
-        shrink_every=FLAGS.shrink_every,
-        rate=rate,
-        kl=structured_bp.kl(model),
-    )
-    tuned = run.finetune(model, prepare=data.scaled)
-    run.finish(model, data.scaled, tuned)
+        experiment.set_weights(model, FLAGS.checkpoint)
+    model = structured_bp.train(run, model, rate=rate)
+    run.finish(model, run.finetune(model))
 
 
 if __name__ == "__main__":

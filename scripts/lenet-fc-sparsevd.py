@@ -18,7 +18,8 @@ from absl import flags
 
 from layers import sparse_vd
 from nets import lenet_fc
-from utils import command_line, data, experiment
+from utils import experiment, training
+from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
@@ -28,19 +29,17 @@ flags.DEFINE_float(
 )
 
 
+def rate(variable):
+    return FLAGS.noise_learning_rate if variable.name == "log_sigma2" else FLAGS.learning_rate
+
+
 def main():
-    run = experiment.Experiment("Lenet-fc", "SparseVD", lenet_fc.lenet_fc, lenet_fc.units)
-    with run.strategy.scope():
-        model = lenet_fc.lenet_fc(dense=sparse_vd.Dense)
-    run.start_from(FLAGS.checkpoint or run.pretrained("lenet-fc"), model)
-    model = run.train(
-        model,
-        prepare=data.scaled,
-        rate=lambda variable: FLAGS.noise_learning_rate if variable.name == "log_sigma2" else FLAGS.learning_rate,
-        kl=sparse_vd.kl(FLAGS.warm_up),
-        alive=sparse_vd.alive,
-    )
-    run.finish(model, data.scaled, zero_weights=sparse_vd.zero_share(model))
+    run = experiment.Experiment("Lenet-fc", "SparseVD", lenet_fc.lenet_fc, lenet_fc.units, data.scaled)
+    model = run.build(dense=sparse_vd.Dense)
+    experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("lenet-fc", run.folder))
+    objective = training.Objective(sparse_vd.kl(FLAGS.warm_up), FLAGS.weight_decay)
+    model = run.train(model, objective, training.Updates(rate), alive=sparse_vd.alive)
+    run.finish(model, zero_weights=sparse_vd.zero_share(model))
 
 
 if __name__ == "__main__":

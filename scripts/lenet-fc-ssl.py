@@ -20,7 +20,8 @@ from absl import flags
 
 from layers import ssl
 from nets import lenet_fc
-from utils import command_line, data, experiment
+from utils import experiment, training
+from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=80, batch_size=128, learning_rate=0.2, weight_decay=0.0)
@@ -30,23 +31,20 @@ flags.DEFINE_float("strength", 1.5e-5, "Of the group lasso, an image.", 0)
 
 
 def main():
-    run = experiment.Experiment("Lenet-fc", "SSL", lenet_fc.lenet_fc, lenet_fc.units)
-    with run.strategy.scope():
-        model = lenet_fc.lenet_fc()
+    run = experiment.Experiment("Lenet-fc", "SSL", lenet_fc.lenet_fc, lenet_fc.units, data.scaled)
+    model = run.build()
     if FLAGS.checkpoint:
-        run.start_from(FLAGS.checkpoint, model)
+        experiment.set_weights(model, FLAGS.checkpoint)
     count = len(run.train_set.labels)
-    model = run.train(
-        model,
-        prepare=data.scaled,
-        # SGD's rate is meant for the mean over the images, and the bound is a sum.
-        rate=lambda variable: FLAGS.learning_rate / count,
+    # SGD's rate is meant for the mean over the images, and the bound is a sum.
+    updates = training.Updates(
+        lambda variable: FLAGS.learning_rate / count,
         optimizer=ssl.sgd,
         proximal=ssl.proximal(lambda layer: count * FLAGS.strength),
-        alive=ssl.alive,
     )
-    tuned = run.finetune(model, prepare=data.scaled)
-    run.finish(model, data.scaled, tuned)
+    objective = training.Objective(weight_decay=FLAGS.weight_decay)
+    model = run.train(model, objective, updates, alive=ssl.alive)
+    run.finish(model, run.finetune(model))
 
 
 if __name__ == "__main__":

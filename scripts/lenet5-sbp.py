@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from absl import flags
 
 from nets import lenet5
-from utils import command_line, data, experiment, structured_bp
+from utils import experiment, structured_bp
+from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
@@ -36,19 +37,11 @@ experiment.define_finetune_flags()
 
 
 def main():
-    run = experiment.Experiment("LeNet5", "StructuredBP", lenet5.lenet5, lenet5.units)
-    with run.strategy.scope():
-        model = lenet5.lenet5(unit=structured_bp.unit)
-    run.start_from(FLAGS.checkpoint or run.pretrained("lenet5"), model)
-    model = run.train(
-        model,
-        prepare=data.scaled,
-        shrink_every=FLAGS.shrink_every,
-        rate=structured_bp.rate,
-        kl=structured_bp.kl(model),
-    )
-    tuned = run.finetune(model, prepare=data.scaled)
-    run.finish(model, data.scaled, tuned)
+    run = experiment.Experiment("LeNet5", "StructuredBP", lenet5.lenet5, lenet5.units, data.scaled)
+    model = run.build(unit=structured_bp.unit)
+    experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("lenet5", run.folder))
+    model = structured_bp.train(run, model)
+    run.finish(model, run.finetune(model))
 
 
 if __name__ == "__main__":

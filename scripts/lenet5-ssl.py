@@ -18,7 +18,8 @@ from absl import flags
 
 from layers import ssl
 from nets import lenet5
-from utils import command_line, data, experiment
+from utils import experiment, training
+from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=0.1, weight_decay=0.0)
@@ -28,22 +29,20 @@ flags.DEFINE_float("dense_strength", 5e-6, "Of the group lasso on both dense lay
 
 
 def main():
-    run = experiment.Experiment("LeNet5", "SSL", lenet5.lenet5, lenet5.units)
-    with run.strategy.scope():
-        model = lenet5.lenet5()
-    run.start_from(FLAGS.checkpoint or run.pretrained("lenet5"), model)
+    run = experiment.Experiment("LeNet5", "SSL", lenet5.lenet5, lenet5.units, data.scaled)
+    model = run.build()
+    experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("lenet5", run.folder))
     count = len(run.train_set.labels)
     strength = {"conv1": FLAGS.conv1_strength, "conv2": FLAGS.conv2_strength}
-    model = run.train(
-        model,
-        prepare=data.scaled,
-        # SGD's rate is meant for the mean over the images, and the bound is a sum.
-        rate=lambda variable: FLAGS.learning_rate / count,
+    # SGD's rate is meant for the mean over the images, and the bound is a sum.
+    updates = training.Updates(
+        lambda variable: FLAGS.learning_rate / count,
         optimizer=ssl.sgd,
         proximal=ssl.proximal(lambda layer: count * strength.get(layer.name, FLAGS.dense_strength)),
-        alive=ssl.alive,
     )
-    run.finish(model, data.scaled)
+    objective = training.Objective(weight_decay=FLAGS.weight_decay)
+    model = run.train(model, objective, updates, alive=ssl.alive)
+    run.finish(model)
 
 
 if __name__ == "__main__":

@@ -12,24 +12,21 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from absl import flags
 
 from nets import lenet5
-from utils import command_line, data, experiment
+from utils import experiment, training
+from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=30, batch_size=128, learning_rate=1e-3, weight_decay=5e-4)
 
 
 def main():
-    run = experiment.Experiment("LeNet5", "Original", lenet5.lenet5, lenet5.units)
-    with run.strategy.scope():
-        model = lenet5.lenet5()
+    run = experiment.Experiment("LeNet5", "Original", lenet5.lenet5, lenet5.units, data.scaled)
+    model = run.build()
     if FLAGS.checkpoint:
-        run.start_from(FLAGS.checkpoint, model)
-    model = run.train(
-        model,
-        prepare=data.scaled,
-        rate=lambda variable: FLAGS.learning_rate,
-    )
-    run.finish(model, data.scaled)
+        experiment.set_weights(model, FLAGS.checkpoint)
+    objective = training.Objective(weight_decay=FLAGS.weight_decay)
+    model = run.train(model, objective, training.Updates(lambda variable: FLAGS.learning_rate))
+    run.finish(model)
 
 
 if __name__ == "__main__":

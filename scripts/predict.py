@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from utils import command_line, data, image_files, networks
-from utils.command_line import UserError
+from utils.plumbing import command_line, data, image_files, networks
+from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 # {the shape of a network's images: what it reads of uint8 images}

@@ -24,7 +24,8 @@ import keras
 from absl import flags
 
 from nets import lenet5, vgglike
-from utils import command_line, data, experiment, figures, report, structured_bp
+from utils import experiment, structured_bp, training
+from utils.plumbing import command_line, data, figures, report
 
 FLAGS = flags.FLAGS
 # {--network: (its name, how it is built, its units, its data set)}
@@ -64,30 +65,28 @@ def main():
 def train():
     """One method's run."""
     name, build, units, _ = NETWORKS[FLAGS.network]
-    run = experiment.Experiment(name, METHODS[FLAGS.method], build, units)
-    test = data.load(FLAGS.dataset, run.data_dir, "held_out" if FLAGS.validate else "test", FLAGS.seed)
+    run = experiment.Experiment(name, METHODS[FLAGS.method], build, units, data.standardised)
+    test = run.test_set()
 
     def error(model, split, count=None):
         images = data.Images(split.images[:count], split.labels[:count])
         return experiment.error(model, images, data.standardised)
 
     noise = {"dropout": lambda name: keras.layers.Dropout(FLAGS.dropout, name=name), "sbp": structured_bp.unit}
-    with run.strategy.scope():
-        model = build(unit=noise[FLAGS.method])
+    model = run.build(unit=noise[FLAGS.method])
     if FLAGS.checkpoint:
-        run.start_from(FLAGS.checkpoint, model)
+        experiment.set_weights(model, FLAGS.checkpoint)
     model = run.train(
         model,
-        prepare=data.standardised,
+        training.Objective(structured_bp.kl(model) if FLAGS.method == "sbp" else None, FLAGS.weight_decay),
+        training.Updates(structured_bp.rate),
         shrink_every=FLAGS.shrink_every,
-        rate=structured_bp.rate,
-        kl=structured_bp.kl(model) if FLAGS.method == "sbp" else None,
         measure=lambda model: {
             "training_error": error(model, run.train_set, MEASURED),
             "test_error": error(model, test, MEASURED),
         },
     )
-    run.finish(model, data.standardised, train_error=error(model, run.train_set))
+    run.finish(model, train_error=error(model, run.train_set))
 
 
 def title():

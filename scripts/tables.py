@@ -8,7 +8,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from absl import flags
 
 from nets import lenet5, lenet_fc, vgglike
-from utils import command_line, cost, experiment, networks, paper, report
+from utils import cost, experiment
+from utils.plumbing import command_line, networks, paper, report
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("format", "text", ["text", "markdown"], "markdown is what the README shows.")

@@ -26,8 +26,9 @@ from tqdm import tqdm
 
 from layers.sbp import SBP
 from nets import lenet5, lenet_fc, vgglike
-from utils import checkpoint, command_line, cost, data, experiment, figures, pruning, report, training
-from utils.command_line import UserError
+from utils import cost, experiment, pruning, training
+from utils.plumbing import checkpoint, command_line, data, figures, report
+from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 # {network: (how to build the Original, its units, what it reads of uint8 images)}

@@ -15,8 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from absl import flags
 
 from nets import vgglike
-from utils import command_line, data, experiment, networks, report
-from utils.command_line import UserError
+from utils import experiment, training
+from utils.plumbing import command_line, data, networks, report
+from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=20, batch_size=100, learning_rate=1e-4, weight_decay=0.0)
@@ -27,13 +28,17 @@ def main():
     if not done or not done["network"].startswith("VGG-like"):
         raise UserError(f"--checkpoint={FLAGS.checkpoint} is no run of VGG-like that is done: give its folder")
     build = functools.partial(vgglike.vgglike, width=done["settings"].get("width", 1.0))
-    run = experiment.Experiment(done["network"], f"{done['method']}, fine-tuned", build, vgglike.units)
+    method = f"{done['method']}, fine-tuned"
+    run = experiment.Experiment(done["network"], method, build, vgglike.units, data.standardised)
     experiment.refuse_seen(FLAGS.checkpoint)
     network = Path(FLAGS.checkpoint) / "network.keras"
     with run.strategy.scope():
         model = networks.load(network)
-    tuned = run.train(model, prepare=data.augmented, rate=lambda variable: FLAGS.learning_rate)
-    run.finish(networks.load(network), data.standardised, tuned)
+    objective = training.Objective(weight_decay=FLAGS.weight_decay)
+    tuned = run.train(
+        model, objective, training.Updates(lambda variable: FLAGS.learning_rate), prepare=data.augmented
+    )
+    run.finish(networks.load(network), tuned)
 
 
 if __name__ == "__main__":

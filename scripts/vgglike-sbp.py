@@ -21,13 +21,14 @@ import keras
 from absl import flags
 
 from nets import vgglike
-from utils import command_line, data, experiment, schedule, structured_bp
+from utils import experiment, structured_bp
+from utils.experiment import schedule
+from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)
 structured_bp.define_flags(noise_learning_rate=1e-4, kl_scale="1")
 schedule.define_flags()
-flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
 # Of the short schedule, a factor a layer of noise; see lenet5-sbp.py for what such a start does. It is meant to take
 # filters from block 3 on, as in the paper's row.
 KL_START = "20,20,18,18,20,20,20,10,10,10,4,4,3,2,2"
@@ -38,20 +39,12 @@ def main():
         epochs=24, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1, kl_start=KL_START.split(",")
     )
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
-    run = experiment.Experiment(schedule.network_name("VGG-like"), "StructuredBP", build, vgglike.units)
-    with run.strategy.scope():
-        # Batch normalisation is frozen: part of the pretrained convolutions.
-        model = build(unit=structured_bp.unit, norm=keras.layers.Identity)
-    run.start_from(FLAGS.checkpoint or run.pretrained("vgglike"), model)
-    model = run.train(
-        model,
-        prepare=data.augmented,
-        shrink_every=FLAGS.shrink_every,
-        rate=structured_bp.rate,
-        schedule=course,
-        kl=structured_bp.kl(model),
-    )
-    run.finish(model, data.standardised)
+    run = experiment.Experiment(schedule.network_name("VGG-like"), "StructuredBP", build, vgglike.units, data.standardised)
+    # Batch normalisation is frozen: part of the pretrained convolutions.
+    model = run.build(unit=structured_bp.unit, norm=keras.layers.Identity)
+    experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder))
+    model = structured_bp.train(run, model, course=course, prepare=data.augmented)
+    run.finish(model)
 
 
 if __name__ == "__main__":

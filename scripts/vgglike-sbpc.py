@@ -21,33 +21,26 @@ import keras
 from absl import flags
 
 from nets import vgglike
-from utils import command_line, data, experiment, schedule, structured_bp
+from utils import experiment, structured_bp
+from utils.experiment import schedule
+from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)
 structured_bp.define_flags(noise_learning_rate=1e-4, kl_scale="17,20,15,15,11,13,11,9,10,8,5.5,5.5,4,4,1")
 schedule.define_flags()
-flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
 
 
 def main():
     course = schedule.take(epochs=24, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
-    run = experiment.Experiment(schedule.network_name("VGG-like"), "StructuredBPc", build, vgglike.units)
-    start = FLAGS.checkpoint or run.pretrained("vgglike-sbp")
-    with run.strategy.scope():
-        # Batch normalisation is frozen: part of the pretrained convolutions.
-        model = build(unit=structured_bp.unit, norm=keras.layers.Identity, counts=run.units_in(start))
-    run.start_from(start, model)
-    model = run.train(
-        model,
-        prepare=data.augmented,
-        shrink_every=FLAGS.shrink_every,
-        rate=structured_bp.rate,
-        schedule=course,
-        kl=structured_bp.kl(model),
-    )
-    run.finish(model, data.standardised)
+    run = experiment.Experiment(schedule.network_name("VGG-like"), "StructuredBPc", build, vgglike.units, data.standardised)
+    start = FLAGS.checkpoint or experiment.pretrained("vgglike-sbp", run.folder)
+    # Batch normalisation is frozen: part of the pretrained convolutions.
+    model = run.build(unit=structured_bp.unit, norm=keras.layers.Identity, counts=experiment.units_in(start, run))
+    experiment.set_weights(model, start)
+    model = structured_bp.train(run, model, course=course, prepare=data.augmented)
+    run.finish(model)
 
 
 if __name__ == "__main__":

@@ -14,35 +14,34 @@ from absl import flags
 
 from layers import sparse_vd
 from nets import vgglike
-from utils import command_line, data, experiment, schedule
+from utils import experiment, training
+from utils.experiment import schedule
+from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)
 schedule.define_flags()
-flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
 flags.DEFINE_float("noise_learning_rate", 1e-4, "Adam's rate for log sigma^2, with the schedule of the weights'.", 0)
 flags.DEFINE_float(
     "warm_up", 1.0, "The share of the training in which the KL divergence grows from 0 to its full.", 0, 1
 )
 
 
+def rate(variable):
+    return FLAGS.noise_learning_rate if variable.name == "log_sigma2" else FLAGS.learning_rate
+
+
 def main():
     course = schedule.take(epochs=20, learning_rate=3e-4, noise_learning_rate=1e-3)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
-    run = experiment.Experiment(schedule.network_name("VGG-like"), "SparseVD", build, vgglike.units)
-    with run.strategy.scope():
-        # Batch normalisation is frozen: part of the pretrained convolutions.
-        model = build(dense=sparse_vd.Dense, conv=sparse_vd.Conv2D, norm=keras.layers.Identity)
-    run.start_from(FLAGS.checkpoint or run.pretrained("vgglike"), model)
-    model = run.train(
-        model,
-        prepare=data.augmented,
-        rate=lambda variable: FLAGS.noise_learning_rate if variable.name == "log_sigma2" else FLAGS.learning_rate,
-        schedule=course,
-        kl=sparse_vd.kl(FLAGS.warm_up),
-        alive=sparse_vd.alive,
-    )
-    run.finish(model, data.standardised, zero_weights=sparse_vd.zero_share(model))
+    run = experiment.Experiment(schedule.network_name("VGG-like"), "SparseVD", build, vgglike.units, data.standardised)
+    # Batch normalisation is frozen: part of the pretrained convolutions.
+    model = run.build(dense=sparse_vd.Dense, conv=sparse_vd.Conv2D, norm=keras.layers.Identity)
+    experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder))
+    objective = training.Objective(sparse_vd.kl(FLAGS.warm_up), FLAGS.weight_decay)
+    updates = training.Updates(rate, course)
+    model = run.train(model, objective, updates, prepare=data.augmented, alive=sparse_vd.alive)
+    run.finish(model, zero_weights=sparse_vd.zero_share(model))
 
 
 if __name__ == "__main__":

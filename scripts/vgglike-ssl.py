@@ -14,12 +14,13 @@ from absl import flags
 
 from layers import ssl
 from nets import vgglike
-from utils import command_line, data, experiment, schedule
+from utils import experiment, training
+from utils.experiment import schedule
+from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-2, weight_decay=5e-4)
 schedule.define_flags()
-flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
 flags.DEFINE_float("conv_strength", 1e-5, "Of the group lasso on convolutions, an image.", 0)
 flags.DEFINE_float("dense_strength", 1e-5, "Of the group lasso on dense layers.", 0)
 
@@ -27,27 +28,22 @@ flags.DEFINE_float("dense_strength", 1e-5, "Of the group lasso on dense layers."
 def main():
     course = schedule.take(epochs=20, learning_rate=5e-2)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
-    run = experiment.Experiment(schedule.network_name("VGG-like"), "SSL", build, vgglike.units)
-    with run.strategy.scope():
-        # Batch normalisation is part of the pretrained convolutions: it would undo what the lasso does to a filter.
-        model = build(norm=keras.layers.Identity)
-    run.start_from(FLAGS.checkpoint or run.pretrained("vgglike"), model)
+    run = experiment.Experiment(schedule.network_name("VGG-like"), "SSL", build, vgglike.units, data.standardised)
+    # Batch normalisation is part of the pretrained convolutions: it would undo what the lasso does to a filter.
+    model = run.build(norm=keras.layers.Identity)
+    experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder))
     count = len(run.train_set.labels)
 
     def strength(layer):
         return count * (FLAGS.conv_strength if isinstance(layer, keras.layers.Conv2D) else FLAGS.dense_strength)
 
-    model = run.train(
-        model,
-        prepare=data.augmented,
-        # SGD's rate is meant for the mean over the images, and the bound is a sum.
-        rate=lambda variable: FLAGS.learning_rate / count,
-        schedule=course,
-        optimizer=ssl.sgd,
-        proximal=ssl.proximal(strength),
-        alive=ssl.alive,
+    # SGD's rate is meant for the mean over the images, and the bound is a sum.
+    updates = training.Updates(
+        lambda variable: FLAGS.learning_rate / count, course, optimizer=ssl.sgd, proximal=ssl.proximal(strength)
     )
-    run.finish(model, data.standardised)
+    objective = training.Objective(weight_decay=FLAGS.weight_decay)
+    model = run.train(model, objective, updates, prepare=data.augmented, alive=ssl.alive)
+    run.finish(model)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,14 @@ import keras
 from absl import flags
 
 from nets import vgglike
-from utils import command_line, data, experiment, schedule, training
+from utils import experiment, training
+from utils.experiment import schedule
+from utils.plumbing import command_line, data
+from utils.training import updates
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-3, weight_decay=2e-5)
 schedule.define_flags()
-flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
 flags.DEFINE_float("dropout", 1.0, "Scales the shares that binary dropout drops; 1: the paper's, 0: none.", 0, 1.9)
 flags.DEFINE_float("label_smoothing", 0.0, "The share of a label that is spread over all classes.", 0, 1)
 
@@ -38,22 +40,16 @@ def unit(name):
     return keras.layers.Dropout(share, name=name) if share else keras.layers.Identity(name=name)
 
 
-def sgd(rate, group):
-    """Nesterov's momentum: fewer image passes than Adam where the rate may be high."""
-    return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, name=f"sgd_{group}")
-
-
 def main():
     short = FLAGS.schedule == "short"
     course = schedule.take(epochs=30, learning_rate=0.1, weight_decay=5e-4, dropout=0.0, label_smoothing=0.1)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
-    run = experiment.Experiment(schedule.network_name("VGG-like"), "Original", build, vgglike.units)
-    with run.strategy.scope():
-        model = build(unit=unit)
-        if short:
-            vgglike.start_as_identity(model)
+    run = experiment.Experiment(schedule.network_name("VGG-like"), "Original", build, vgglike.units, data.standardised)
+    model = run.build(unit=unit)
+    if short:
+        vgglike.start_as_identity(model)
     if FLAGS.checkpoint:
-        run.start_from(FLAGS.checkpoint, model)
+        experiment.set_weights(model, FLAGS.checkpoint)
     # The bound is a sum over the images, which Adam's steps do not know, and a rate of SGD is meant for their mean.
     learning_rate = FLAGS.learning_rate / len(run.train_set.labels) if short else FLAGS.learning_rate
 
@@ -61,15 +57,10 @@ def main():
         """Before batch normalisation a bias does nothing; it is there for `shrink`, which makes them one."""
         return 0.0 if variable.path.startswith("conv") and variable.name == "bias" else learning_rate
 
-    model = run.train(
-        model,
-        prepare=data.augmented,
-        rate=rate,
-        schedule=course,
-        optimizer=sgd if short else training.adam,
-        label_smoothing=FLAGS.label_smoothing,
-    )
-    run.finish(model, data.standardised)
+    objective = training.Objective(weight_decay=FLAGS.weight_decay, label_smoothing=FLAGS.label_smoothing)
+    optimizer = updates.nesterov if short else updates.adam
+    model = run.train(model, objective, training.Updates(rate, course, optimizer), prepare=data.augmented)
+    run.finish(model)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from utils import inference, pruning
+from utils.pruning import graph, rules
 
 BATCHES = 4
 SECONDS_A_CALL = 0.1
@@ -17,20 +18,24 @@ SECONDS_ALL, FEWEST_PAIRS = 60, 5
 
 def multiply_adds(model):
     """Multiply-adds of a Keras model's dense and convolution layers for one example, as the paper counts FLOPs."""
-    return sum(_positions(layer) * int(np.prod(layer.kernel.shape)) for layer in _weighted(model))
+    total = 0
+    for node in graph.nodes(model):
+        inputs, outputs = ([rules.width(tensor) for tensor in side] for side in (node.input_tensors, node.outputs))
+        total += rules.of(node).multiply_adds(inputs, outputs)
+    return total
 
 
 def kernels(model):
     """{layer's name: shape of its kernel} of a model's dense and convolution layers."""
-    return {layer.name: tuple(layer.kernel.shape) for layer in _weighted(model)}
+    return {layer.name: tuple(layer.kernel.shape) for layer in model.layers if hasattr(layer, "kernel")}
 
 
 def unit_costs(model):
     """{noise layer's name: the multiply-adds that go when one of its units goes} of a network with every unit alive."""
     alive = {layer.name: np.ones(layer.input.shape[-1]) for layer in model.layers if hasattr(layer, "multiplier")}
-    whole = _living_multiply_adds(model, alive)
+    whole = pruning.Living(model, alive).multiply_adds()
     without = {name: {**alive, name: units - np.eye(len(units))[0]} for name, units in alive.items()}
-    return {name: whole - _living_multiply_adds(model, multipliers) for name, multipliers in without.items()}
+    return {name: whole - pruning.Living(model, left).multiply_adds() for name, left in without.items()}
 
 
 def speedups(original, smaller, batch_size=1024, pairs=30):
@@ -106,22 +111,3 @@ def _run(model, images):
         return total
 
     return run
-
-
-def _living_multiply_adds(model, multipliers):
-    keep = pruning.Living(model, multipliers).keep
-    return sum(
-        _positions(layer)
-        * int(np.prod(layer.kernel.shape[:-2]))
-        * int(keep[id(layer.input)].sum())
-        * int(keep[id(layer.output)].sum())
-        for layer in _weighted(model)
-    )
-
-
-def _weighted(model):
-    return [layer for layer in model.layers if isinstance(layer, pruning.WEIGHTED)]
-
-
-def _positions(layer):
-    return int(np.prod(layer.output.shape[1:-1]))

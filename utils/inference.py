@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from utils import checkpoint, networks, pruning
-from utils.command_line import UserError
+from utils.plumbing import checkpoint, networks
+from utils.plumbing.command_line import UserError
+from utils.pruning import graph, rules
 
 # Floats in a vector register (AVX-512): a convolution takes as long with fewer filters.
 LANES = 16
@@ -25,24 +26,21 @@ def fast(model):
     Args:
         model: a functional model or Sequential of stock layers with one input and output each, or `pruning.shrink`'s.
     """
-    functional = getattr(model, "_functional", model)
-    built = {}
-    for op in functional.operations:
-        if isinstance(op, keras.layers.InputLayer):
-            built[id(op.output)] = op.output
+    built, layers = {id(tensor): tensor for tensor in model.inputs}, {}
+    for node in graph.nodes(model):
+        if graph.is_input(node):
             continue
-        x = built[id(op.input)]
-        if pruning.is_take(op):
-            x = _selected(x, pruning.taken(op).tolist(), op.name)
+        op, inputs = node.operation, [built[id(tensor)] for tensor in node.input_tensors]
+        if rules.is_take(node):
+            outputs = [_selected(inputs[0], rules.taken(node).tolist(), op.name)]
         elif isinstance(op, keras.layers.Conv2D) and _columns(op) > 1:
-            x = _wide(op, x, _columns(op))
+            outputs = [_wide(op, inputs[0], _columns(op))]
         else:
-            layer = type(op).from_config(op.get_config())
-            x = layer(x)
+            layer = layers.setdefault(id(op), type(op).from_config(op.get_config()))
+            outputs = graph.call(node, layer, inputs)
             layer.set_weights(op.get_weights())
-        built[id(op.output)] = x
-    outputs = [built[id(tensor)] for tensor in model.outputs]
-    return keras.Model(model.inputs[0], outputs if len(outputs) > 1 else outputs[0], name=model.name)
+        built |= zip(map(id, node.outputs), outputs)
+    return graph.rebuilt(model, [built[id(tensor)] for tensor in model.outputs])
 
 
 def _selected(x, units, name):

@@ -7,8 +7,8 @@ from absl import flags
 
 from layers import truncated_log_normal
 from layers.sbp import SBP
-from utils import cost
-from utils.command_line import UserError
+from utils import cost, training
+from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 
@@ -54,8 +54,24 @@ def rate(variable):
     return FLAGS.noise_learning_rate if variable.name in ("mu", "log_sigma") else FLAGS.learning_rate
 
 
+def train(run, model, *, rate=rate, course=training.Updates.course, prepare=None):
+    """Train a network with noise to the last epoch, on the bound and at the rates that the flags say.
+
+    Args:
+        run: the `Experiment`.
+        model: the network with all its units.
+        rate, course: of `training.Updates`.
+        prepare: of `Experiment.train`.
+    Returns:
+        The trained network, less the units that --shrink_every took out.
+    """
+    objective = training.Objective(kl(model), FLAGS.weight_decay)
+    updates = training.Updates(rate, course)
+    return run.train(model, objective, updates, prepare=prepare, shrink_every=FLAGS.shrink_every)
+
+
 def kl(model):
-    """The KL divergence of all units, each scaled as --kl_scale says, as `training.Step` takes it.
+    """The KL divergence of all units, each scaled as --kl_scale says, as `training.Objective` takes it.
 
     Args:
         model: the network with all its units; what a unit costs is counted on it.

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from utils.command_line import UserError
+from utils.plumbing.command_line import UserError
 
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "mnist-random", "cifar10-random", "digits", "digits-random")
 SPLITS = ("train", "test", "fit", "held_out")

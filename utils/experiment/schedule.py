@@ -1,4 +1,4 @@
-"""--schedule, where the paper's takes days of a CPU: the defaults and the course of learning rates with it."""
+"""--schedule, where the paper's takes days of a CPU, and --width: the defaults and the course of learning rates."""
 
 from absl import flags
 
@@ -9,7 +9,7 @@ COURSES = {"paper": (0.0, 250 / 300), "short": (0.2, 0.2)}
 
 
 def define_flags():
-    """--schedule; the flags' own defaults are the paper's."""
+    """--schedule, the flags' own defaults being the paper's, and --width."""
     flags.DEFINE_enum(
         "schedule",
         "paper",
@@ -17,6 +17,7 @@ def define_flags():
         "paper: rates are constant for 250 of 300 epochs, then fall to 0. short: one that a CPU can finish, with other "
         "defaults; rates rise over a fifth of the epochs, then fall to 0.",
     )
+    flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
 
 
 def take(**short):

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from utils.command_line import UserError
+from utils.plumbing.command_line import UserError
 
 
 def strategy(num_gpus=None):

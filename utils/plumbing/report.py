@@ -6,8 +6,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from utils import checkpoint, paper
-from utils.command_line import UserError
+from utils.plumbing import checkpoint, paper
+from utils.plumbing.command_line import UserError
 
 DATASET_NAMES = {
     "mnist": "MNIST",

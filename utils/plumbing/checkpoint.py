@@ -14,7 +14,7 @@ import zipfile
 
 import numpy as np
 
-from utils.command_line import UserError
+from utils.plumbing.command_line import UserError
 
 _NAME = re.compile(r"checkpoint-\d{8,}\.npz")
 KEPT = 2

@@ -6,8 +6,8 @@ import os
 import keras
 import tensorflow as tf
 
-from utils import checkpoint
-from utils.command_line import UserError
+from utils.plumbing import checkpoint
+from utils.plumbing.command_line import UserError
 
 
 def load(path):

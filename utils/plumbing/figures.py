@@ -14,7 +14,7 @@ from matplotlib import ticker
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tb_logging, tensor_util
 
-from utils.command_line import UserError
+from utils.plumbing.command_line import UserError
 
 FOLDER = Path(__file__).parents[1] / "docs" / "figures"
 

@@ -7,8 +7,8 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from utils.command_line import UserError
-from utils.data import LARGEST_FILE
+from utils.plumbing.command_line import UserError
+from utils.plumbing.data import LARGEST_FILE
 
 
 def read(file, shape):

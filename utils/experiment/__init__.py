@@ -1,0 +1,18 @@
+"""An experiment from its flags to its row."""
+
+from utils.experiment.flags import ROOT, define_finetune_flags, define_flags, run_folder
+from utils.experiment.run import Experiment, error
+from utils.experiment.start import pretrained, refuse_seen, set_weights, units_in
+
+__all__ = [
+    "ROOT",
+    "Experiment",
+    "define_finetune_flags",
+    "define_flags",
+    "error",
+    "pretrained",
+    "refuse_seen",
+    "run_folder",
+    "set_weights",
+    "units_in",
+]

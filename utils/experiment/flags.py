@@ -1,0 +1,74 @@
+"""The flags that experiments share, and the folder of a run with them."""
+
+from pathlib import Path
+
+from absl import flags
+
+from utils.plumbing import data
+
+FLAGS = flags.FLAGS
+ROOT = Path(__file__).parents[2]
+
+
+def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
+    """The flags of every experiment, with this one's hyperparameters as their defaults."""
+    flags.DEFINE_enum("dataset", dataset, data.DATASETS, "The data set; digits needs no download.")
+    flags.DEFINE_integer("epochs", epochs, "Epochs of training.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", batch_size, "Images a step on each tower.", lower_bound=1)
+    flags.DEFINE_float(
+        "learning_rate", learning_rate, "The rate for the weights; it falls to 0 on a line by the end.", lower_bound=0
+    )
+    flags.DEFINE_float(
+        "weight_decay", weight_decay, "L2 decay of the kernels: half of it times their squares, an image.", 0
+    )
+    flags.DEFINE_integer("seed", 0, "Of the start, the order of the images and the noise.", 0, 2**31 - 1)
+    flags.DEFINE_integer("num_gpus", None, "Towers, one a GPU; 0: the CPU. Default: the first GPU, else the CPU.", 0)
+    flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "bfloat16 is Keras's mixed_bfloat16.")
+    flags.DEFINE_bool(
+        "validate", False, "Hold out the last 10,000 training images and report on them; the test set is not read."
+    )
+    flags.DEFINE_string("checkpoint", None, "A run's folder (or a .keras file) whose weights to start from.")
+    flags.DEFINE_string(
+        "data_dir", None, "Where the data is or is downloaded to. Default: $SBP_DATA_DIR, else the cache."
+    )
+    flags.DEFINE_bool("export", False, "Write the smaller network as saved_model/ and network.tflite, too.")
+    flags.DEFINE_string("checkpoints_dir", None, "This run's folder. Default: checkpoints/ and the script's name.")
+    flags.DEFINE_string("summaries_dir", None, "Where TensorBoard's summaries go. Default: the run's folder.")
+
+
+def define_finetune_flags(epochs=0, learning_rate=1e-4):
+    """The flags of fine-tuning what is left when the units are gone."""
+    flags.DEFINE_integer(
+        "finetune_epochs",
+        epochs,
+        "So many epochs more in the smaller network, the noise gone; the row shows both errors.",
+        0,
+    )
+    flags.DEFINE_float(
+        "finetune_learning_rate",
+        learning_rate,
+        "Adam's rate in them; linear to 0 over their second half.",
+        lower_bound=1e-12,
+    )
+
+
+def run_folder(script):
+    """checkpoints/<script>, and what makes this run another than the script's own: data set, schedule, width, seed,
+    held-out images."""
+    parts = [script]
+    if FLAGS.dataset != FLAGS["dataset"].default:
+        parts.append(FLAGS.dataset)
+    if "schedule" in FLAGS and FLAGS.schedule != "paper":
+        parts.append(FLAGS.schedule)
+    if "width" in FLAGS and FLAGS.width != 1:
+        parts.append(f"width{FLAGS.width:g}")
+    if FLAGS.seed:
+        parts.append(f"seed{FLAGS.seed}")
+    if FLAGS.validate:
+        parts.append("validate")
+    return str(ROOT / "checkpoints" / "-".join(parts))
+
+
+def as_given(name, value):
+    """A flag as the command line has it."""
+    return f"no --{name}" if value is None else f"--{name}={','.join(value) if isinstance(value, list) else value}"

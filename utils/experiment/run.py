@@ -1,0 +1,264 @@
+"""An experiment from its flags to its row: what the scripts share."""
+
+import fcntl
+import functools
+import json
+import os
+import platform
+import shlex
+import sys
+import zlib
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import flags
+from tqdm import tqdm
+
+from utils import cost, inference, pruning, training
+from utils.experiment.flags import as_given, run_folder
+from utils.plumbing import checkpoint, data, report, towers
+from utils.plumbing.command_line import UserError
+
+FLAGS = flags.FLAGS
+
+
+class Experiment:
+    """One run of a script, from its flags to its row.
+
+    Args:
+        network, method: the paper's names of them.
+        build: from the method's layers to the network, as in nets/.
+        units: from the smaller network's kernels to its units a layer, as in nets/.
+        prepare: from uint8 images to the network's input.
+    Attributes:
+        strategy: of tf.distribute; the network is made in its scope.
+        train_set: data.Images.
+    Raises:
+        UserError: the flags, the data or the folder are not what they should be.
+        SystemExit: the run is done already; its row has been printed.
+    """
+
+    def __init__(self, network, method, build, units, prepare):
+        self.network, self.method, self.original, self.units, self.prepare = network, method, build, units, prepare
+        self.script = Path(sys.argv[0]).stem
+        self.folder = (FLAGS.checkpoints_dir or run_folder(self.script)).rstrip("/")
+        # What makes the result what it is: every flag of ours but where things are.
+        self.settings = {
+            flag.name: flag.value
+            for module, module_flags in FLAGS.flags_by_module_dict().items()
+            for flag in module_flags
+            if module.startswith(("utils.", sys.argv[0])) and not flag.name.endswith("_dir") and flag.name != "export"
+        }
+        if done := report.read(self.folder):
+            self._refuse_other(done["settings"])
+            print(f"{self.folder} is done; to train anew, give another --checkpoints_dir", file=sys.stderr)
+            if FLAGS.export:
+                inference.export(self.folder)
+            self.print_rows()
+            sys.exit(0)
+        self.strategy = towers.strategy(FLAGS.num_gpus)
+        keras.config.set_dtype_policy("mixed_bfloat16" if FLAGS.precision == "bfloat16" else "float32")
+        keras.utils.set_random_seed(FLAGS.seed)
+        self.data_dir = FLAGS.data_dir or data.default_data_dir()
+        self.train_set = self._images("fit" if FLAGS.validate else "train")
+        if towers.is_chief(self.strategy):
+            self._take_folder()
+        if arrays := checkpoint.latest(self.folder):
+            self._refuse_other(self._settings_of(arrays))
+
+    def _images(self, split):
+        return data.load(FLAGS.dataset, self.data_dir, split, FLAGS.seed)
+
+    def test_set(self):
+        """The images that the run reports on: the test set, or with --validate those that are held out of training."""
+        return self._images("held_out" if FLAGS.validate else "test")
+
+    def _take_folder(self):
+        """Make the folder, and hold it: a second run in it is refused."""
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            # Held until the process ends.
+            self.lock = open(os.path.join(self.folder, ".lock"), "a")
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another run is writing {self.folder}; wait for it or give --checkpoints_dir") from None
+        except OSError as error:
+            raise UserError(f"cannot write {self.folder} ({error.strerror}); give another --checkpoints_dir") from None
+
+    def _settings_of(self, arrays):
+        """The flags that a training checkpoint was made with."""
+        try:
+            return dict(json.loads(str(arrays["settings"])))
+        except (KeyError, TypeError, ValueError, RecursionError):
+            raise UserError(f"the checkpoint in {self.folder} is no run's; give another --checkpoints_dir") from None
+
+    def _refuse_other(self, settings):
+        # A flag that is younger than the run had its default.
+        held = {name: settings.get(name, FLAGS[name].default) for name in self.settings}
+        other = [as_given(name, held[name]) for name, value in self.settings.items() if held[name] != value]
+        if other:
+            raise UserError(
+                f"{self.folder} holds a run with {', '.join(other)}; ask for that, or give another --checkpoints_dir"
+            )
+
+    def build(self, **method):
+        """The network with the method's layers, on every tower."""
+        with self.strategy.scope():
+            return self.original(**method)
+
+    def train(self, model, objective, updates, *, prepare=None, **options):
+        """Train the model, with fewer units at the end if --shrink_every took some out.
+
+        Args:
+            objective, updates: `training.Objective` and `training.Updates`.
+            prepare: what training reads of the images, if it is not what the network is tested on: `training.Batches`.
+            options: of `training.train`.
+        """
+        reads, has = model.inputs[0].shape[1:], self.train_set.images.shape[1:]
+        if reads != has:
+            raise UserError(
+                f"{self.network} reads images of {reads}, and --dataset={FLAGS.dataset} has {has}; take another"
+            )
+        flags_ = zlib.crc32(json.dumps(self.settings, sort_keys=True).encode())
+        towers.agree(
+            self.strategy, flags_, "the flags are not the same on all machines: start the same command on each"
+        )
+        make = self._steps(objective, updates, FLAGS.epochs, prepare)
+        model, self.seconds = training.train(
+            model,
+            make,
+            self.strategy,
+            self.folder,
+            run=os.path.basename(self.folder),
+            summaries_dir=FLAGS.summaries_dir or self.folder,
+            extra={"settings": np.array(json.dumps(self.settings))},
+            **options,
+        )
+        return model
+
+    def finetune(self, model, *, prepare=None):
+        """Train what `shrink` leaves of a model, in float32, for --finetune_epochs.
+
+        Args:
+            model: the trained network, noise and all.
+            prepare: as of `train`.
+        Returns:
+            The smaller network after that; None if it was not asked for or there is no weight left to train.
+        """
+        if not FLAGS.finetune_epochs:
+            return None
+        with self.strategy.scope():
+            smaller = _shrink(model)
+        if not smaller.trainable_variables:
+            print("no unit lives: there is nothing to fine-tune", file=sys.stderr)
+            return None
+        folder = os.path.join(self.folder, "finetune")
+        os.makedirs(folder, exist_ok=True)
+        objective = training.Objective(weight_decay=FLAGS.weight_decay)
+        updates = training.Updates(lambda variable: FLAGS.finetune_learning_rate)
+        tuned, seconds = training.train(
+            smaller,
+            self._steps(objective, updates, FLAGS.finetune_epochs, prepare),
+            self.strategy,
+            folder,
+            run=f"{os.path.basename(self.folder)}, fine-tuning",
+            summaries_dir=os.path.join(FLAGS.summaries_dir or self.folder, "finetune"),
+        )
+        self.seconds += seconds
+        return tuned
+
+    def _steps(self, objective, updates, epochs, prepare):
+        """From a network to the `training.Step` that trains it."""
+        batches = training.Batches(
+            self.train_set, prepare or self.prepare, FLAGS.batch_size, FLAGS.seed, self.strategy
+        )
+        return functools.partial(
+            training.Step,
+            batches=batches,
+            objective=objective,
+            updates=updates,
+            epochs=epochs,
+            strategy=self.strategy,
+        )
+
+    def finish(self, model, tuned=None, **figures):
+        """Shrink, measure once on the test set, write network.keras and result.json, print the row.
+
+        Args:
+            model: the trained network.
+            tuned: what `finetune` returned; if not None, the row is its, and the error before it is kept beside it.
+            figures: further ones of the method, for result.json.
+        """
+        if not towers.is_chief(self.strategy):
+            return
+        smaller, test = _shrink(model), self.test_set()
+        logits, masked = (_logits(net, test.images, self.prepare) for net in (smaller, model))
+        figures["max_logit_difference"] = float(np.abs(logits - masked).max())
+        if tuned:
+            figures["error_before_finetuning"] = _error(logits, test.labels)
+            smaller, logits = tuned, _logits(tuned, test.images, self.prepare)
+        report.write(self.folder, self._result(smaller, _error(logits, test.labels), figures), smaller)
+        if FLAGS.export:
+            inference.export(self.folder)
+        self.print_rows()
+
+    def _result(self, smaller, error, figures):
+        """What result.json says of the smaller network."""
+        original, macs = self.original(), cost.multiply_adds(smaller)
+        return {
+            "network": self.network,
+            "method": self.method,
+            "dataset": FLAGS.dataset,
+            "seed": FLAGS.seed,
+            "epochs": FLAGS.epochs,
+            "error": error,
+            "units": self.units(cost.kernels(smaller)),
+            "multiply_adds": macs,
+            "flops_speedup": cost.multiply_adds(original) / macs if macs else None,
+            **cost.speedups(original, smaller),
+            **figures,
+            "seconds": round(self.seconds, 1),
+            "command": shlex.join(["python", *sys.argv]),
+            "versions": {
+                "python": platform.python_version(),
+                "tensorflow": tf.__version__,
+                "keras": keras.__version__,
+                "numpy": np.__version__,
+            },
+            "settings": self.settings,
+        }
+
+    def print_rows(self):
+        """The Original's row, if it is there, and this run's, beside the paper's."""
+        results = {}
+        original = report.read(run_folder(self.script.rpartition("-")[0]))
+        if original and original["method"] != self.method:
+            results[original["method"]] = [original]
+        results[self.method] = [report.read(self.folder)]
+        print(report.text(self.network, FLAGS.dataset, report.rows(self.network, FLAGS.dataset, results)))
+
+
+def error(model, images, prepare):
+    """The share of data.Images that a model gets wrong, in %; `prepare` makes its input of uint8 images."""
+    return _error(_logits(model, images.images, prepare), images.labels)
+
+
+def _error(logits, labels):
+    return round(100 * float(np.mean(logits.argmax(-1) != labels)), 4)
+
+
+def _shrink(model):
+    """The smaller network in float32, however the model was trained."""
+    keras.config.set_dtype_policy("float32")
+    for layer in model.layers:
+        layer.dtype_policy = "float32"
+    return pruning.shrink(model)
+
+
+def _logits(model, images, prepare):
+    # Not model.predict: with several machines, it would wait for those that do not run it.
+    starts = tqdm(range(0, len(images), 500), desc="testing", unit_scale=500, unit="image")
+    batches = [model(prepare(images[start : start + 500]), training=False) for start in starts]
+    return np.concatenate(batches).astype(np.float32)

@@ -1,0 +1,51 @@
+"""Taking units out while training runs: those that were under their threshold for long enough, for good."""
+
+import numpy as np
+
+from utils import cost, pruning
+from utils.training.state import noise_layers
+
+# Of the multiply-adds: for less than that, no new graph, which takes the time of hundreds of steps to make.
+WORTH_A_GRAPH = 0.1
+
+
+def audible(model):
+    """{noise layer's name: (units,) bool, whether the unit's signal is above its noise}."""
+    return {layer.name: np.asarray(layer.multiplier()) != 0 for layer in noise_layers(model)}
+
+
+def count_under(under, model):
+    """`Progress.under` at the end of a further epoch."""
+    return {name: (under[name] + 1) * ~units for name, units in audible(model).items()}
+
+
+def without_dead(step, make, under, epochs):
+    """The step of the network without the units that were under their threshold for so many epochs, in the same state.
+
+    The same step where they are no tenth of the multiply-adds.
+
+    Args:
+        step: the `Step` that runs.
+        make: from a network to its `Step`.
+        under: of `Progress`.
+        epochs: a unit is dead after so many.
+    Returns:
+        The step, and `under` of the units that are left.
+    """
+    dead = {name: count >= epochs for name, count in under.items()}
+    if not any(units.any() for units in dead.values()):
+        return step, under
+    with step.strategy.scope():
+        model, origin = pruning.take_out(step.model, dead)
+    if cost.multiply_adds(model) > (1 - WORTH_A_GRAPH) * cost.multiply_adds(step.model):
+        return step, under
+    smaller, state = make(model), step.state()
+    for _, old, index in origin:
+        # A weight, and the moments that the optimiser keeps of it.
+        slots = [f"{old.path.replace('/', '_')}_{slot}" for slot in ("momentum", "velocity")]
+        for name in state:
+            if name == f"model/{old.path}" or name.split("/")[-1] in slots:
+                state[name] = state[name][index]
+        under = {name: count[index] if old.path == f"{name}/mu" else count for name, count in under.items()}
+    smaller.restore(state)
+    return smaller, under
