@@ -113,10 +113,10 @@ def layers(model):
 
 
 def kl(warm_up):
-    """The KL divergence of all weights for `training.Objective`: from 0, on a line over the first `warm_up` of the training.
+    """The KL divergence of all weights for `training.Objective`: from 0, on a line over the first part of the training.
 
     Args:
-        warm_up: a share of the training, in [0, 1].
+        warm_up: how long that is, a share of the training in [0, 1].
     Returns:
         From the model and the share that is done to a scalar tensor, in nats.
     """

@@ -68,7 +68,7 @@ def start_as_identity(model):
     """
     for number in range(1, CONVOLUTIONS + 1):
         kernel = model.get_layer(f"conv{number}").kernel
-        start = np.array(kernel)
+        start = kernel.numpy()
         same = np.arange(min(kernel.shape[2:]))
         start[..., same] = 0
         start[1, 1, same, same] = 1

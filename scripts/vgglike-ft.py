@@ -35,9 +35,7 @@ def main():
     with run.strategy.scope():
         model = networks.load(network)
     objective = training.Objective(weight_decay=FLAGS.weight_decay)
-    tuned = run.train(
-        model, objective, training.Updates(lambda variable: FLAGS.learning_rate), prepare=data.augmented
-    )
+    tuned = run.train(model, objective, training.Updates(lambda variable: FLAGS.learning_rate), prepare=data.augmented)
     run.finish(networks.load(network), tuned)
 
 

@@ -37,7 +37,8 @@ def main():
         epochs=24, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1, kl_start=KL_START.split(",")
     )
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
-    run = experiment.Experiment(schedule.network_name("VGG-like"), "StructuredBPa", build, vgglike.units, data.standardised)
+    name = schedule.network_name("VGG-like")
+    run = experiment.Experiment(name, "StructuredBPa", build, vgglike.units, data.standardised)
     # Batch normalisation is frozen: part of the pretrained convolutions.
     model = run.build(unit=structured_bp.unit, norm=keras.layers.Identity)
     experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder))

@@ -34,7 +34,8 @@ schedule.define_flags()
 def main():
     course = schedule.take(epochs=24, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
-    run = experiment.Experiment(schedule.network_name("VGG-like"), "StructuredBPc", build, vgglike.units, data.standardised)
+    name = schedule.network_name("VGG-like")
+    run = experiment.Experiment(name, "StructuredBPc", build, vgglike.units, data.standardised)
     start = FLAGS.checkpoint or experiment.pretrained("vgglike-sbp", run.folder)
     # Batch normalisation is frozen: part of the pretrained convolutions.
     model = run.build(unit=structured_bp.unit, norm=keras.layers.Identity, counts=experiment.units_in(start, run))

@@ -8,6 +8,7 @@ That must be the undisturbed run's: every bit of the last checkpoint and of netw
 """
 
 import argparse
+import functools
 import io
 import json
 import os
@@ -25,7 +26,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from utils import checkpoint
+from utils.plumbing import checkpoint
 
 tqdm.monitor_interval = 0  # its thread
 
@@ -167,8 +168,9 @@ class Runs:
         folder = self.folder / name
         if chance.random() < 0.5:
             self.counts["damaged files"] += damage(folder, chance)
-        if chance.random() < 0.3 and self.start(name, largest_file(chance.randrange(1_000_000))).wait() == 2:
-            self.counts["full disks"] += 1
+        if chance.random() < 0.3:
+            full = functools.partial(largest_file, chance.randrange(1_000_000))
+            self.counts["full disks"] += self.start(name, full).wait() == 2
         found = self.finish(name)
         if found == self.expected:
             self.counts["runs equal"] += 1

@@ -20,8 +20,10 @@ from tqdm import tqdm
 
 from layers.sbp import BOX, SBP
 from nets import lenet_fc
-from tests.test_training import copies, kl, network, settings
-from utils import data, pruning, training
+from tests import steps as made
+from tests.test_training import kl, network
+from utils import pruning
+from utils.plumbing import data
 
 EPOCHS = 3
 NETWORKS = (network, functools.partial(lenet_fc.lenet_fc, unit=SBP))
@@ -45,15 +47,12 @@ def measure(starts, rates=RATES):
     places = list(itertools.product(NETWORKS, rates))
     for place, (build, (weight_rate, noise_rate)) in enumerate(places):
         model = build()
-        step = training.Step(
-            model,
-            *copies(digits),
-            **settings(
-                epochs=EPOCHS,
-                rate=lambda v, rates=(weight_rate, noise_rate): rates[v.name in ("mu", "log_sigma")],
-                kl=lambda model, done: scale * kl(model),
-            ),
-        )
+        step = made.steps(
+            digits,
+            epochs=EPOCHS,
+            rate=lambda v, rates=(weight_rate, noise_rate): rates[v.name in ("mu", "log_sigma")],
+            kl=lambda model, done: scale * kl(model),
+        )(model)
         start = step.state()
         for number in range(place, starts, len(places)):
             step.restore(start)

@@ -10,6 +10,7 @@ the clock. Anything but the one line is a failure: a traceback, a hang, memory, 
 import argparse
 import collections
 import fcntl
+import functools
 import gzip
 import hashlib
 import io
@@ -31,7 +32,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from utils import data
+from utils.plumbing import data
 
 tqdm.monitor_interval = 0  # its thread
 
@@ -437,7 +438,7 @@ class Case:
             self.lock = open(self.run / ".lock", "w")
             fcntl.flock(self.lock, fcntl.LOCK_EX)
         elif kind == "full":
-            self.before = [largest_file(self.chance.randint(20_000, 500_000))]
+            self.before = [functools.partial(largest_file, self.chance.randint(20_000, 500_000))]
         else:
             (self.run / "checkpoint-00000011.npz").mkdir()
             self.put(self.folder / "precious", b"precious")
@@ -462,7 +463,10 @@ class Case:
         """What is wrong with the way it ends, or None."""
         before = self.files()
         start = Start(
-            self.script, self.command(), f"{self.folder}-log", [no_timing, limited(ADDRESSES, SECONDS), *self.before]
+            self.script,
+            self.command(),
+            f"{self.folder}-log",
+            [no_timing, functools.partial(limited, ADDRESSES, SECONDS), *self.before],
         )
         status, said = start.wait(10 * SECONDS), start.said()
         after = self.files()

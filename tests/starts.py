@@ -1,7 +1,9 @@
 """Scripts started in a hurry: TensorFlow is imported once, and every start is a fork of the process that did.
 
 A fork of a process with threads may hang. This one has a single thread, as it never uses the TensorFlow that it
-imported: each start makes TensorFlow's threads and devices for itself.
+imports: each start makes TensorFlow's threads and devices for itself. tests/scripts.py asks for starts over a socket:
+
+    python -m tests.starts SOCKET
 """
 
 import os
@@ -10,10 +12,13 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else NumPy makes threads as it is im
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["https_proxy"] = "http://127.0.0.1:9"  # no download may succeed
 
+import json
 import resource
 import runpy
 import select
+import selectors
 import signal
+import socket
 import sys
 import traceback
 from pathlib import Path
@@ -21,8 +26,10 @@ from pathlib import Path
 import sklearn.datasets  # noqa: F401
 import tensorflow as tf
 
-from nets import lenet5, lenet_fc  # noqa: F401
-from utils import cost, experiment, structured_bp, towers  # noqa: F401
+from nets import lenet5, lenet_fc, vgglike  # noqa: F401
+from tests import scripts
+from utils import cost, experiment, structured_bp  # noqa: F401
+from utils.plumbing import checkpoint, command_line, data, figures, towers  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,7 +38,7 @@ class Start:
     """A script that runs.
 
     Args:
-        script: its name.
+        script: its name, or Python code.
         arguments: what follows the name on the command line.
         log: a path; what the script says goes to <log>.out and <log>.err.
         before: called in the new process before the script.
@@ -47,13 +54,17 @@ class Start:
     def _run(self, script, arguments, before):
         status = 1
         try:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             for number, name in (1, "out"), (2, "err"):
                 os.dup2(os.open(f"{self.log}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
             path = str(ROOT / "scripts" / f"{script}.py")
             sys.argv = [path, *arguments]
             for change in before:
                 change()
-            runpy.run_path(path, run_name="__main__")
+            if os.path.exists(path):
+                runpy.run_path(path, run_name="__main__")
+            else:
+                exec(script, {"__name__": "__main__"})
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
@@ -77,28 +88,105 @@ class Start:
         return Path(f"{self.log}.{name}").read_text(errors="replace")
 
 
+# What a start may be asked to do before its script.
+
+
 def no_timing():
     """Speed-ups are not measured: they are the only figures of a row that differ from run to run."""
     cost.speedups = lambda original, smaller: {"timing": None, "cpu_speedup": None, "gpu_speedup": None}
 
 
-def two_towers():
-    """Two towers without a GPU: two logical devices of the CPU."""
+def two_cpus():
+    """Two logical devices of the CPU."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def two_towers():
+    """Two towers without a GPU."""
+    two_cpus()
     towers.strategy = lambda num_gpus: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 def largest_file(size):
     """As on a full disk: no file grows beyond so many bytes."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def limited(addresses, seconds):
     """No more address space than so many bytes, and no more of a processor's time."""
+    resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 
-    def change():
-        resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 
-    return change
+def signal_after(number, files):
+    """The process sends itself a signal when it has written so many files."""
+    write, left = checkpoint.write, files
+
+    def stopping(path, fill):
+        nonlocal left
+        write(path, fill)
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), number)
+
+    checkpoint.write = stopping
+
+
+def made_images():
+    """Sixty images in the form of CIFAR-10 in the place of any data set."""
+    from tests.test_vgglike import made
+
+    data.load = lambda dataset, data_dir, split, seed=0: made(60, seed=split == "test")
+
+
+def environment(variables):
+    os.environ.update(variables)
+
+
+def calls_by(address, before):
+    """A script that calls another one has it started here, too."""
+
+    def call(command):
+        _, path, *arguments = command
+        done = scripts.ask(address, Path(path).stem, arguments, before)
+        sys.stderr.write(done.stderr + done.stdout)
+        if done.returncode:
+            sys.exit(done.returncode)
+
+    command_line.call = call
+
+
+def serve(address):
+    """Start what is asked for until whoever started this is gone: a line of JSON a start, one back, one at its end."""
+    listening, asked = socket.socket(socket.AF_UNIX), selectors.DefaultSelector()
+    listening.bind(address)
+    listening.listen()
+    asked.register(listening, selectors.EVENT_READ)
+    asked.register(sys.stdin, selectors.EVENT_READ)
+    print("listening", flush=True)
+    while True:
+        for key, _ in asked.select():
+            if key.fileobj is sys.stdin:
+                for start, _ in filter(None, [key.data for key in asked.get_map().values()]):
+                    os.kill(start.process, signal.SIGKILL)
+                return
+            if key.fileobj is listening:
+                connection, _ = listening.accept()
+                question = json.loads(connection.makefile().readline())
+                before = [
+                    (lambda name=name, given=given: globals()[name](*given)) for name, *given in question["before"]
+                ]
+                start = Start(question["script"], question["arguments"], question["log"], before)
+                connection.sendall(f"{start.process}\n".encode())
+                asked.register(os.pidfd_open(start.process), selectors.EVENT_READ, (start, connection))
+            else:
+                start, connection = key.data
+                asked.unregister(key.fileobj)
+                os.close(key.fd)
+                connection.sendall(f"{start.wait()}\n".encode())
+                connection.close()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

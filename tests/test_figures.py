@@ -2,10 +2,8 @@
 
 import gzip
 import json
-import os
 import shutil
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,17 +14,13 @@ import tensorflow as tf
 
 from layers.sbp import SBP
 from nets import lenet_fc
-from utils import checkpoint, command_line, data, figures, image_files, pruning, report, training
-from utils.command_line import UserError
+from tests import scripts
+from utils import pruning, training
+from utils.plumbing import checkpoint, command_line, data, figures, image_files, report
+from utils.plumbing.command_line import UserError
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "https_proxy": "http://127.0.0.1:9"}
 PNG = b"\x89PNG\r\n"
-
-
-def run(script, *arguments):
-    command = [sys.executable, ROOT / "scripts" / f"{script}.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
 
 
 def error_line(done):
@@ -39,7 +33,7 @@ def error_line(done):
 def finetuned(tmp_path_factory):
     """A Lenet-fc with dead units in it still, and trained on without noise."""
     folder = tmp_path_factory.mktemp("runs") / "lenet-fc-sbp"
-    done = run(
+    done = scripts.run(
         "lenet-fc-sbp",
         f"--checkpoints_dir={folder}",
         *["--dataset=digits", "--epochs=12", "--shrink_every=0", "--noise_learning_rate=0.2"],
@@ -80,7 +74,7 @@ def test_finetuning_changes_the_weights_and_the_row_shows_both_errors(finetuned)
 
 def test_the_threshold_1_gives_the_row_and_higher_ones_fewer_units(finetuned, tmp_path):
     folder, _ = finetuned
-    done = run("threshold", f"--run={folder}", "--thresholds=2,1,0.01,1000", f"--figures_dir={tmp_path}")
+    done = scripts.run("threshold", f"--run={folder}", "--thresholds=2,1,0.01,1000", f"--figures_dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     cells = [line.replace(" - ", "-").split() for line in done.stdout.splitlines()[2:]]
     result = report.read(folder)
@@ -104,7 +98,7 @@ def test_the_threshold_1_gives_the_row_and_higher_ones_fewer_units(finetuned, tm
 def test_a_threshold_needs_the_training_checkpoint(finetuned, tmp_path):
     for name in ("network.keras", "result.json"):
         shutil.copy(finetuned[0] / name, tmp_path)
-    assert "--shrink_every=0" in error_line(run("threshold", f"--run={tmp_path}"))
+    assert "--shrink_every=0" in error_line(scripts.run("threshold", f"--run={tmp_path}"))
 
 
 def test_a_shrunk_run_says_which_thresholds_are_gone(finetuned, tmp_path):
@@ -112,7 +106,8 @@ def test_a_shrunk_run_says_which_thresholds_are_gone(finetuned, tmp_path):
     settings = json.loads(str(arrays["settings"])) | {"shrink_every": 5}
     checkpoint.save(str(tmp_path), 1, arrays | {"settings": np.array(json.dumps(settings))})
     report.write(tmp_path, report.read(finetuned[0]))
-    said = error_line(run("threshold", f"--run={tmp_path}", "--thresholds=0.5,0.1", f"--figures_dir={tmp_path}"))
+    arguments = f"--run={tmp_path}", "--thresholds=0.5,0.1", f"--figures_dir={tmp_path}"
+    said = error_line(scripts.run("threshold", *arguments))
     assert "--thresholds=0.5,0.1 has none from 1 on" in said
 
 
@@ -122,7 +117,7 @@ def test_thresholds_of_a_network_of_14_layers_are_drawn(tmp_path):
 script = runpy.run_path({str(ROOT / "scripts" / "threshold.py")!r})
 script["FLAGS"](["", "--figures_dir={tmp_path}"])
 script["draw"]("VGG-like", [(1.0, 7.5, [64] * 14, 2.3), (2.0, 9.0, [32] * 14, 4.0)], 1.0)"""
-    done = subprocess.run([sys.executable, "-c", draw], capture_output=True, text=True, env=ENVIRONMENT)
+    done = scripts.run(draw)
     assert done.returncode == 0 and (tmp_path / "threshold.png").exists(), done.stderr
 
 
@@ -158,7 +153,7 @@ def test_figures_draws_what_is_there_and_says_what_is_not(finetuned, tmp_path):
         (tmp_path / folder).mkdir()
         network = "LeNet5" if folder == "lenet5" else "Lenet-fc"
         report.write(tmp_path / folder, result | {"network": network, "dataset": dataset})
-    done = run("figures", f"--checkpoints_dir={tmp_path}", f"--figures_dir={tmp_path}")
+    done = scripts.run("figures", f"--checkpoints_dir={tmp_path}", f"--figures_dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.glob("*.png")] == ["error-flops-lenet-fc.png"]
     assert (tmp_path / "error-flops-lenet-fc.png").read_bytes().startswith(PNG)
@@ -168,7 +163,8 @@ def test_figures_draws_what_is_there_and_says_what_is_not(finetuned, tmp_path):
 
 def test_the_bound_of_both_runs_and_mu_that_stays_at_0(tmp_path):
     base = tmp_path / "bound"
-    done = run("bound", "--dataset=digits", "--epochs=2", f"--checkpoints_dir={base}", f"--figures_dir={tmp_path}")
+    folders = f"--checkpoints_dir={base}", f"--figures_dir={tmp_path}"
+    done = scripts.run("bound", "--dataset=digits", "--epochs=2", *folders)
     assert done.returncode == 0, done.stderr
     bounds = []
     for end, fixed in (("mu-fixed", True), ("mu-learned", False)):
@@ -185,7 +181,7 @@ def test_random_labels_leave_sbp_a_constant_and_each_network_the_error_of_its_ro
     base = tmp_path / "run"
     arguments = ["--dataset=digits-random", "--epochs=2", "--batch_size=64", "--shrink_every=1"]
     arguments += ["--noise_learning_rate=0.5", f"--figures_dir={tmp_path}"]
-    done = run("random-labels", *arguments, f"--checkpoints_dir={base}")
+    done = scripts.run("random-labels", *arguments, f"--checkpoints_dir={base}")
     assert done.returncode == 0, done.stderr
     rows = [line.replace(" - ", "-").split() for line in done.stdout.splitlines()[1:]]
     assert [row[0] for row in rows] == ["Dropout", "StructuredBP"]
@@ -233,11 +229,12 @@ def test_predict_reads_idx_packed_or_not_and_image_files(brightest, tmp_path):
     large = np.repeat(np.repeat(images[0], 2, 0), 2, 1)[..., None].repeat(3, -1)
     (tmp_path / "image.png").write_bytes(tf.io.encode_png(large).numpy())
     (tmp_path / "dark.png").write_bytes(tf.io.encode_png(255 - large).numpy())
-    done = run("predict", brightest, *(tmp_path / name for name in ("idx3-ubyte", "idx3-ubyte.gz", "image.png")))
+    files = [tmp_path / name for name in ("idx3-ubyte", "idx3-ubyte.gz", "image.png")]
+    done = scripts.run("predict", brightest, *files)
     assert done.returncode == 0, done.stderr
     seen = [line.split(": ")[1].split()[:2] for line in done.stdout.splitlines()]
     assert seen == [["7", "100.00"], ["0", "100.00"], ["3", "100.00"]] * 2 + [["7", "100.00"]]
-    assert run("predict", brightest, "--invert", tmp_path / "dark.png").stdout.split(": ")[1].split()[0] == "7"
+    assert scripts.run("predict", brightest, "--invert", tmp_path / "dark.png").stdout.split(": ")[1].split()[0] == "7"
 
 
 @pytest.mark.parametrize(
@@ -264,4 +261,4 @@ def test_a_file_without_such_images_is_an_error(tmp_path, content):
 
 
 def test_predict_refuses_in_one_line(tmp_path):
-    assert "none.keras" in error_line(run("predict", tmp_path / "none.keras", tmp_path / "image.png"))
+    assert "none.keras" in error_line(scripts.run("predict", tmp_path / "none.keras", tmp_path / "image.png"))

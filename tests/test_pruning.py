@@ -171,7 +171,8 @@ def paths(model):
 
 
 def images(model, count=8):
-    return np.random.default_rng(0).random((count, *model.inputs[0].shape[1:]), np.float32)
+    found = [np.random.default_rng(0).random((count, *x.shape[1:]), np.float32) for x in model.inputs]
+    return found if len(found) > 1 else found[0]
 
 
 def outputs(model):
@@ -363,39 +364,79 @@ print(len(paths))
     assert int(run.stdout) == len(models)
 
 
-@pytest.mark.parametrize(
-    "odd",
-    [
-        lambda x: layers.LayerNormalization(name="odd")(x),
-        lambda x: layers.Softmax(name="odd")(x),
-        lambda x: layers.Activation("softmax", name="odd")(x),
-        lambda x: Dense(3, activation="softmax", name="odd")(x),
-        lambda x: Dense(3, activation="log_softmax", name="odd")(x),
-        lambda x: layers.DepthwiseConv2D(3, name="odd")(x),
-        lambda x: Conv2D(4, 3, groups=2, name="odd")(x),
-        lambda x: layers.BatchNormalization(axis=1, name="odd")(x),
-        lambda x: layers.Rescaling(-1.0, name="odd")(x),
-        lambda x: layers.Rescaling(1.0, offset=1.0, name="odd")(x),
-        lambda x: layers.Add(name="odd")([x, x]),
-        lambda x: keras.Sequential([keras.Input(x.shape[1:]), layers.ReLU()], name="odd")(x),
-    ],
-)
-def test_what_it_does_not_know_is_named(odd):
+ODD = {
+    "layer normalisation": lambda x: layers.LayerNormalization(name="odd")(x),
+    "softmax": lambda x: layers.Softmax(name="odd")(x),
+    "softmax as an activation": lambda x: layers.Activation("softmax", name="odd")(x),
+    "depthwise": lambda x: layers.DepthwiseConv2D(3, name="odd")(x),
+    "groups": lambda x: Conv2D(4, 3, groups=2, name="odd")(x),
+    "another axis": lambda x: layers.BatchNormalization(axis=1, name="odd")(x),
+    "a negative factor": lambda x: layers.Rescaling(-1.0, name="odd")(x),
+    "an offset": lambda x: layers.Rescaling(1.0, offset=1.0, name="odd")(x),
+    "a sum": lambda x: layers.Add(name="odd")([x, layers.Conv2D(4, 1)(x)]),
+    "a network": lambda x: keras.Sequential([keras.Input(x.shape[1:]), Conv2D(3, 3), layers.ReLU()], name="odd")(x),
+    "an op": lambda x: keras.ops.cumsum(x, axis=-1),
+    "another order": lambda x: layers.Permute((3, 1, 2), name="odd")(x),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_kind_without_a_rule_keeps_what_it_reads_and_gives(odd):
+    """The four filters that it reads stay, dead or not; those on either side of them are pruned."""
+    rng = np.random.default_rng(0)
     inputs = keras.Input((8, 8, 2))
-    model = keras.Model(inputs, Dense(4)(Flatten()(odd(layers.ReLU()(inputs)))))
-    with pytest.raises(ValueError, match="odd"):
-        pruning.shrink(model)
+    x = Noise(name="before")(Conv2D(6, 3, activation="relu", name="first")(inputs))
+    x = Noise(name="read")(Conv2D(4, 3, activation="relu", name="second")(x))
+    x = Noise(name="given")(Conv2D(5, 1, activation="relu", name="third")(ODD[odd](x)))
+    model = draw_weights(keras.Model(inputs, Dense(4)(Flatten()(x))), rng)
+    for name, units in ("before", 6), ("read", 4), ("given", 5):
+        kill(model.get_layer(name), np.arange(units) < 2, rng)
+    kernels = cost.kernels(shrunk(model))
+    assert kernels["first"] == (3, 3, 2, 4) and kernels["second"] == (3, 3, 4, 4)
+    assert kernels["third"][-1] == 3
+    kill(model.get_layer("given"), np.ones(5, bool), rng)
+    assert cost.multiply_adds(shrunk(model)) == 0
 
 
-def test_softmax_at_the_end_is_named():
-    with pytest.raises(ValueError, match="probabilities.*softmax"):
-        pruning.shrink(chain((7,), Dense(4, "softmax", name="probabilities")))
+@pytest.mark.parametrize("activation", ["softmax", "log_softmax"])
+def test_a_softmax_at_the_end_keeps_its_units(activation):
+    model = chain((7,), Dense(6, "relu"), Noise(), Dense(5, activation), layers.Rescaling(2.0))
+    draw_weights(model, np.random.default_rng(0))
+    kill(model.layers[1], np.arange(6) < 4, np.random.default_rng(0))
+    assert list(cost.kernels(shrunk(model)).values()) == [(7, 2), (2, 5), (5, 4)]
 
 
-def test_a_layer_in_two_places_is_named():
-    inputs, twice = keras.Input((4,)), Dense(4, name="twice")
-    with pytest.raises(ValueError, match="twice"):
-        pruning.shrink(keras.Model(inputs, twice(twice(inputs))))
+def test_a_layer_in_several_places_has_the_same_units_in_all_of_them():
+    rng = np.random.default_rng(0)
+    inputs = [keras.Input((7,), name=name) for name in "ab"]
+    shared, noise = Dense(6, "relu", name="shared"), Noise(name="noise")
+    left, right = (noise(shared(x)) for x in inputs)
+    right = Noise(name="right")(right)
+    tail = Dense(5, "relu", name="tail")
+    model = keras.Model(inputs, [Dense(3, name="one")(tail(left)), Dense(2, name="two")(tail(right))])
+    draw_weights(model, rng)
+    kill(model.get_layer("noise"), np.arange(6) < 1, rng)
+    kill(model.get_layer("right"), np.arange(6) < 4, rng)
+    kernels = cost.kernels(shrunk(model))
+    assert kernels == {"shared": (7, 5), "tail": (5, 5), "one": (5, 3), "two": (5, 2)}
+    kill(model.get_layer("right"), np.ones(6, bool), rng)
+    shrunk(model)
+
+
+def test_a_layer_after_itself():
+    inputs, twice = keras.Input((4,)), Dense(4, "relu", name="twice")
+    model = keras.Model(inputs, Dense(3)(Noise()(twice(twice(inputs)))))
+    for seed in range(5):
+        shrunk(draw_weights(model, np.random.default_rng(seed), zeros=0.3))
+
+
+def test_a_model_without_a_graph_is_named():
+    class Own(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(ValueError, match="own is a subclass"):
+        pruning.shrink(Own(name="own"))
 
 
 def taken_out(model, dead, rng):

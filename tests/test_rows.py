@@ -4,15 +4,14 @@ import contextlib
 import io
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from utils import report
+from tests import scripts
+from utils.plumbing import report
 
 ROOT = Path(__file__).parents[1]
 RUNS = sorted(path.parent for path in (ROOT / "checkpoints").glob("*/network.keras"))
@@ -39,8 +38,7 @@ def test_a_network_in_git_is_what_its_result_says(folder):
 
 
 def test_the_tables_of_the_readme_are_those_of_the_results():
-    script = [sys.executable, ROOT / "scripts" / "tables.py", "--format=markdown"]
-    printed = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    printed = scripts.run("tables", "--format=markdown").stdout
     readme = (ROOT / "README.md").read_text()
     assert all(table in readme for table in printed.split("\n\n")) and printed.count("ours") > 10
     for network, script, method in (
@@ -79,8 +77,7 @@ def test_the_example_of_the_readme_runs(tmp_path):
 
 
 def test_the_benchmark_prints_one_line_of_json():
-    script = [sys.executable, ROOT / "scripts" / "benchmark.py", "--net=lenet-fc", "--seconds=0.1"]
-    (line,) = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
+    (line,) = scripts.run("benchmark", "--net=lenet-fc", "--seconds=0.1").stdout.splitlines()
     found = json.loads(line)
     assert {"net", "method", "batch_size", "precision", "steps", "compile_seconds", "peak_rss_mb"} < set(found)
     # 545,000 multiply-adds, forwards and twice backwards, of two operations each.

@@ -1,9 +1,5 @@
 """The layer as any Keras layer is used: built, trained, saved, loaded, distributed."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -12,6 +8,7 @@ from mpmath import fp
 
 from layers import sbp
 from layers.sbp import SBP
+from tests import scripts
 
 UNITS = 5
 # Noise that is narrow, wide, narrow but far down, and of an SNR just above 1 and just below.
@@ -223,8 +220,6 @@ TWO_TOWERS = """
 import keras, numpy as np, tensorflow as tf
 from layers.sbp import SBP
 
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
     layer = SBP(log_sigma=-1.0, seed=1)
@@ -263,6 +258,5 @@ def test_one_draw_gives_each_layer_the_sample_of_its_own():
 
 
 def test_two_towers():
-    root = Path(__file__).parent.parent
-    run = subprocess.run([sys.executable, "-c", TWO_TOWERS], cwd=root, capture_output=True, text=True)
-    assert "two towers" in run.stdout, run.stderr
+    done = scripts.run(TWO_TOWERS, before=[("two_cpus",)])
+    assert "two towers" in done.stdout, done.stderr

@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 
 from layers import ssl
-from utils import cost, data, pruning, training
+from tests.steps import steps
+from utils import cost, pruning
+from utils.plumbing import data
 
 
 def test_soft_threshold_is_the_minimum():
@@ -85,22 +87,8 @@ def test_dead_groups_are_0_after_the_last_step():
     inputs = keras.Input((28, 28, 1))
     model = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(inputs)))
     images = data.load("digits", "", "train")
-    settings = {
-        "rate": lambda variable: 0.3 / 1500,
-        "optimizer": ssl.sgd,
-        "proximal": ssl.proximal(lambda layer: 1500.0),
-    }
-    step = training.Step(
-        model,
-        [tf.constant(array) for array in images],
-        1500,
-        prepare=data.scaled,
-        batch_size=100,
-        epochs=2,
-        seed=0,
-        strategy=tf.distribute.get_strategy(),
-        **settings,
-    )
+    updates = {"optimizer": ssl.sgd, "proximal": ssl.proximal(lambda layer: 1500.0)}
+    step = steps(images, rate=lambda variable: 0.3 / 1500, **updates)(model)
     step.run(0, 0, 15)
     step.run(1, 0, 15)
     np.testing.assert_array_equal(model.layers[-1].kernel, np.zeros((784, 10)))

@@ -1,10 +1,5 @@
 """Training: its bound, towers that agree, a loss that stops being finite, a network that shrinks as it runs."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -13,10 +8,12 @@ from absl import flags
 
 from layers.sbp import SBP
 from nets import lenet5, lenet_fc
-from utils import checkpoint, data, pruning, structured_bp, towers, training
-from utils.command_line import UserError
-
-ROOT = Path(__file__).parents[1]
+from tests import scripts
+from tests.steps import steps, train
+from utils import pruning, structured_bp
+from utils.plumbing import checkpoint, data
+from utils.plumbing.command_line import UserError
+from utils.training import loop, noise, updates
 
 
 def network(unit=SBP):
@@ -31,19 +28,6 @@ def network(unit=SBP):
 
 def kl(model, done=None):
     return tf.add_n([tf.reduce_sum(layer.kl_divergence()) for layer in model.layers if isinstance(layer, SBP)])
-
-
-def settings(**changes):
-    default = {
-        "prepare": data.scaled,
-        "rate": lambda variable: 1e-2,
-        "kl": kl,
-        "batch_size": 100,
-        "seed": 0,
-        "epochs": 2,
-        "strategy": tf.distribute.get_strategy(),
-    }
-    return {**default, **changes}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +50,7 @@ def test_the_first_step_is_the_gradient_of_the_evidence_lower_bound(digits):
     h = 1e-2
     gradient = [(bound(h * np.eye(10)[i]) - bound(-h * np.eye(10)[i])) / (2 * h) for i in range(10)]
     model.get_layer("logits").bias.assign(np.zeros(10))
-    step = training.Step(model, *copies(digits), **settings(batch_size=1500))
+    step = steps(digits, kl=kl, batch_size=1500)(model)
     sums, _ = step.run(0, 0, 1)
     moment = step.state()["optimizer/adam_0/logits_bias_momentum"]
     np.testing.assert_allclose(moment / (1 - 0.95), gradient, rtol=1e-3, atol=1e-2)
@@ -94,8 +78,8 @@ def test_noise_in_the_kernel_that_reads_it_gives_the_same_gradients(digits, buil
         keras.utils.set_random_seed(1)
         model = build(unit=lambda name: SBP(log_sigma=log_sigma, name=name), **kinds)
         # Else both would take the same way.
-        assert bool(training._readers(model, 100)) == (not kinds)
-        step = training.Step(model, *copies(digits), **settings(weight_decay=1e-3))
+        assert bool(noise.readers(model, 100)) == (not kinds)
+        step = steps(digits, kl=kl, weight_decay=1e-3)(model)
         sums, _ = step.run(0, 0, 1)
         moments = {name: a for name, a in step.state().items() if name.endswith("_momentum")}
         found.append({"figures": sums.numpy(), **moments})
@@ -107,10 +91,10 @@ def test_noise_in_the_kernel_that_reads_it_gives_the_same_gradients(digits, buil
 
 def test_noise_goes_into_a_kernel_of_fewer_weights_than_units_in_a_batch_or_of_the_images():
     def readers(model, batch_size):
-        return [(noise.name, reader.name) for noise, reader, _ in training._readers(model, batch_size)]
+        return [(layer.name, reader.name) for layer, reader, _ in noise.readers(model, batch_size)]
 
     def smaller(model, batch_size):
-        return [smaller for *_, smaller in training._readers(model, batch_size)]
+        return [smaller for *_, smaller in noise.readers(model, batch_size)]
 
     fully, convolutional = lenet_fc.lenet_fc(unit=named), lenet5.lenet5(unit=named)
     # Units of an image and weights: 500 and 150,000; 300 and 3,000.
@@ -137,20 +121,16 @@ def test_noise_stays_where_more_than_one_layer_hears_it():
     inputs = keras.Input((28, 28, 1))
     x = SBP()(keras.layers.Flatten()(inputs))
     heard_twice = keras.layers.Add()([keras.layers.Dense(10)(x), keras.layers.Dense(10)(x)])
-    assert training._readers(keras.Model(inputs, heard_twice), 10**6) == []
-
-
-def copies(train_set, strategy=None):
-    return [towers.copies(strategy or tf.distribute.get_strategy(), a) for a in train_set], len(train_set.labels)
+    assert noise.readers(keras.Model(inputs, heard_twice), 10**6) == []
 
 
 def test_the_learning_rate_is_constant_then_falls_on_a_line_to_zero():
-    decay = training.LinearDecay(0.5, 100, 200)
+    decay = updates.Course(0.5, 100, 200)
     assert [float(decay(step)) for step in (0, 99, 100, 150, 175, 200)] == [0.5, 0.5, 0.5, 0.25, 0.125, 0]
 
 
 def test_the_learning_rate_may_rise_on_a_line_first():
-    rising = training.LinearDecay(0.5, 20, 100, warm=9)
+    rising = updates.Course(0.5, 20, 100, warm=9)
     np.testing.assert_allclose([float(rising(step)) for step in (0, 4, 9, 20, 60)], [0.05, 0.25, 0.5, 0.5, 0.25])
 
 
@@ -160,7 +140,7 @@ def test_weight_decay_is_half_of_it_times_the_squares_of_the_kernels_an_image(di
         keras.utils.set_random_seed(1)
         model = network()
         kernels = {layer.name: layer.kernel.numpy() for layer in model.layers if hasattr(layer, "kernel")}
-        step = training.Step(model, *copies(digits), **settings(weight_decay=weight_decay))
+        step = steps(digits, kl=kl, weight_decay=weight_decay)(model)
         sums, _ = step.run(0, 0, 1)
         found.append((float(sums[3]), step.state()))
     (none, without), (decay, with_decay) = found
@@ -179,7 +159,7 @@ def test_label_smoothing_spreads_a_share_of_the_label(digits):
     logits = model(data.scaled(digits.images)).numpy().astype(float)
     log_shares = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     expected = -np.mean(0.9 * log_shares[np.arange(1500), digits.labels] + 0.1 * log_shares.mean(1))
-    step = training.Step(model, *copies(digits), **settings(kl=None, batch_size=1500, label_smoothing=0.1))
+    step = steps(digits, batch_size=1500, label_smoothing=0.1)(model)
     sums, _ = step.run(0, 0, 1)
     assert float(sums[0]) == pytest.approx(expected, rel=1e-5)
 
@@ -210,9 +190,9 @@ def test_the_fused_update_is_keras_s_adam():
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=(3, 4)), rng.normal(size=(20, 3, 4)).astype(np.float32)
     found = []
-    for kind in (training.FusedAdam, keras.optimizers.Adam):
+    for kind in (updates.FusedAdam, keras.optimizers.Adam):
         variable = keras.Variable(start, dtype="float32")
-        optimizer = kind(training.LinearDecay(0.1, 10, 20), beta_1=0.95)
+        optimizer = kind(updates.Course(0.1, 10, 20), beta_1=0.95)
         optimizer.build([variable])
         apply = tf.function(lambda gradient: optimizer.apply([gradient], [variable]))
         for gradient in gradients:
@@ -226,34 +206,37 @@ def test_the_fused_update_is_keras_s_adam():
 def test_a_rate_of_zero_keeps_a_variable_as_it_is(digits):
     model = network()
     before = model.get_layer("dense").kernel.numpy()
-    some = settings(rate=lambda variable: 0.0 if variable.path == "dense/kernel" else 1e-2)
-    training.Step(model, *copies(digits), **some).run(0, 0, 3)
+
+    def some(variable):
+        return 0.0 if variable.path == "dense/kernel" else 1e-2
+
+    steps(digits, kl=kl, rate=some)(model).run(0, 0, 3)
     np.testing.assert_array_equal(model.get_layer("dense").kernel.numpy(), before)
 
 
 def test_more_images_a_step_than_there_are_is_an_error(digits):
     with pytest.raises(UserError, match="1500 training images"):
-        training.Step(network(), *copies(digits), **settings(batch_size=1501))
+        steps(digits, kl=kl, batch_size=1501)(network())
 
 
 def test_a_checkpoint_of_another_number_of_steps_an_epoch_is_refused(digits, tmp_path):
     """As two machines leave it to one: its place in the epoch would be another."""
-    training.train(network(), digits, folder=tmp_path, **settings(epochs=1))
+    train(network(), steps(digits, kl=kl, epochs=1), tmp_path)
     with pytest.raises(UserError, match="15 steps an epoch, not 30"):
-        training.train(network(), digits, folder=tmp_path, **settings(batch_size=50))
+        train(network(), steps(digits, kl=kl, batch_size=50), tmp_path)
 
 
 def test_a_run_that_ends_in_the_midst_of_an_epoch_goes_on_to_the_same_bits(digits, tmp_path, monkeypatch):
     def trained(folder):
         folder.mkdir(exist_ok=True)
         keras.utils.set_random_seed(0)
-        training.train(network(), digits, folder=folder, **settings())
+        train(network(), steps(digits, kl=kl), folder)
         return checkpoint.latest(folder)
 
     whole = trained(tmp_path / "whole")
     # Steps a call of the graph, and a checkpoint after each.
-    monkeypatch.setattr(training, "CHUNK", 4)
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1)
+    monkeypatch.setattr(loop, "CHUNK", 4)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1)
     save = checkpoint.save
 
     def save_and_end(folder, done, arrays):
@@ -280,9 +263,9 @@ def test_a_loss_that_is_no_longer_finite_stops_and_the_last_good_checkpoint_stay
         extra.assign(np.nan)
 
     monkeypatch.setattr(checkpoint, "save", save_then_break)
-    breaking = settings(epochs=4, kl=lambda model, done: kl(model) + extra)
+    breaking = steps(digits, epochs=4, kl=lambda model, done: kl(model) + extra)
     with pytest.raises(UserError, match="no longer finite at step 15 "):
-        training.train(network(), digits, folder=tmp_path, **breaking)
+        train(network(), breaking, tmp_path)
     arrays = checkpoint.latest(tmp_path)
     assert arrays["done"] == 15
     assert all(np.isfinite(value).all() for name, value in arrays.items() if "/" in name)
@@ -294,11 +277,11 @@ def test_dead_units_leave_the_running_network_with_their_moments(digits, tmp_pat
     dead = np.arange(12) % 3 == 0
     model.get_layer("dense_unit").mu.assign(np.where(dead, -19.0, -1.0))
     model.get_layer("dense_unit").log_sigma.assign(np.where(dead, 5.0, -3.0))
-    still = settings(rate=lambda variable: 1e-9, epochs=3)
+    still = steps(digits, kl=kl, rate=lambda variable: 1e-9, epochs=3)
     for folder in ("whole", "smaller"):
         (tmp_path / folder).mkdir()
-    whole, _ = training.train(model, digits, folder=tmp_path / "whole", **still)
-    smaller, _ = training.train(model, digits, folder=tmp_path / "smaller", shrink_every=1, **still)
+    whole = train(model, still, tmp_path / "whole")
+    smaller = train(model, still, tmp_path / "smaller", shrink_every=1)
     assert whole.get_layer("dense").units == 12 and smaller.get_layer("dense").units == 8
     np.testing.assert_allclose(
         smaller.get_layer("logits").kernel.numpy(), whole.get_layer("logits").kernel.numpy()[~dead], atol=1e-6
@@ -315,8 +298,8 @@ def test_units_that_are_no_tenth_of_the_multiply_adds_stay_in_the_running_networ
     model = network()
     model.get_layer("dense_unit").mu.assign([-19.0] + [-1.0] * 11)
     model.get_layer("dense_unit").log_sigma.assign([5.0] + [-3.0] * 11)
-    still = settings(rate=lambda variable: 1e-9)
-    trained, _ = training.train(model, digits, folder=tmp_path, shrink_every=1, **still)
+    still = steps(digits, kl=kl, rate=lambda variable: 1e-9)
+    trained = train(model, still, tmp_path, shrink_every=1)
     assert trained.get_layer("dense").units == 12
     assert np.sum(trained.get_layer("dense_unit").multiplier() == 0) == 1
 
@@ -324,11 +307,11 @@ def test_units_that_are_no_tenth_of_the_multiply_adds_stay_in_the_running_networ
 TOWERS = """
 import sys
 import keras, numpy as np, tensorflow as tf
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from layers import sbp, truncated_log_normal
-from tests.test_training import copies, kl, network, settings
-from utils import data, training
+from tests.steps import steps
+from tests.test_training import kl, network
+from utils import training
+from utils.plumbing import data
 # The noise held: every unit's u is its place.
 sbp._samples = lambda layers: [tf.exp(truncated_log_normal.log_quantile(
     tf.linspace(0.1, 0.9, layer.mu.shape[0]), layer.mu.value, layer.log_sigma.value)) for layer in layers]
@@ -338,7 +321,7 @@ digits = data.load("digits", "", "train")
 with strategy.scope():
     model = network()
 batch_size = 128 // strategy.num_replicas_in_sync
-step = training.Step(model, *copies(digits, strategy), **settings(batch_size=batch_size, strategy=strategy))
+step = steps(digits, kl=kl, batch_size=batch_size, strategy=strategy)(model)
 sums, _ = step.run(0, 0, 3)
 np.savez(sys.argv[2], sums=sums, **{name.replace("/", "."): value for name, value in step.state().items()})
 """
@@ -346,8 +329,8 @@ np.savez(sys.argv[2], sums=sums, **{name.replace("/", "."): value for name, valu
 
 def test_two_towers_of_64_take_the_step_of_one_of_128(tmp_path):
     for count in ("1", "2"):
-        script = [sys.executable, "-c", TOWERS, count, str(tmp_path / f"{count}.npz")]
-        subprocess.run(script, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        done = scripts.run(TOWERS, count, tmp_path / f"{count}.npz", before=[("two_cpus",)])
+        assert done.returncode == 0, done.stderr
     one, two = np.load(tmp_path / "1.npz"), np.load(tmp_path / "2.npz")
     assert set(one) == set(two)
     for name in one:
@@ -362,7 +345,7 @@ def test_mixed_precision_trains_and_keeps_the_noise_in_float32(digits):
         model = network()
     finally:
         keras.config.set_dtype_policy(policy)
-    step = training.Step(model, *copies(digits), **settings(epochs=20))
+    step = steps(digits, kl=kl, epochs=20)(model)
     first, _ = step.run(0, 0, 15)
     for epoch in range(1, 10):
         last, _ = step.run(epoch, 0, 15)

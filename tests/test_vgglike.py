@@ -1,10 +1,6 @@
 """VGG-like: its size, its images, batch normalisation in training, on towers and in the smaller network."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -16,10 +12,12 @@ from layers.batch_normalization import BatchNormalization
 from layers.sbp import SBP
 from nets import vgglike
 from nets.lenet5 import lenet5
-from utils import checkpoint, cost, data, experiment, paper, pruning, training
-from utils.command_line import UserError
+from tests import scripts
+from tests.steps import steps, train
+from utils import cost, experiment, pruning
+from utils.plumbing import checkpoint, data, paper
+from utils.plumbing.command_line import UserError
 
-ROOT = Path(__file__).parents[1]
 NARROW = 1 / 16
 
 
@@ -32,14 +30,7 @@ def made(count, seed=0):
 
 
 def settings(**changes):
-    default = {
-        "prepare": data.augmented,
-        "rate": lambda variable: 1e-3,
-        "batch_size": 20,
-        "seed": 0,
-        "epochs": 4,
-        "strategy": tf.distribute.get_strategy(),
-    }
+    default = {"prepare": data.augmented, "rate": lambda variable: 1e-3, "batch_size": 20, "epochs": 4}
     return {**default, **changes}
 
 
@@ -150,7 +141,7 @@ def test_batch_normalisation_keeps_what_it_has_seen():
         model.get_layer("norm"),
         settings(batch_size=40, prepare=data.standardised),
     )
-    training.Step(model, [tf.constant(a) for a in images], 40, **still).run(0, 0, 1)
+    steps(images, **still)(model).run(0, 0, 1)
     np.testing.assert_allclose(norm.moving_mean, 0.01 * x.mean((0, 1, 2)), rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(norm.moving_variance, 0.99 + 0.01 * x.var((0, 1, 2), ddof=1), rtol=1e-5)
 
@@ -183,9 +174,9 @@ def test_frozen_normalisation_stays_frozen_in_a_network_that_shrinks_and_in_one_
     model.get_layer("conv1_unit").log_sigma.assign(np.where(dead, 5.0, -4.0))
     model.get_layer("norm").trainable = False
     before = model.get_layer("norm").get_weights()
-    trained, _ = training.train(model, made(40), folder=tmp_path, shrink_every=1, **settings())
+    trained = train(model, steps(made(40), **settings()), tmp_path, shrink_every=1)
     assert trained.get_layer("conv1").filters == 2
-    again, _ = training.train(small(), made(40), folder=tmp_path, shrink_every=1, **settings(epochs=5))
+    again = train(small(), steps(made(40), **settings(epochs=5)), tmp_path, shrink_every=1)
     for smaller in (trained, again):
         norm = smaller.get_layer("norm")
         assert not norm.trainable
@@ -209,7 +200,7 @@ def test_in_mixed_precision_statistics_noise_and_logits_are_float32():
     images = made(40)
     for model in (ours, theirs):
         still = settings(batch_size=40, prepare=data.standardised)
-        sums, _ = training.Step(model, [tf.constant(a) for a in images], 40, **still).run(0, 0, 1)
+        sums, _ = steps(images, **still)(model).run(0, 0, 1)
         assert sums.dtype == tf.float32
     seen = [model.get_layer("norm").moving_variance.numpy() - 0.99 for model in (ours, theirs)]
     np.testing.assert_allclose(*seen, rtol=0.02)
@@ -220,7 +211,7 @@ def test_a_checkpoint_brings_normalisation_and_says_what_it_brought(tmp_path, ca
     randomise(source, np.random.default_rng(0))
     pruning.shrink(source).save(tmp_path / "network.keras")
     model = vgglike.vgglike(lambda name: SBP(log_sigma=-20.0, name=name), norm=keras.layers.Identity, width=NARROW)
-    start_from(tmp_path, model)
+    experiment.set_weights(model, str(tmp_path))
     images = data.standardised(made(5).images)
     np.testing.assert_allclose(model(images), source(images), rtol=1e-4, atol=1e-4)
     restored, _, started = capsys.readouterr().err.partition("at their start: ")
@@ -228,38 +219,32 @@ def test_a_checkpoint_brings_normalisation_and_says_what_it_brought(tmp_path, ca
     assert started.startswith("conv1_unit/mu, conv1_unit/log_sigma") and "kernel" not in started
 
 
-def start_from(path, model):
-    experiment.Experiment.start_from(SimpleNamespace(network="VGG-like"), str(path), model)
-
-
 @pytest.mark.parametrize("other", [lenet5, *(lambda k=k: vgglike.vgglike(width=k) for k in (NARROW, 2 * NARROW))])
 def test_a_checkpoint_of_another_network_or_width_is_one_line(other, tmp_path):
     other().save(tmp_path / "network.keras")
     with pytest.raises(UserError, match="another network") as raised:
-        start_from(tmp_path, vgglike.vgglike(norm=keras.layers.Identity, width=NARROW))
+        experiment.set_weights(vgglike.vgglike(norm=keras.layers.Identity, width=NARROW), str(tmp_path))
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 400
 
 
 def test_pruning_goes_on_from_a_network_with_all_layers_only(tmp_path):
     run_ = SimpleNamespace(network="VGG-like", units=vgglike.units)
     vgglike.vgglike(width=NARROW).save(tmp_path / "network.keras")
-    assert experiment.Experiment.units_in(run_, str(tmp_path)) == [4, 4, 8, 8, *[16] * 3, *[32] * 7]
+    assert experiment.units_in(str(tmp_path), run_) == [4, 4, 8, 8, *[16] * 3, *[32] * 7]
     lenet5().save(tmp_path / "network.keras")
     with pytest.raises(UserError, match="another network") as raised:
-        experiment.Experiment.units_in(run_, str(tmp_path))
+        experiment.units_in(str(tmp_path), run_)
     assert "\n" not in str(raised.value)
 
 
 TOWERS = """
 import sys
 import keras, numpy as np, tensorflow as tf
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from nets import vgglike
+from tests.steps import steps
 from tests.test_vgglike import NARROW, made, settings, small
-from utils import data, towers, training
+from utils.plumbing import data
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if sys.argv[1] == "2" else tf.distribute.get_strategy()
-arrays = [towers.copies(strategy, array) for array in made(40)]
 # Augmentation held; noise, too, is held in tests/test_training.py.
 changes = dict(strategy=strategy, prepare=data.standardised)
 state = {}
@@ -268,7 +253,7 @@ for name in ("frozen", "statistics"):
     with strategy.scope():
         frozen = vgglike.vgglike(norm=keras.layers.Identity, width=NARROW)
         model = frozen if name == "frozen" else small(unit=keras.layers.Identity)
-    step = training.Step(model, arrays, 40, **settings(batch_size=40 // strategy.num_replicas_in_sync, **changes))
+    step = steps(made(40), **settings(batch_size=40 // strategy.num_replicas_in_sync, **changes))(model)
     sums, _ = step.run(0, 0, 1)
     state |= {f"{name}/sums": sums} | {f"{name}/{key}": value for key, value in step.state().items()}
 np.savez(sys.argv[2], **{name.replace("/", "."): value for name, value in state.items()})
@@ -278,8 +263,8 @@ np.savez(sys.argv[2], **{name.replace("/", "."): value for name, value in state.
 def test_two_towers_of_20_take_the_step_of_one_of_40(tmp_path):
     """With batch normalisation frozen; else its statistics are the mean over the towers."""
     for count in ("1", "2"):
-        script = [sys.executable, "-c", TOWERS, count, str(tmp_path / f"{count}.npz")]
-        subprocess.run(script, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        done = scripts.run(TOWERS, count, tmp_path / f"{count}.npz", before=[("two_cpus",)])
+        assert done.returncode == 0, done.stderr
     one, two = np.load(tmp_path / "1.npz"), np.load(tmp_path / "2.npz")
     assert set(one) == set(two)
     for name in one:
@@ -291,24 +276,8 @@ def test_two_towers_of_20_take_the_step_of_one_of_40(tmp_path):
             np.testing.assert_allclose(ours, theirs, atol=atol, err_msg=name)
 
 
-SCRIPT = """
-import runpy, sys
-from tests.test_vgglike import made
-from utils import data
-data.load = lambda dataset, data_dir, split, seed=0: made(60, seed=split == "test")
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
 def run(script, folder, *arguments):
-    path = str(ROOT / "scripts" / f"{script}.py")
-    return subprocess.run(
-        [sys.executable, "-c", SCRIPT, path, f"--checkpoints_dir={folder}", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
+    return scripts.run(script, f"--checkpoints_dir={folder}", *arguments, before=[("made_images",)])
 
 
 def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path):

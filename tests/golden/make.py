@@ -15,7 +15,9 @@ import tensorflow as tf
 
 from layers.sbp import SBP
 from nets import lenet5, lenet_fc
-from utils import data, pruning, training
+from tests import steps
+from utils import pruning
+from utils.plumbing import data
 
 FOLDER = Path(__file__).parent
 
@@ -67,7 +69,7 @@ def kl(model, done):
     return tf.add_n([tf.reduce_sum(layer.kl_divergence()) for layer in model.layers if isinstance(layer, SBP)])
 
 
-# How a training checkpoint is made, and gone on with: {name: settings of `training.train`}.
+# How a training checkpoint is made, and gone on with: {name: settings of `steps`}.
 TRAINING = {
     "lenet-fc-sbp": {"kl": kl, "rate": lambda variable: 1e-2},
 }
@@ -75,12 +77,8 @@ TRAINING = {
 
 def train(name, model, folder, epochs):
     """Train on the digits from the checkpoint in a folder, or from the start; returns the model."""
-    strategy, digits = tf.distribute.get_strategy(), data.load("digits", "", "train")
-    common = {"batch_size": 500, "seed": 0, "prepare": data.scaled}
-    model, _ = training.train(
-        model, digits, folder=folder, epochs=epochs, strategy=strategy, **common, **TRAINING[name]
-    )
-    return model
+    digits = data.load("digits", "", "train")
+    return steps.train(model, steps.steps(digits, batch_size=500, epochs=epochs, **TRAINING[name]), folder)
 
 
 def outputs(model):

@@ -171,9 +171,7 @@ class Experiment:
 
     def _steps(self, objective, updates, epochs, prepare):
         """From a network to the `training.Step` that trains it."""
-        batches = training.Batches(
-            self.train_set, prepare or self.prepare, FLAGS.batch_size, FLAGS.seed, self.strategy
-        )
+        batches = training.Batches(self.train_set, prepare or self.prepare, FLAGS.batch_size, FLAGS.seed, self.strategy)
         return functools.partial(
             training.Step,
             batches=batches,

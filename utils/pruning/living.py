@@ -42,7 +42,7 @@ class Living:
         for tensor in model.outputs:
             self.pinned[id(tensor)][:] = True
         self._sweep_up()
-        while self._pin() or self._tie():
+        while self._tie() or self._pin():
             self._sweep_up()
 
     def _sweep_down(self):

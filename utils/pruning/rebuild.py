@@ -130,6 +130,8 @@ class Rebuild:
 
     def take_weights(self, layer, op, index):
         """Let the weights of a new layer be those of `op`, each at its index: at once, or as the origin says."""
+        if not index:
+            return
         if self.plain:
             layer.set_weights([np.asarray(weight)[place] for weight, place in zip(op.weights, index)])
         elif not any(variable is new for new, *_ in self.origin for variable in layer.weights):

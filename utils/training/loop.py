@@ -74,8 +74,8 @@ def train(
                     state.save(folder, step, progress, run, extra or {})
                 saved = time.time()
             if signals.received:
-                saved_in = f", saved in {folder}" if chief else ""
-                print(f"stopped at step {progress.done}{saved_in}; the same command goes on from there", file=sys.stderr)
+                stopped = f"stopped at step {progress.done}{f', saved in {folder}' if chief else ''}"
+                print(f"{stopped}; the same command goes on from there", file=sys.stderr)
                 sys.exit(128 + signals.received)
     return step.model, progress.spent()
 

@@ -126,12 +126,7 @@ def _progress(arrays, step, start):
     counts = [(done, [()]), *((under[layer.name], [(), layer.mu.shape]) for layer in noise_layers(step.model))]
     if not all(count.dtype.kind == "i" and count.shape in shapes and (count >= 0).all() for count, shapes in counts):
         raise ValueError("its counts cannot be right")
-    if (
-        done > step.total
-        or total.shape != (len(FIGURES),)
-        or not np.isfinite(total).all()
-        or not np.isfinite(seconds)
-    ):
+    if done > step.total or total.shape != (len(FIGURES),) or not np.isfinite(total).all() or not np.isfinite(seconds):
         raise ValueError("its progress cannot be right")
     return Progress(int(done), total, under, float(seconds), start)
 

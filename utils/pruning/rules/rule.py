@@ -127,7 +127,7 @@ class Barrier(Rule):
         parts = [build.rescaled(part, self.op) for part in parts]
         layer = build.like(self.op)
         outputs = graph.call(self.node, layer, [part.tensor for part in parts])
-        build.take_weights(layer, self.op, [...] * len(self.op.weights) if isinstance(layer, keras.Layer) else [])
+        build.take_weights(layer, self.op, [...] * len(getattr(self.op, "weights", [])))
         return [build.part(tensor) for tensor in outputs]
 
 
