@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from utils import checkpoint, command_line, towers
+from utils.plumbing import checkpoint, command_line, towers
 
 ROOT = Path(__file__).parents[1]
 
