@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests import scripts
-from utils.plumbing import checkpoint
+from utils.plumbing import checkpoint, data
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,6 +91,19 @@ def test_the_other_methods_leave_a_smaller_network(script, arguments, pretrained
         left = sum(np.count_nonzero(v) for v in weights(tmp_path) if len(v.shape) > 1)
         whole = {"lenet-fc": 784 * 500 + 500 * 300 + 3000, "lenet5": 25 * 20 + 25_000 + 400_000 + 5000}
         assert 0 < result["zero_weights"] <= 1 - left / whole[script.rpartition("-")[0]]
+
+
+@pytest.mark.parametrize("flags, splits", [([], ["train", "test"]), (["--validate"], ["fit", "held_out"])])
+def test_a_run_reports_on_images_that_it_reads_once_and_at_its_end(flags, splits, tmp_path):
+    """The test set, or with --validate, which does not read it, the images that are held out."""
+    arguments = "--dataset=digits", "--epochs=3", *flags
+    done = run("lenet-fc-sbp", tmp_path, *arguments, "--finetune_epochs=1", before=[("told_reads",)])
+    assert re.findall(r"reads (\w+);", done.stderr) == splits
+    assert done.stderr.index(f"reads {splits[1]};") > done.stderr.rindex("epoch ")
+    images, labels = data.load("digits", "", splits[1])
+    logits = np.asarray(keras.models.load_model(tmp_path / "network.keras")(data.scaled(images)))
+    error = json.loads((tmp_path / "result.json").read_text())["error"]
+    assert error == pytest.approx(100 * np.mean(logits.argmax(-1) != labels), abs=1e-3)
 
 
 def test_a_run_that_is_done_prints_its_row_again(undisturbed):

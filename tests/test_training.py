@@ -338,6 +338,38 @@ def test_two_towers_of_64_take_the_step_of_one_of_128(tmp_path):
         np.testing.assert_allclose(two[name], one[name], atol=1e-5 * max(scale, 1e-30), err_msg=name)
 
 
+TAKEN = """
+import numpy as np, tensorflow as tf
+from utils import training
+from utils.plumbing import data
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+images = data.Images(np.arange(40, dtype=np.uint8)[:, None], np.arange(40, dtype=np.int32))
+batches = training.Batches(images, lambda images, seed: (images, seed), 8, 3, strategy)
+
+@tf.function
+def taken(epoch, step):
+    order = batches.order(epoch)
+    return order, strategy.run(batches.take, (*batches.copies, order, epoch, step, 2))
+
+seeds = []
+for epoch in range(3):
+    for step in range(batches.steps):
+        order, ((seen, own), labels, more) = taken(tf.constant(epoch), tf.constant(step))
+        seen, labels = (np.concatenate([np.ravel(part) for part in value.values]) for value in (seen, labels))
+        np.testing.assert_array_equal(seen, order[16 * step : 16 * step + 16])
+        np.testing.assert_array_equal(labels, seen)
+        seeds += [tuple(seed) for tower in (0, 1) for seed in [own.values[tower].numpy(), *more.values[tower].numpy()]]
+    assert sorted(order.numpy()) == list(range(40))
+print(batches.steps, len(seeds), len(set(seeds)))
+"""
+
+
+def test_each_tower_has_its_own_images_and_its_own_seeds():
+    """Of two towers of 8 images: two steps in three epochs, in each three seeds a tower, none of them twice."""
+    done = scripts.run(TAKEN, before=[("two_cpus",)])
+    assert done.stdout.split() == ["2", "36", "36"], done.stderr
+
+
 def test_mixed_precision_trains_and_keeps_the_noise_in_float32(digits):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
