@@ -109,13 +109,18 @@ def true_sample(u, mu, log_sigma, *ends):
 # The comparison
 
 
-def value_and_gradient(function, mu, log_sigma, dtype):
-    mu, log_sigma = tf.constant(mu, dtype), tf.constant(log_sigma, dtype)
-    with tf.GradientTape() as tape:
-        tape.watch([mu, log_sigma])
-        value = function(mu, log_sigma)
-    results = [value, *tape.gradient(value, [mu, log_sigma])]
-    assert all(x.dtype == dtype and x.shape == mu.shape for x in results)
+def value_and_gradient(function, mu, log_sigma, dtype, xla=False):
+    """In eager TensorFlow, or compiled by XLA, which is what Keras does on a GPU."""
+    point = tf.constant(mu, dtype), tf.constant(log_sigma, dtype)
+
+    def evaluated(*point):
+        with tf.GradientTape() as tape:
+            tape.watch(point)
+            value = function(*point)
+        return [value, *tape.gradient(value, point)]
+
+    results = (tf.function(evaluated, jit_compile=True) if xla else evaluated)(*point)
+    assert all(x.dtype == dtype and x.shape == point[0].shape for x in results)
     return [x.numpy().astype(float) for x in results]
 
 
@@ -125,10 +130,10 @@ def assert_close(actual, true, tolerance, floor, points):
     assert error.max() <= tolerance, points[error.argmax()]
 
 
-def check_expectation(name, dtype, points, *ends):
+def check_expectation(name, dtype, points, *ends, xla=False):
     mu, log_sigma = np.transpose(points)
     function = getattr(truncated_log_normal, name)
-    actual = value_and_gradient(lambda *point: function(*point, *ends), mu, log_sigma, dtype)
+    actual = value_and_gradient(lambda *point: function(*point, *ends), mu, log_sigma, dtype, xla)
     true = np.transpose([true_expectation(name, *point, *ends) for point in points])
     assert_close(actual[0], true[0], VALUE_TOLERANCE[dtype], 1 if name == "kl_divergence" else 0, points)
     # Of the mean and the SNR, rounding reaches the derivative in mu multiplied by 1 / sigma.
@@ -137,11 +142,11 @@ def check_expectation(name, dtype, points, *ends):
     assert_close(actual[2], true[2], GRADIENT_TOLERANCE[name][dtype], 1, points)
 
 
-def check_log_quantile(u, dtype, points, *ends):
+def check_log_quantile(u, dtype, points, *ends, xla=False):
     def function(mu, log_sigma):
         return truncated_log_normal.log_quantile(tf.constant(u, dtype), mu, log_sigma, *ends)
 
-    actual = value_and_gradient(function, *np.transpose(points), dtype)
+    actual = value_and_gradient(function, *np.transpose(points), dtype, xla)
     true = np.transpose([true_sample(u, *point, *ends) for point in points])
     assert_close(actual[0], true[0], VALUE_TOLERANCE[dtype], 1e-3, points)
     for i in (1, 2):
@@ -160,19 +165,30 @@ def some_points(dtype):
 
 
 both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
+both_ways = pytest.mark.parametrize("xla", [False, True], ids=["eager", "xla"])
 expectations = pytest.mark.parametrize("name", ["kl_divergence", "mean", "snr"])
 
 
 @both_dtypes
+@both_ways
 @expectations
-def test_expectations_on_a_grid(name, dtype):
-    check_expectation(name, dtype, GRID)
+def test_expectations_on_a_grid(name, xla, dtype):
+    check_expectation(name, dtype, GRID, xla=xla)
 
 
 @both_dtypes
+@both_ways
 @pytest.mark.parametrize("u", [*SHARES, 2.0**-24, 1 - 2.0**-24])
-def test_quantiles_on_a_grid(u, dtype):
-    check_log_quantile(u, dtype, GRID)
+def test_quantiles_on_a_grid(u, xla, dtype):
+    check_log_quantile(u, dtype, GRID, xla=xla)
+
+
+@both_dtypes
+@both_ways
+def test_quantiles_of_living_units_whose_mu_lies_ten_sigma_above_the_interval(xla, dtype):
+    points = [(4.375, -0.875), (0.78125, -2.90625), (0.3125, -3.84375)]
+    for u in (0.125, 0.875):
+        check_log_quantile(u, dtype, points, xla=xla)
 
 
 @both_dtypes
