@@ -13,7 +13,7 @@ from tests.steps import steps, train
 from utils import pruning, structured_bp
 from utils.plumbing import checkpoint, data
 from utils.plumbing.command_line import UserError
-from utils.training import loop, noise, updates
+from utils.training import loop, noise, shrinking, state, updates
 
 
 def network(unit=SBP):
@@ -247,7 +247,12 @@ def test_a_run_that_ends_in_the_midst_of_an_epoch_goes_on_to_the_same_bits(digit
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(checkpoint, "save", save_and_end)
         trained(tmp_path / "cut")
-    assert checkpoint.latest(tmp_path / "cut")["done"] % 15
+    saved = checkpoint.latest(tmp_path / "cut")
+    assert saved["done"] % 15
+    one = tf.distribute.get_strategy()
+    _, progress = state.started(tmp_path / "cut", network(), steps(digits, kl=kl), one)
+    np.testing.assert_array_equal(progress.total, saved["total"])
+    assert progress.done == saved["done"] and progress.total[0] > 0
     cut = trained(tmp_path / "cut")
     assert set(cut) == set(whole) and cut["done"] == 30
     for name in set(cut) - {"config", "seconds", "total"}:
@@ -291,6 +296,31 @@ def test_dead_units_leave_the_running_network_with_their_moments(digits, tmp_pat
     before, after = checkpoint.latest(tmp_path / "whole"), checkpoint.latest(tmp_path / "smaller")
     assert after["optimizer/adam_0/dense_kernel_velocity"].shape == (192, 8)
     assert before["optimizer/adam_0/iteration"] == after["optimizer/adam_0/iteration"] == 45
+
+
+def test_a_unit_is_counted_as_dead_from_its_last_epoch_above_the_threshold():
+    model = network()
+    dead = np.arange(12) % 3 == 0
+    model.get_layer("dense_unit").mu.assign(np.where(dead, -19.0, -1.0))
+    model.get_layer("dense_unit").log_sigma.assign(np.where(dead, 5.0, -3.0))
+    under = shrinking.count_under({"conv_unit": 0, "dense_unit": np.arange(12)}, model)
+    np.testing.assert_array_equal(under["dense_unit"], [1, 0, 0, 4, 0, 0, 7, 0, 0, 10, 0, 0])
+    np.testing.assert_array_equal(under["conv_unit"], [0, 0, 0])
+
+
+def test_only_units_that_were_dead_for_so_many_epochs_leave(digits):
+    make = steps(digits, kl=kl)
+    under = {"conv_unit": np.array([0, 0, 0]), "dense_unit": np.array([1] * 4 + [2] * 4 + [3] * 4)}
+    step, left = shrinking.without_dead(make(network()), make, under, 2)
+    assert step.model.get_layer("dense").units == 4
+    np.testing.assert_array_equal(left["dense_unit"], [1] * 4)
+
+
+def test_the_kl_divergence_is_told_the_share_of_the_training(digits):
+    """The second of two epochs of 15 steps: their shares are 15 / 30 to 29 / 30."""
+    step = steps(digits, kl=lambda model, done: done, epochs=2)(network())
+    sums, _ = step.run(1, 0, 15)
+    assert float(sums[2]) == pytest.approx(sum(range(15, 30)) / 30)
 
 
 def test_units_that_are_no_tenth_of_the_multiply_adds_stay_in_the_running_network(digits, tmp_path):
