@@ -1,6 +1,8 @@
 """The layer of Structured Bayesian Pruning (Neklyudov et al., NIPS 2017): log-normal noise that multiplies a unit."""
 
 import contextlib
+import threading
+import weakref
 
 import keras
 import tensorflow as tf
@@ -40,47 +42,72 @@ def one_draw(layers):
 class SBP(keras.layers.Layer):
     """Multiplies each unit, that is each index of the last axis, by its own noise theta > 0.
 
-    In training theta is a sample, one a unit a call, shared by the examples and positions of the call; at test time it
+    In training theta is a sample, one a unit a step, shared by the examples and positions of a batch; at test time it
     is E theta, or 0 for a unit whose signal-to-noise ratio is at most `threshold`: such a unit can be taken out.
 
-    Inputs and outputs: (batch, ..., units), any rank from 2 up. mu and log_sigma: (units,), trained by whoever adds
-    `kl_divergence()` to the loss. Under mixed precision the noise stays float32; only the product is rounded.
+    Inputs and outputs: (batch, ..., units), any rank from 2 up. mu and log_sigma: (units,), float32 also under mixed
+    precision, where only the product is rounded. They are trained by whoever adds the KL divergence to the loss: `fit`
+    does, if `kl_weight` is more than 0.
+
+    A layer that is called in several places of a network is the same noise in all of them: within a tf.function, with
+    the same sample. Its KL divergence counts once.
 
     Args:
+        kl_weight: `kl_weight` times the KL divergence of all units is in the model's losses. With a loss that is the
+            mean over a batch, the evidence lower bound wants 1 / N for N training examples. Where it is more than 0,
+            `layer.kl_weight.assign(...)` changes it. 0: nothing is added.
         threshold: the signal-to-noise ratio that a living unit is above (the paper: 1).
         log_sigma: where log sigma starts (the paper: -5); mu starts at 0.
         seed: of the noise, an int; None: a random one.
+        scale: multiplies theta, a number > 0: 1 / E theta at the start leaves a trained network as it is.
     """
 
-    def __init__(self, threshold=1.0, log_sigma=-5.0, seed=None, **kwargs):
+    def __init__(self, kl_weight=0.0, threshold=1.0, log_sigma=-5.0, seed=None, scale=1.0, **kwargs):
         super().__init__(**kwargs)
+        self.initial_kl_weight = kl_weight
         self.threshold = threshold
         self.initial_log_sigma = log_sigma
         self.seed = seed
+        self.scale = scale
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.drawn = None
+        self._last = None
 
     def build(self, input_shape):
-        def parameter(name, start):
+        def parameter(name, start, **settings):
             initializer = keras.initializers.Constant(start)
-            return self.add_weight(
-                name=name, shape=input_shape[-1:], initializer=initializer, constraint=_clip, autocast=False
-            )
+            return self.add_weight(name=name, initializer=initializer, autocast=False, **settings)
 
-        self.mu = parameter("mu", 0.0)
-        self.log_sigma = parameter("log_sigma", self.initial_log_sigma)
+        if self.initial_kl_weight:
+            self.kl_weight = parameter("kl_weight", self.initial_kl_weight, shape=(), trainable=False)
+        # A regulariser counts once, however often the layer is called.
+        regularizer = self._weighted_kl if self.initial_kl_weight else None
+        units = {"shape": input_shape[-1:], "constraint": _clip}
+        self.mu = parameter("mu", 0.0, regularizer=regularizer, **units)
+        self.log_sigma = parameter("log_sigma", self.initial_log_sigma, **units)
+
+    def _weighted_kl(self, mu):
+        return self.kl_weight.value * tf.reduce_sum(self.kl_divergence())
 
     def call(self, inputs, training=False):
-        theta = self.sample() if training else self.multiplier()
+        theta = self.scale * self.sample() if training else self.multiplier()
         return inputs * tf.cast(theta, inputs.dtype)
 
     def sample(self):
-        """One theta a unit: (units,)."""
-        return _samples([self])[0] if self.drawn is None else self.drawn
+        """One theta a unit: (units,). The same for all calls while one graph, on one tower, is made."""
+        if self.drawn is not None:
+            return self.drawn
+        if tf.executing_eagerly():
+            return _samples([self])[0]
+        # Every tower traces its part of the graph in a thread of its own.
+        graph, tower = tf.compat.v1.get_default_graph(), threading.get_ident()
+        if self._last is None or self._last[0]() is not graph or self._last[1] != tower:
+            self._last = weakref.ref(graph), tower, _samples([self])[0]
+        return self._last[2]
 
     def multiplier(self):
         """What a unit is multiplied by at test time: (units,), E theta for the living and exactly 0 for the others."""
-        theta = truncated_log_normal.mean(self.mu.value, self.log_sigma.value)
+        theta = self.scale * truncated_log_normal.mean(self.mu.value, self.log_sigma.value)
         return tf.where(self.snr() > self.threshold, theta, tf.zeros_like(theta))
 
     def snr(self):
@@ -95,5 +122,5 @@ class SBP(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        own = {"threshold": self.threshold, "log_sigma": self.initial_log_sigma, "seed": self.seed}
-        return {**super().get_config(), **own}
+        own = {"kl_weight": self.initial_kl_weight, "threshold": self.threshold, "log_sigma": self.initial_log_sigma}
+        return {**super().get_config(), **own, "seed": self.seed, "scale": self.scale}

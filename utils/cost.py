@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 
 import numpy as np
 import tensorflow as tf
@@ -18,10 +19,15 @@ SECONDS_ALL, FEWEST_PAIRS = 60, 5
 
 def multiply_adds(model):
     """Multiply-adds of a Keras model's dense and convolution layers for one example, as the paper counts FLOPs."""
-    total = 0
-    for node in graph.nodes(model):
+    total, unknown = 0, set()
+    for node in graph.nodes(graph.opened(model)):
         inputs, outputs = ([rules.width(tensor) for tensor in side] for side in (node.input_tensors, node.outputs))
-        total += rules.of(node).multiply_adds(inputs, outputs)
+        found = rules.of(node).multiply_adds(inputs, outputs)
+        if found is None:
+            unknown.add(type(node.operation).__name__)
+        total += found or 0
+    if unknown:
+        warnings.warn(f"multiply-adds without those of {', '.join(sorted(unknown))}, which are not known", stacklevel=2)
     return total
 
 

@@ -26,6 +26,7 @@ def fast(model):
     Args:
         model: a functional model or Sequential of stock layers with one input and output each, or `pruning.shrink`'s.
     """
+    model = graph.opened(model)
     built, layers = {id(tensor): tensor for tensor in model.inputs}, {}
     for node in graph.nodes(model):
         if graph.is_input(node):

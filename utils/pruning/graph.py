@@ -1,10 +1,11 @@
 """A Keras model as nodes: an operation, the tensors that it reads and the tensors that it gives."""
 
 import keras
+from keras import tree
 
 
 def nodes(model):
-    """The nodes of a model, each after those whose outputs it reads.
+    """The nodes of a model without nested ones (`opened`), each after those whose outputs it reads.
 
     A node of Keras has `operation`, `input_tensors`, `outputs` and `arguments`. An operation that is in several places
     has a node for each.
@@ -30,14 +31,58 @@ def call(node, operation, tensors):
     """
     places = {id(old): new for old, new in zip(node.input_tensors, tensors)}
     args, kwargs = node.arguments.fill_in(places)
-    return keras.tree.flatten(operation(*args, **kwargs))
+    return tree.flatten(operation(*args, **kwargs))
 
 
 def rebuilt(model, outputs):
     """A model from the inputs of another to new outputs, in the structure of the other's."""
     functional = _functional(model)
-    outputs = keras.tree.pack_sequence_as(functional._outputs_struct, outputs)
+    outputs = tree.pack_sequence_as(functional._outputs_struct, outputs)
     return keras.Model(functional._inputs_struct, outputs, name=model.name)
+
+
+def opened(model):
+    """The model itself, or if it has models in it, a copy with their layers in their place, weights and all.
+
+    A layer whose name another has by then is called after its model, too.
+    """
+    if not any(_is_model(node.operation) for node in nodes(model)):
+        return model
+    copies, names = {}, set()
+
+    def copied(operation, within):
+        if not isinstance(operation, keras.Layer):
+            return operation
+        if id(operation) not in copies:
+            name = operation.name if operation.name not in names else f"{within}_{operation.name}"
+            names.add(name)
+            copies[id(operation)] = type(operation).from_config({**operation.get_config(), "name": name})
+        return copies[id(operation)]
+
+    def run(inner, inputs):
+        tensors = dict(zip(map(id, _functional(inner).inputs), inputs))
+        for node in nodes(inner):
+            if not is_input(node):
+                given = [tensors[id(tensor)] for tensor in node.input_tensors]
+                if _is_model(node.operation):
+                    outputs = run(node.operation, given)
+                else:
+                    layer = copied(node.operation, inner.name)
+                    outputs = call(node, layer, given)
+                    if isinstance(layer, keras.Layer):
+                        layer.set_weights(node.operation.get_weights())
+                tensors |= zip(map(id, node.outputs), outputs)
+        return [tensors[id(tensor)] for tensor in _functional(inner).outputs]
+
+    return rebuilt(model, run(model, model.inputs))
+
+
+def _is_model(operation):
+    return (
+        isinstance(operation, keras.Model)
+        and hasattr(operation, "_nodes_by_depth")
+        or hasattr(operation, "_functional")
+    )
 
 
 def _functional(model):

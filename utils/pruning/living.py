@@ -6,6 +6,7 @@ A unit lives while it varies with the input and something living reads it:
 - it is read if a weight other than zero leads from it to a unit that lives.
 
 One sweep down the model's graph and one sweep up decide that for every unit. What a dead unit still adds is a constant.
+What a layer needs all the same is pinned, and the sweep up repeated until nothing changes.
 """
 
 import collections
@@ -20,23 +21,32 @@ class Living:
     """Which units of a model live.
 
     Args:
-        model: as for `shrink`.
+        model: as for `shrink`, without models in it.
         multipliers: {noise layer's name: (units,)}, 0 for a unit that is to go.
-        biases: whether the constants of dead units move into biases; else a unit whose constant is not 0 stays.
+        plain: whether the network is to be without noise, the constants of dead units in its biases; else a unit whose
+            constant is not 0 stays.
     Attributes:
         rules: of the model's nodes, inputs first.
+        places: {operation's id: the rules of its nodes}.
         varies: {tensor's id: (units,) bool}.
         keep: {tensor's id: (units,) bool}, the living.
-        constant: {tensor's id: (..., units)}, the tensor for an input of zeros: the values of units that do not vary.
+        constant: {tensor's id: (..., units)}, the values of units that do not vary; an axis of positions has length 1
+            if all are alike.
     """
 
-    def __init__(self, model, multipliers, biases=True):
-        self.biases = biases
+    def __init__(self, model, multipliers, plain=True):
+        self.plain = plain
         self.rules = [rules.of(node, multipliers.get(node.operation.name)) for node in graph.nodes(model)]
         self.places = collections.defaultdict(list)
         for rule in self.rules:
             self.places[id(rule.op)].append(rule)
-        self._sweep_down()
+        self._find(model)
+        if any(None in tensor.shape[1:-1] for tensor in self._constant_tensors()):
+            # A tensor of nothing but constants cannot be made anew where its size is not known: a unit of it stays.
+            self._find(model, spare=True)
+
+    def _find(self, model, spare=False):
+        self._sweep_down(spare)
         # Units that stay although they do not vary: the outputs, and what no bias can stand for.
         self.pinned = {tensor: np.zeros_like(varies) for tensor, varies in self.varies.items()}
         for tensor in model.outputs:
@@ -45,12 +55,30 @@ class Living:
         while self._tie() or self._pin():
             self._sweep_up()
 
-    def _sweep_down(self):
+    def _constant_tensors(self):
+        """Those that stay and do not vary."""
+        constant = [rule.node for rule in self.rules if self.is_constant(rule.node)]
+        return [tensor for node in constant for tensor in node.outputs if self.keep[id(tensor)].any()]
+
+    def _sweep_down(self, spare):
         self.varies, self.constant = {}, {}
         for rule in self.rules:
             inputs, outputs = _ids(rule.node)
-            self.varies |= zip(outputs, rule.varies([self.varies[tensor] for tensor in inputs]))
-            self.constant |= zip(outputs, rule.constants([self.constant[tensor] for tensor in inputs]))
+            given = [self.constant[tensor] for tensor in inputs]
+            varies = rule.varies([self.varies[tensor] for tensor in inputs], given)
+            if all(units.all() for units in varies):
+                constants = [np.zeros(len(units)) for units in varies]
+            else:
+                constants = rule.constants(given)
+            for tensor, units, constant, symbol in zip(outputs, varies, constants, rule.node.outputs):
+                constant = np.asarray(constant, np.float32)
+                constant = constant.reshape((1,) * (len(symbol.shape) - 1 - constant.ndim) + constant.shape)
+                # Where it is not known, the unit counts as one that varies.
+                units = units | np.isnan(constant).reshape(-1, len(units)).any(0)
+                if spare and not units.any() and any(self.varies[source].any() for source in inputs):
+                    units = np.arange(len(units)) == 0
+                constant = np.where(units, 0, constant)
+                self.varies[tensor], self.constant[tensor] = units, _alike(constant)
 
     def _sweep_up(self):
         read = {tensor: np.zeros_like(varies) for tensor, varies in self.varies.items()}
@@ -59,14 +87,15 @@ class Living:
             inputs, outputs = _ids(rule.node)
             for tensor in outputs:
                 self.keep[tensor] = self.varies[tensor] & read[tensor] | self.pinned[tensor]
-            if rule.pinned and any(self.keep[tensor].any() for tensor in outputs):
-                for tensor in outputs:
-                    self.pinned[tensor][:] = self.keep[tensor][:] = True
+            keep = [self.keep[tensor] for tensor in outputs]
+            for tensor, before, after in zip(outputs, keep, rule.stays(keep)):
+                self.pinned[tensor] |= after & ~before
+                self.keep[tensor] = before | after
             if self.is_constant(rule.node):
                 continue
-            for tensor, reads in zip(inputs, rule.reads([self.keep[tensor] for tensor in outputs])):
+            keep, pinned = ([of[tensor] for tensor in outputs] for of in (self.keep, self.pinned))
+            for tensor, reads, pins in zip(inputs, rule.reads(keep), rule.pins(keep, pinned)):
                 read[tensor] |= reads
-            for tensor, pins in zip(inputs, rule.pins([self.pinned[tensor] for tensor in outputs])):
                 self.pinned[tensor] |= pins
 
     def _pin(self):
@@ -74,10 +103,10 @@ class Living:
         for places in self._living_places():
             if isinstance(places[0], Weighted):
                 parts = np.concatenate([self.constant_part(rule) for rule in places])
-                if not self.biases:
+                if not self.plain:
                     parts = np.pad(parts, ((0, 1), (0, 0)))
-                uneven = parts.min(axis=0) + 1e-6 * np.abs(parts).max(initial=1e-30) < parts.max(axis=0)
-                if uneven.any():
+                even = parts.min(axis=0) + 1e-6 * np.abs(parts).max(initial=1e-30) >= parts.max(axis=0)
+                if not even.all():
                     for rule in places:
                         ((source,), (output,)) = _ids(rule.node)
                         dead = ~self.varies[source] & ~self.keep[source]
@@ -89,7 +118,9 @@ class Living:
         """Pin what one place of a layer in several places keeps, at the others; whether there was something."""
         pinned = False
         for places in self._living_places():
-            if len(places) > 1 and getattr(places[0].op, "weights", []):
+            # Of noise, a plain network has nothing left.
+            gone = self.plain and isinstance(places[0], rules.Noise)
+            if len(places) > 1 and getattr(places[0].op, "weights", []) and not gone:
                 for same in zip(*map(self._units, places)):
                     needed = np.logical_or.reduce([units for _, units in same])
                     for tensor, units in same:
@@ -115,6 +146,10 @@ class Living:
         """Whether no living output of a node varies: its value will do for it."""
         return not any((self.keep[tensor] & self.varies[tensor]).any() for tensor in _ids(node)[1])
 
+    def is_zero(self, tensor):
+        """Whether a tensor is 0 whatever the model's input is."""
+        return not self.varies[id(tensor)].any() and not self.constant[id(tensor)].any()
+
     def lacks_noise(self):
         """Whether a noise layer has no unit left."""
         return any(isinstance(rule, rules.Noise) and self.is_constant(rule.node) for rule in self.rules)
@@ -123,7 +158,7 @@ class Living:
         """What the units that are taken out add to each living output of a weighted layer: (positions, outputs)."""
         ((source,), (output,)) = _ids(rule.node)
         constant = np.where(self.keep[source] | self.varies[source], 0, self.constant[source])
-        return rule.constant_part(constant, self.keep[output])
+        return rule.linear(constant)[..., self.keep[output]].reshape(-1, self.keep[output].sum())
 
     def kept(self, tensor):
         """The living units of a tensor: their indices."""
@@ -134,11 +169,17 @@ class Living:
         return np.flatnonzero(self._units(rule)[0][1])
 
     def multiply_adds(self):
-        """Those of the living units."""
+        """Those of the living units; of layers whose multiply-adds are not known, 0."""
         return sum(
-            rule.multiply_adds(*([int(self.keep[tensor].sum()) for tensor in side] for side in _ids(rule.node)))
+            rule.multiply_adds(*([int(self.keep[tensor].sum()) for tensor in side] for side in _ids(rule.node))) or 0
             for rule in self.rules
         )
+
+
+def _alike(constant):
+    """A constant with axes of length 1 for the positions, if it is the same at all of them."""
+    first = constant[(slice(0, 1),) * (constant.ndim - 1)]
+    return first if (constant == first).all() else constant
 
 
 def _ids(node):

@@ -29,6 +29,7 @@ def shrink(model):
     Raises:
         ValueError: the model is a subclass of keras.Model without a graph.
     """
+    model = graph.opened(model)
     noises = [node.operation for node in graph.nodes(model) if rules.Noise.fits(node)]
     multipliers = {layer.name: np.asarray(layer.multiplier()) for layer in noises}
     return Rebuild(model, Living(model, multipliers)).model
@@ -47,11 +48,11 @@ def take_out(model, dead):
         origin: a list of (variable of smaller, variable of model, index): the one is to be the other[index].
     """
     multipliers = {name: ~units if not units.all() else np.arange(len(units)) == 0 for name, units in dead.items()}
-    living = Living(model, multipliers, biases=False)
+    living = Living(model, multipliers, plain=False)
     while multipliers and living.lacks_noise():
         # The living units of two layers may miss one another: then all of the later layer's stay.
         multipliers.popitem()
-        living = Living(model, multipliers, biases=False)
+        living = Living(model, multipliers, plain=False)
     rebuilt = Rebuild(model, living, plain=False)
     return rebuilt.model, rebuilt.origin
 
@@ -91,7 +92,7 @@ class Rebuild:
             elif living.is_constant(rule.node):
                 made = [self._constant(tensor, rule.op.name) for tensor in outputs]
             else:
-                inputs = [parts[id(tensor)] for tensor in rule.node.input_tensors]
+                inputs = [parts.get(id(tensor)) for tensor in rule.node.input_tensors]
                 made = rule.rebuild(self, inputs, [living.kept(tensor) for tensor in outputs])
             parts |= zip(map(id, outputs), made)
         outputs = [self.rescaled(parts[id(x)], x._keras_history.operation).tensor for x in model.outputs]
@@ -113,7 +114,7 @@ class Rebuild:
         """The part with its factors multiplied in, for `op` to read."""
         if (part.factor == 1).all():
             return part
-        layer = keras.layers.Rescaling(part.factor.tolist(), name=self._name(f"{op.name}_scale"))
+        layer = keras.layers.Rescaling(part.factor.tolist(), name=self.name(f"{op.name}_scale"))
         return self.part(layer(part.tensor), part.units)
 
     def like(self, op, **changes):
@@ -141,7 +142,8 @@ class Rebuild:
         """Whether a layer is in several places of the network."""
         return len(self.living.places[id(op)]) > 1
 
-    def _name(self, name):
+    def name(self, name):
+        """A name for a new layer that no new layer has."""
         self.names[name] += 1
         return name if self.names[name] == 1 else f"{name}_{self.names[name]}"
 
@@ -150,10 +152,14 @@ class Rebuild:
         keep = self.living.kept(tensor)
         value = self.living.constant[id(tensor)][..., keep]
         # A pixel times 0, plus the value. Not the bias of a layer without inputs: oneDNN has no product with none.
-        x = keras.layers.Flatten(name=self._name(f"{name}_pixels"))(self.old.inputs[0])
+        x = keras.layers.Flatten(name=self.name(f"{name}_pixels"))(self.old.inputs[0])
         x = keras.ops.take(x, [0] * value.size, axis=-1)
-        x = keras.layers.Rescaling(0.0, value.ravel().tolist(), name=self._name(f"{name}_constant"))(x)
-        x = x if value.ndim == 1 else keras.layers.Reshape(value.shape, name=self._name(f"{name}_shape"))(x)
+        x = keras.layers.Rescaling(0.0, value.ravel().tolist(), name=self.name(f"{name}_constant"))(x)
+        if value.ndim > 1:
+            x = keras.layers.Reshape(value.shape, name=self.name(f"{name}_shape"))(x)
+        repeats = [size // own for size, own in zip(tensor.shape[1:-1], value.shape)]
+        if any(times > 1 for times in repeats):
+            x = keras.ops.tile(x, (1, *repeats, 1))
         return self.part(x, keep)
 
 

@@ -4,21 +4,29 @@ A unit is an index of a tensor's last axis. A rule says of a node of the graph
 
 - which of its outputs vary, if these of its inputs do (`varies`), and what they are without (`constants`);
 - which of its inputs are read, if these of its outputs are to stay (`reads`), and which have to be there though they
-  do not vary, since these of its outputs have to be (`pins`);
+  do not vary (`pins`); which of its outputs stay together (`stays`);
 - how it is made anew with the units that stay (`rebuild`);
 - how many multiply-adds it has (`multiply_adds`).
 
 A kind without a rule is a `Barrier`: all that it reads and gives stays.
 """
 
-from utils.pruning.rules.rule import Barrier, Input, Rule, width
-from utils.pruning.rules.units import Flatten, Multiplier, Noise, Take, is_take, taken
-from utils.pruning.rules.weighted import Normalisation, Weighted
+from utils.pruning.rules.counted import Attention, Recurrent, Unweighted
+from utils.pruning.rules.depthwise import Depthwise, Separable
+from utils.pruning.rules.merge import Concatenate, Merge, Product
+from utils.pruning.rules.rule import Barrier, Input, Rule, Spatial, ZeroPadding, width
+from utils.pruning.rules.units import Affine, Flatten, Noise, Reshape, Scalar, Take, is_take, taken
+from utils.pruning.rules.weighted import Convolution, Grouped, Normalisation, Transposed, Weighted
 
-__all__ = ["Input", "Noise", "Normalisation", "Weighted", "is_take", "of", "taken", "width"]
+__all__ = ["Barrier", "Input", "Merge", "Noise", "Normalisation", "Product", "Take", "Weighted"]
+__all__ += ["is_take", "of", "taken", "width"]
 
 # The first that fits.
-KINDS = (Input, Noise, Weighted, Normalisation, Multiplier, Flatten, Take, Rule, Barrier)
+KINDS = (
+    *(Input, Noise, Weighted, Convolution, Grouped, Transposed, Depthwise, Separable, Normalisation),
+    *(Merge, Product, Concatenate, Affine, Scalar, Take, Reshape, Flatten, Spatial, ZeroPadding, Rule),
+    *(Recurrent, Attention, Unweighted, Barrier),
+)
 
 
 def of(node, multiplier=None):

@@ -1,7 +1,8 @@
-"""The rule of layers that treat every unit alone, of inputs, and of what the other rules do not know."""
+"""The rules of layers that treat every unit alone, of inputs, and of what the other rules do not know."""
 
 import keras
 import numpy as np
+from keras import layers
 
 from utils.pruning import graph
 
@@ -12,26 +13,37 @@ MIXING = (
     keras.activations.softmax,
     keras.activations.sparsemax,
 )
+# Those for which a positive factor on a unit may as well come after them.
+HOMOGENEOUS = (keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
 
 
 class Rule:
-    """The rule of a layer that treats every unit alone: an activation, pooling, dropout.
+    """The rule of a layer that treats every unit alone and every position alike: an activation, dropout.
 
     Attributes:
         node, op: of the graph, and its operation.
-        pinned: whether all of its outputs stay if one of them does.
+        aligned: whether a unit of the output is the unit of the same number of every input.
     """
 
     KINDS = (
-        keras.layers.Activation,
-        keras.layers.AveragePooling2D,
-        keras.layers.Dropout,
-        keras.layers.GlobalAveragePooling2D,
-        keras.layers.Identity,
-        keras.layers.MaxPooling2D,
-        keras.layers.ReLU,
+        layers.Activation,
+        layers.ActivityRegularization,
+        layers.AlphaDropout,
+        layers.Dropout,
+        layers.ELU,
+        layers.GaussianDropout,
+        layers.GaussianNoise,
+        layers.Identity,
+        layers.LeakyReLU,
+        layers.Permute,
+        layers.PReLU,
+        layers.ReLU,
+        layers.RepeatVector,
+        layers.SpatialDropout1D,
+        layers.SpatialDropout2D,
+        layers.SpatialDropout3D,
     )
-    pinned = False
+    aligned = True
 
     def __init__(self, node, multiplier=None):
         self.node, self.op, self.multiplier = node, node.operation, multiplier
@@ -39,23 +51,44 @@ class Rule:
     @classmethod
     def fits(cls, node):
         """Whether the rule is that of a node."""
-        return isinstance(node.operation, cls.KINDS) and by_last_axis(node.operation)
+        op = node.operation
+        if not isinstance(op, cls.KINDS) or not by_last_axis(node):
+            return False
+        return not isinstance(op, layers.Permute) or op.dims[-1] == len(op.dims)
 
-    def varies(self, varies):
-        """Which outputs vary with the model's inputs: from (units,) bool of each input to (units,) bool of each."""
+    def varies(self, varies, constants):
+        """Which outputs vary with the model's inputs.
+
+        Args:
+            varies: (units,) bool of each input.
+            constants: (..., units) of each input: the values of the units that do not vary, 0 for those that do; an
+                axis of positions has length 1 if all are alike.
+        Returns:
+            (units,) bool of each output.
+        """
         return varies
 
     def constants(self, constants):
-        """The outputs without their batch axis, from the inputs, where these do not vary."""
+        """The outputs where they do not vary, from `constants` as for `varies`; NaN if they depend on an image's size."""
+        if isinstance(self.op, layers.PReLU):
+            constants = [spread(constants[0], self.node.input_tensors[0])]
         outputs = graph.call(self.node, self.op, [constant[None] for constant in constants])
         return [np.asarray(output)[0] for output in outputs]
+
+    def stays(self, keep):
+        """Which outputs stay where these do, from (units,) bool of each output to the same of each."""
+        return keep
 
     def reads(self, keep):
         """Which inputs are read: from (units,) bool of each output, whether it stays, to (units,) bool of each."""
         return keep
 
-    def pins(self, pinned):
-        """Which inputs have to be there: from (units,) bool of each output, whether it has to, to the same of each."""
+    def pins(self, keep, pinned):
+        """Which inputs have to be there, though they do not vary: (units,) bool of each.
+
+        Args:
+            keep, pinned: (units,) bool of each output: whether it stays, whether it has to.
+        """
         return pinned
 
     def rebuild(self, build, parts, keep):
@@ -71,57 +104,97 @@ class Rule:
         (part,) = parts
         if not self._commutes():
             part = build.rescaled(part, self.op)
-        if build.plain and isinstance(self.op, (keras.layers.Dropout, keras.layers.Identity)):
+        if build.plain and isinstance(self.op, (layers.Dropout, layers.Identity)):
             return [part]
         layer = build.like(self.op)
-        return [part._replace(tensor=layer(part.tensor))]
+        (tensor,) = graph.call(self.node, layer, [part.tensor])
+        build.take_weights(layer, self.op, [(..., part.units)] * len(getattr(self.op, "weights", [])))
+        return [part._replace(tensor=tensor)]
 
     def multiply_adds(self, inputs, outputs):
-        """Multiply-adds for one example, of so many units of its inputs and of its outputs."""
+        """Multiply-adds for one example, of so many units of its inputs and its outputs; None if they are not known."""
         return 0
 
     def _commutes(self):
         """Whether a positive factor on a unit may as well come after the layer."""
-        if isinstance(self.op, keras.layers.Activation):
-            return self.op.activation in (keras.activations.relu, keras.activations.linear)
-        return not isinstance(self.op, keras.layers.ReLU) or (self.op.max_value is None and not self.op.threshold)
+        if isinstance(self.op, layers.Activation):
+            return self.op.activation in HOMOGENEOUS
+        if isinstance(self.op, layers.ReLU):
+            return self.op.max_value is None and not self.op.threshold
+        return not isinstance(self.op, (layers.AlphaDropout, layers.ELU, layers.GaussianNoise))
+
+
+class Spatial(Rule):
+    """Pooling, cropping and upsampling, which take what is alike at all positions to the same."""
+
+    NAMES = ("AveragePooling", "GlobalAveragePooling", "MaxPooling", "GlobalMaxPooling", "Cropping", "UpSampling")
+    KINDS = tuple(getattr(layers, f"{name}{rank}D") for name in NAMES for rank in (1, 2, 3))
+
+    def constants(self, constants):
+        (constant,), rank = constants, len(self.node.outputs[0].shape) - 1
+        if is_even(constant):
+            return [constant.reshape((1,) * (rank - 1) + constant.shape[-1:])]
+        return super().constants(constants)
+
+
+class ZeroPadding(Rule):
+    """Zeros around the image, which differ from units that are constants other than 0."""
+
+    KINDS = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
+
+    def constants(self, constants):
+        return (
+            super().constants([spread(constants[0], self.node.input_tensors[0])]) if constants[0].any() else constants
+        )
 
 
 class Input(Rule):
     """An input of the model: all its units vary."""
 
-    KINDS = keras.layers.InputLayer
+    KINDS = layers.InputLayer
+    aligned = False
 
-    def varies(self, varies):
+    @classmethod
+    def fits(cls, node):
+        return graph.is_input(node)
+
+    def varies(self, varies, constants):
         return [np.ones(width(tensor), bool) for tensor in self.node.outputs]
-
-    def constants(self, constants):
-        return [np.zeros(tensor.shape[1:], tensor.dtype) for tensor in self.node.outputs]
 
     def reads(self, keep):
         return []
 
-    pins = reads
+    def pins(self, keep, pinned):
+        return []
 
 
 class Barrier(Rule):
     """An operation that the other rules do not know: all that it reads and gives stays, or it goes as a whole."""
 
-    pinned = True
+    aligned = False
 
     @classmethod
     def fits(cls, node):
         return True
 
-    def varies(self, varies):
+    def varies(self, varies, constants):
         any_varies = any(units.any() for units in varies)
         return [np.full(width(tensor), any_varies) for tensor in self.node.outputs]
+
+    def constants(self, constants):
+        whole = [spread(constant, tensor) for constant, tensor in zip(constants, self.node.input_tensors)]
+        if any(np.isnan(constant).any() for constant in whole):
+            return [np.full(width(tensor), np.nan) for tensor in self.node.outputs]
+        return super().constants(whole)
+
+    def stays(self, keep):
+        return [np.full_like(units, any(some.any() for some in keep)) for units in keep]
 
     def reads(self, keep):
         return [np.full(width(tensor), keep[0].any()) for tensor in self.node.input_tensors]
 
-    def pins(self, pinned):
-        return [np.full(width(tensor), pinned[0].any()) for tensor in self.node.input_tensors]
+    def pins(self, keep, pinned):
+        return self.reads(keep)
 
     def rebuild(self, build, parts, keep):
         parts = [build.rescaled(part, self.op) for part in parts]
@@ -130,19 +203,35 @@ class Barrier(Rule):
         build.take_weights(layer, self.op, [...] * len(getattr(self.op, "weights", [])))
         return [build.part(tensor) for tensor in outputs]
 
+    def multiply_adds(self, inputs, outputs):
+        return None if any(weight.trainable for weight in getattr(self.op, "weights", [])) else 0
+
 
 def width(tensor):
     """How many units a tensor has; 1 where its last axis is the batch, or of any length."""
     return (tensor.shape[-1] if len(tensor.shape) > 1 else None) or 1
 
 
-def by_last_axis(op):
-    """Whether the units of a layer are its last axis, and an output may read every input."""
+def is_even(constant):
+    """Whether a constant is the same at all positions."""
+    return all(size == 1 for size in constant.shape[:-1])
+
+
+def spread(constant, tensor):
+    """A constant at all positions of a tensor; where their number is not known, NaN for what is not 0."""
+    if None in tensor.shape[1:]:
+        return np.where(constant == 0, constant, np.nan)
+    return np.broadcast_to(constant, tensor.shape[1:])
+
+
+def by_last_axis(node):
+    """Whether the units of a layer are its last axis, and all of its groups are one."""
+    op = node.operation
     mixing = not hasattr(op, "kernel") and getattr(op, "activation", None) in MIXING
     axis = getattr(op, "axis", -1)
+    axis = list(axis) if isinstance(axis, (list, tuple)) else [axis]
     return (
         not mixing
-        and getattr(op, "groups", 1) == 1
         and getattr(op, "data_format", None) != "channels_first"
-        and axis in (-1, len(op.output.shape) - 1)
+        and axis in ([-1], [len(node.outputs[0].shape) - 1])
     )

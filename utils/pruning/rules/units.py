@@ -2,85 +2,135 @@
 
 import keras
 import numpy as np
+from keras import layers
 
-from utils.pruning.rules.rule import Rule, width
+from utils.pruning import graph
+from utils.pruning.rules.rule import Rule, spread, width
 
 
-class Multiplier(Rule):
-    """What multiplies each unit by a number of its own: Rescaling by factors that are not negative."""
+class Affine(Rule):
+    """What multiplies each unit by a number and adds another: Rescaling, Normalization."""
 
-    KINDS = keras.layers.Rescaling
-
-    def __init__(self, node, multiplier=None):
-        super().__init__(node, np.broadcast_to(node.operation.scale, node.outputs[0].shape[-1:]))
+    KINDS = (layers.Rescaling, layers.Normalization)
 
     @classmethod
     def fits(cls, node):
-        if not super().fits(node):
-            return False
-        scale, offset = np.asarray(node.operation.scale), np.asarray(node.operation.offset)
-        # A unit with an offset is a constant, as `shrink` leaves it, or the rule would lose the offset.
-        return np.all(scale >= 0) and not (np.any(scale) and np.any(offset))
+        # Normalization of more than one axis, or before it has been adapted, has no number for each unit.
+        return super().fits(node) and not (
+            isinstance(node.operation, layers.Normalization) and node.operation.mean is None
+        )
 
-    def varies(self, varies):
-        return [varies[0] & (self.multiplier != 0)]
+    def numbers(self):
+        """(units,) factors and (units,) summands."""
+        op, count = self.op, width(self.node.outputs[0])
+        if isinstance(op, layers.Normalization):
+            scale = 1 / np.maximum(np.sqrt(np.asarray(op.variance)), keras.config.epsilon())
+            scale, offset = scale, -np.asarray(op.mean) * scale
+            if op.invert:
+                scale, offset = 1 / scale, np.asarray(op.mean)
+        else:
+            scale, offset = np.asarray(op.scale), np.asarray(op.offset)
+        return [np.broadcast_to(np.ravel(numbers), count).astype(float) for numbers in (scale, offset)]
+
+    def varies(self, varies, constants):
+        return [varies[0] & (self.numbers()[0] != 0)]
+
+    def constants(self, constants):
+        scale, offset = self.numbers()
+        return [constants[0] * scale + offset]
 
     def rebuild(self, build, parts, keep):
-        part = parts[0]._replace(factor=parts[0].factor * self.multiplier[parts[0].units])
-        return [part if build.plain else build.rescaled(part, self.op)]
+        (part,), (scale, offset) = parts, self.numbers()
+        scale, offset = scale[part.units], offset[part.units]
+        if build.plain and (scale >= 0).all() and not offset.any():
+            return [part._replace(factor=part.factor * scale)]
+        layer = layers.Rescaling((scale * part.factor).tolist(), offset.tolist(), name=build.name(self.op.name))
+        return [build.part(layer(part.tensor), part.units)]
 
 
-class Noise(Multiplier):
+class Noise(Rule):
     """A layer of noise: any with a method `multiplier()`, what it multiplies its units by at test time, (units,)."""
-
-    def __init__(self, node, multiplier=None):
-        Rule.__init__(self, node, multiplier)
 
     @classmethod
     def fits(cls, node):
         return hasattr(node.operation, "multiplier")
 
-    def varies(self, varies):
-        return varies if self.multiplier is None else super().varies(varies)
+    def varies(self, varies, constants):
+        return varies if self.multiplier is None else [varies[0] & (self.multiplier != 0)]
 
     def constants(self, constants):
         return super().constants(constants) if self.multiplier is None else [constants[0] * self.multiplier]
 
     def rebuild(self, build, parts, keep):
         if build.plain:
-            return super().rebuild(build, parts, keep)
+            part = parts[0]
+            return [part._replace(factor=part.factor * self.multiplier[part.units])]
         part = build.select(parts[0], keep[0])
         layer = build.like(self.op)
         tensor = layer(part.tensor)
-        build.take_weights(layer, self.op, [part.units] * len(self.op.weights))
+        build.take_weights(layer, self.op, [part.units if len(w.shape) else ... for w in self.op.weights])
         return [part._replace(tensor=tensor)]
 
 
 class Flatten(Rule):
-    """Flatten: a unit at each position becomes a unit of its own."""
+    """Flatten, and Reshape to one axis: a unit at each position becomes a unit of its own."""
 
-    KINDS = keras.layers.Flatten
+    KINDS = (layers.Flatten, layers.Reshape)
+    aligned = False
 
-    def varies(self, varies):
+    @classmethod
+    def fits(cls, node):
+        known = None not in node.input_tensors[0].shape[1:] and len(node.input_tensors[0].shape) > 1
+        return super().fits(node) and known and len(node.outputs[0].shape) == 2
+
+    def varies(self, varies, constants):
         return [np.tile(varies[0], self._positions())]
+
+    def constants(self, constants):
+        return [spread(constants[0], self.node.input_tensors[0]).ravel()]
 
     def reads(self, keep):
         return [keep[0].reshape(self._positions(), -1).any(0)]
 
-    pins = reads
+    def pins(self, keep, pinned):
+        return self.reads(pinned)
 
     def rebuild(self, build, parts, keep):
         (part,), count, positions = parts, width(self.node.input_tensors[0]), self._positions()
         units = (np.arange(positions)[:, None] * count + part.units).ravel()
-        layer = build.like(self.op)
+        layer = build.like(self.op) if isinstance(self.op, layers.Flatten) else layers.Flatten(name=self.op.name)
         return [build.part(layer(part.tensor), units, np.tile(part.factor, positions))]
 
     def _positions(self):
         return width(self.node.outputs[0]) // width(self.node.input_tensors[0])
 
 
+class Reshape(Rule):
+    """A Reshape of the positions, in which the units stay the last axis."""
+
+    KINDS = layers.Reshape
+
+    @classmethod
+    def fits(cls, node):
+        before, after = node.input_tensors[0].shape, node.outputs[0].shape
+        return super().fits(node) and len(before) > 1 and before[-1] is not None and before[-1] == after[-1]
+
+    def constants(self, constants):
+        rank = len(self.node.outputs[0].shape) - 1
+        if constants[0].size == constants[0].shape[-1]:
+            return [constants[0].reshape((1,) * (rank - 1) + (-1,))]
+        return super().constants(constants)
+
+    def rebuild(self, build, parts, keep):
+        (part,) = parts
+        layer = layers.Reshape((*self.op.target_shape[:-1], len(part.units)), name=build.name(self.op.name))
+        return [part._replace(tensor=layer(part.tensor))]
+
+
 class Take(Rule):
     """keras.ops.take of units by their indices, as `shrink` leaves it."""
+
+    aligned = False
 
     def __init__(self, node, multiplier=None):
         super().__init__(node, multiplier)
@@ -90,7 +140,7 @@ class Take(Rule):
     def fits(cls, node):
         return is_take(node)
 
-    def varies(self, varies):
+    def varies(self, varies, constants):
         return [varies[0][self.taken]]
 
     def constants(self, constants):
@@ -101,7 +151,8 @@ class Take(Rule):
         np.logical_or.at(read, self.taken, keep[0])
         return [read]
 
-    pins = reads
+    def pins(self, keep, pinned):
+        return self.reads(pinned)
 
     def rebuild(self, build, parts, keep):
         (part,), (keep,) = parts, keep
@@ -110,12 +161,27 @@ class Take(Rule):
         return [build.part(tensor, keep, part.factor[place])]
 
 
+class Scalar(Rule):
+    """keras.ops.add, multiply and the like of a tensor and a number."""
+
+    @classmethod
+    def fits(cls, node):
+        op, arguments = node.operation, [*node.arguments.args, *node.arguments.kwargs.values()]
+        named = type(op).__name__ in ("Add", "Multiply", "Subtract", "TrueDivide", "Divide", "Maximum", "Minimum")
+        others = [argument for argument in arguments if argument is not node.input_tensors[0]]
+        return named and not isinstance(op, keras.Layer) and len(arguments) == 2 and all(map(np.isscalar, others))
+
+    def rebuild(self, build, parts, keep):
+        part = build.rescaled(parts[0], self.op)
+        return [part._replace(tensor=graph.call(self.node, self.op, [part.tensor])[0])]
+
+
 def is_take(node):
     """Whether a node is keras.ops.take of units by numbers."""
     op = node.operation
     return (
         type(op).__name__ == "Take"
-        and op.axis in (-1, len(op.output.shape) - 1)
+        and op.axis in (-1, len(node.outputs[0].shape) - 1)
         and len(node.input_tensors) == 1
         and np.ndim(node.arguments.args[1]) == 1
     )
