@@ -38,7 +38,7 @@ def kernels(model):
 
 def unit_costs(model):
     """{noise layer's name: the multiply-adds that go when one of its units goes} of a network with every unit alive."""
-    alive = {layer.name: np.ones(layer.input.shape[-1]) for layer in model.layers if hasattr(layer, "multiplier")}
+    alive = {layer.name: np.ones(len(layer.multiplier())) for layer in model.layers if hasattr(layer, "multiplier")}
     whole = pruning.Living(model, alive).multiply_adds()
     without = {name: {**alive, name: units - np.eye(len(units))[0]} for name, units in alive.items()}
     return {name: whole - pruning.Living(model, left).multiply_adds() for name, left in without.items()}

@@ -1,0 +1,61 @@
+"""ResNet-20 for CIFAR-10 (He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", CVPR 2016).
+
+Three stages of three blocks of two 3x3 convolutions with batch normalisation. Where a stage begins, the shortcut is a
+1x1 convolution (their option B).
+"""
+
+import keras
+
+from layers.batch_normalization import BatchNormalization
+
+FILTERS = (16, 32, 64)
+BLOCKS = 3
+
+
+def resnet20(unit=keras.layers.Identity, norm=BatchNormalization, width=1.0):
+    """The network, from standardised images (batch, 32, 32, 3) to logits (batch, 10): 40,813,184 multiply-adds.
+
+    Args:
+        unit: called with a name, returns the layer to put after the units of that name. The units of a stage's residual
+            stream are those of all its summands: they have one layer, which multiplies each summand.
+        norm: called with a name, returns the layer after a convolution. keras.layers.Identity where the weights come
+            from a network made by `shrink`, in which batch normalisation is part of the convolutions.
+        width: scales the filters of every stage.
+    """
+
+    def convolution(x, filters, size, strides, name):
+        x = keras.layers.Conv2D(filters, size, strides, padding="same", name=name)(x)
+        return norm(name=f"{name}_norm")(x)
+
+    x = inputs = keras.Input((32, 32, 3), name="images")
+    for stage, filters in enumerate(FILTERS, 1):
+        filters, stream = round(width * filters), unit(name=f"stage{stage}_unit")
+        if stage == 1:
+            x = keras.layers.ReLU(name="conv_relu")(convolution(x, filters, 3, 1, "conv"))
+            x = stream(x)
+        for block in range(1, BLOCKS + 1):
+            name, strides = f"stage{stage}_block{block}", 2 if stage > 1 and block == 1 else 1
+            y = keras.layers.ReLU(name=f"{name}_conv1_relu")(convolution(x, filters, 3, strides, f"{name}_conv1"))
+            y = unit(name=f"{name}_unit")(y)
+            y = stream(convolution(y, filters, 3, 1, f"{name}_conv2"))
+            if strides > 1:
+                x = stream(convolution(x, filters, 1, strides, f"{name}_shortcut"))
+            x = keras.layers.ReLU(name=f"{name}_relu")(keras.layers.Add(name=f"{name}_add")([x, y]))
+    x = keras.layers.GlobalAveragePooling2D(name="features")(x)
+    # Under mixed precision, too, the logits are float32.
+    return keras.Model(inputs, keras.layers.Dense(10, dtype="float32", name="logits")(x), name="resnet20")
+
+
+def units(kernels):
+    """Filters of each stage's stream, and of the first convolution of each of its blocks.
+
+    Args:
+        kernels: {layer's name: its kernel's shape} of a network made by `shrink`; a layer that is gone is missing.
+    """
+    found = []
+    for stage in range(1, len(FILTERS) + 1):
+        blocks = [f"stage{stage}_block{block}" for block in range(1, BLOCKS + 1)]
+        stream = ["conv"] if stage == 1 else [f"{blocks[0]}_shortcut"]
+        streams = [kernels.get(name, (0,))[-1] for name in [*stream, *(f"{block}_conv2" for block in blocks)]]
+        found += [max(streams), *(kernels.get(f"{block}_conv1", (0,))[-1] for block in blocks)]
+    return found

@@ -1,0 +1,42 @@
+"""ResNet-20 on CIFAR-10, the Original: the network that the others are measured against and start from."""
+
+import functools
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from absl import flags
+
+from nets import resnet20
+from utils import experiment, training
+from utils.plumbing import command_line, data
+from utils.training import updates
+
+FLAGS = flags.FLAGS
+experiment.define_flags(dataset="cifar10", epochs=36, batch_size=125, learning_rate=0.2, weight_decay=5e-4)
+flags.DEFINE_float("width", 1.0, "Scales the filters of every stage.", lower_bound=0.1)
+# The shares of the training at which the learning rate has risen from 0 and begins to fall to 0.
+COURSE = (0.2, 0.2)
+
+
+def main():
+    build = functools.partial(resnet20.resnet20, width=FLAGS.width)
+    run = experiment.Experiment("ResNet-20", "Original", build, resnet20.units, data.standardised)
+    model = run.build()
+    if FLAGS.checkpoint:
+        experiment.set_weights(model, FLAGS.checkpoint)
+    # The bound is a sum over the images, and a rate of SGD is meant for their mean.
+    learning_rate = FLAGS.learning_rate / len(run.train_set.labels)
+
+    def rate(variable):
+        """Before batch normalisation a bias does nothing; it is there for `shrink`, which makes them one."""
+        return 0.0 if variable.name == "bias" and not variable.path.startswith("logits") else learning_rate
+
+    objective = training.Objective(weight_decay=FLAGS.weight_decay)
+    how = training.Updates(rate, COURSE, updates.nesterov)
+    run.finish(run.train(model, objective, how, prepare=data.augmented))
+
+
+if __name__ == "__main__":
+    command_line.run(main)
