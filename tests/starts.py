@@ -23,6 +23,8 @@ import sys
 import traceback
 from pathlib import Path
 
+import keras
+import numpy as np
 import sklearn.datasets  # noqa: F401
 import tensorflow as tf
 
@@ -94,6 +96,7 @@ class Start:
 def no_timing():
     """Speed-ups are not measured: they are the only figures of a row that differ from run to run."""
     cost.speedups = lambda original, smaller: {"timing": None, "cpu_speedup": None, "gpu_speedup": None}
+    cost.timings = lambda *arguments: np.ones((1, 2))
 
 
 def two_cpus():
@@ -131,6 +134,18 @@ def signal_after(number, files):
             os.kill(os.getpid(), number)
 
     checkpoint.write = stopping
+
+
+def killed_in_epoch(number):
+    """Keras's fit is killed as its epoch of this number, 1 for the first, ends, before anything is saved of it."""
+    backup, ends = keras.callbacks.BackupAndRestore, keras.callbacks.BackupAndRestore.on_epoch_end
+
+    def dying(self, epoch, logs=None):
+        if epoch + 1 == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        ends(self, epoch, logs)
+
+    backup.on_epoch_end = dying
 
 
 def made_images():

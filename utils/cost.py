@@ -18,16 +18,25 @@ SECONDS_ALL, FEWEST_PAIRS = 60, 5
 
 
 def multiply_adds(model):
-    """Multiply-adds of a Keras model's dense and convolution layers for one example, as the paper counts FLOPs."""
-    total, unknown = 0, set()
+    """Multiply-adds of a Keras model for one example: of what multiplies units by weights and sums up, as the paper
+    counts FLOPs, and of attention's products.
+
+    Of a kind of layer whose multiply-adds are not known, and where images are of any size, a UserWarning says so; they
+    are left out, and counted for one position.
+    """
+    total, unknown, unsized = 0, set(), set()
     for node in graph.nodes(graph.opened(model)):
         inputs, outputs = ([rules.width(tensor) for tensor in side] for side in (node.input_tensors, node.outputs))
         found = rules.of(node).multiply_adds(inputs, outputs)
         if found is None:
             unknown.add(type(node.operation).__name__)
+        elif found and any(None in tensor.shape[1:-1] for tensor in (*node.input_tensors, *node.outputs)):
+            unsized.add(node.operation.name)
         total += found or 0
     if unknown:
         warnings.warn(f"multiply-adds without those of {', '.join(sorted(unknown))}, which are not known", stacklevel=2)
+    if unsized:
+        warnings.warn(f"multiply-adds of {', '.join(sorted(unsized))} for a size of 1, as any will do", stacklevel=2)
     return total
 
 
@@ -70,7 +79,7 @@ def speedups(original, smaller, batch_size=1024, pairs=30):
     return result
 
 
-def timings(original, smaller, batch_size, pairs, device):
+def timings(original, smaller, batch_size, pairs, device, examples=None):
     """Seconds that a batch takes in each of two networks, in turns: (pairs, 2), or less if they take long.
 
     Both are made fast in the same way (`pruning.shrink`, which folds batch normalisation, and `inference.fast`) and run
@@ -80,8 +89,11 @@ def timings(original, smaller, batch_size, pairs, device):
     Args:
         original, smaller: Keras models of one input shape.
         device: the name of a tf.device.
+        examples: (N, ...), what they run on. None: random images.
     """
-    images = np.random.default_rng(0).random((BATCHES, batch_size, *original.inputs[0].shape[1:]), np.float32)
+    if examples is None:
+        examples = np.random.default_rng(0).random((BATCHES * batch_size, *original.inputs[0].shape[1:]), np.float32)
+    images = np.resize(examples, (BATCHES, batch_size, *examples.shape[1:]))
     with tf.device(device):
         runs = [
             _run(inference.fast(pruning.shrink(model)), tuple(map(tf.constant, images)))

@@ -24,24 +24,18 @@ def fast(model):
     Units are selected as rows of the transpose, which is a copy of rows and not of single numbers.
 
     Args:
-        model: a functional model or Sequential of stock layers with one input and output each, or `pruning.shrink`'s.
+        model: functional or Sequential, of stock layers and ops.
     """
-    model = graph.opened(model)
-    built, layers = {id(tensor): tensor for tensor in model.inputs}, {}
-    for node in graph.nodes(model):
-        if graph.is_input(node):
-            continue
-        op, inputs = node.operation, [built[id(tensor)] for tensor in node.input_tensors]
+
+    def instead(node, tensors):
+        op = node.operation
         if rules.is_take(node):
-            outputs = [_selected(inputs[0], rules.taken(node).tolist(), op.name)]
-        elif isinstance(op, keras.layers.Conv2D) and _columns(op) > 1:
-            outputs = [_wide(op, inputs[0], _columns(op))]
-        else:
-            layer = layers.setdefault(id(op), type(op).from_config(op.get_config()))
-            outputs = graph.call(node, layer, inputs)
-            layer.set_weights(op.get_weights())
-        built |= zip(map(id, node.outputs), outputs)
-    return graph.rebuilt(model, [built[id(tensor)] for tensor in model.outputs])
+            return [_selected(tensors[0], rules.taken(node).tolist(), op.name)]
+        if isinstance(op, keras.layers.Conv2D) and _columns(op) > 1:
+            return [_wide(op, tensors[0], _columns(op))]
+        return None
+
+    return graph.copied(graph.opened(model), instead)
 
 
 def _selected(x, units, name):

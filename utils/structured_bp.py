@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import tensorflow as tf
 from absl import flags
 
@@ -25,7 +26,7 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, log_sigma=-5.0
         "kl_scale",
         kl_scale,
         "What a unit's KL divergence is multiplied by: a number for each layer of noise, one for all, or 'cost': the "
-        "multiply-adds that go when the unit goes, relative to the cheapest unit.",
+        "multiply-adds that go when the unit goes, relative to the cheapest unit; 'cost^0.5': that to the power 0.5.",
     )
     flags.DEFINE_list(
         "kl_start",
@@ -95,20 +96,24 @@ def kl(model):
 def _kl_scales(model, flag):
     """{noise layer's name: factor} for --kl_scale or --kl_start."""
     given, costs = FLAGS[flag].value, cost.unit_costs(model)
-    if given == ["cost"]:
-        cheapest = min(costs.values())
-        scales = [unit_cost / cheapest for unit_cost in costs.values()]
-    else:
-        try:
-            scales = [float(scale) for scale in given]
-        except ValueError:
-            scales = []
-        if len(scales) == 1:
-            scales *= len(costs)
-        if len(scales) != len(costs) or not all(0 <= scale < float("inf") for scale in scales):
-            raise UserError(
-                f"--{flag}={','.join(given)} is neither 'cost' nor one number >= 0 nor {len(costs)} of them, for "
-                f"{', '.join(costs)}"
-            )
+    try:
+        scales = _scales(given, np.array(list(costs.values()), float))
+    except ValueError:
+        scales = np.array([])
+    if scales.shape != (len(costs),) or not np.isfinite(scales).all() or (scales < 0).any():
+        raise UserError(
+            f"--{flag}={','.join(given)} is neither 'cost' nor one number >= 0 nor {len(costs)} of them, for "
+            f"{', '.join(costs)}"
+        )
     print(f"{flag}:", ", ".join(f"{scale:.4g} ({name})" for name, scale in zip(costs, scales)), file=sys.stderr)
-    return dict(zip(costs, scales))
+    return {name: float(scale) for name, scale in zip(costs, scales)}
+
+
+def _scales(given, costs):
+    """The factors that a flag's list gives layers whose units cost so much; ValueError if it is none."""
+    name, _, power = given[0].partition("^")
+    if len(given) == 1 and name == "cost":
+        with np.errstate(over="ignore"):
+            return (costs / costs.min()) ** float(power or 1)
+    scales = np.array([float(scale) for scale in given])
+    return np.repeat(scales, len(costs)) if len(scales) == 1 else scales

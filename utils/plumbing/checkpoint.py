@@ -45,12 +45,21 @@ def latest(folder):
     for name in reversed(names):
         path = os.path.join(folder, name)
         try:
-            return {name.removesuffix(".npy"): _array(name, content) for name, content in members(path).items()}
+            return arrays(path)
         except Exception as error:  # whatever a damaged file makes zipfile and NumPy raise
             print(f"warning: {path} is damaged ({error}); trying the one before it", file=sys.stderr)
     if names:
         raise UserError(f"no checkpoint in {folder} is whole: remove {' and '.join(names)} to train from the start")
     return None
+
+
+def arrays(path):
+    """{name: array} of a .npz file.
+
+    Raises:
+        ValueError, OSError, zipfile.BadZipFile and others: it is damaged, holds objects, or claims more than its size.
+    """
+    return {name.removesuffix(".npy"): _array(name, content) for name, content in members(path).items()}
 
 
 def members(path):

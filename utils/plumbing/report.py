@@ -110,10 +110,15 @@ def text(network, dataset, table):
     for method, *cells in table:
         lines.append((method if method != shown else "", *cells))
         shown = method
-    widths = [max(map(len, column)) for column in zip(*lines)]
     # Names and units to the left, figures to the right.
-    aligned = [f"{side}{width}" for side, width in zip("<<><>>>", widths)]
-    return "\n".join("  ".join(map(format, cells, aligned)) for cells in lines)
+    return aligned(lines, "<<><>>>")
+
+
+def aligned(lines, sides):
+    """Lines of cells, all str, as text in columns, each to the left ("<") or to the right (">")."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    formats = [f"{side}{width}" for side, width in zip(sides, widths)]
+    return "\n".join("  ".join(map(format, cells, formats)).rstrip() for cells in lines)
 
 
 def markdown(network, dataset, table):

@@ -41,6 +41,31 @@ def rebuilt(model, outputs):
     return keras.Model(functional._inputs_struct, outputs, name=model.name)
 
 
+def copied(model, instead=lambda node, tensors: None, after=lambda old, new: new):
+    """A copy of a model, weights and all, with changes.
+
+    Args:
+        model: without models in it.
+        instead: from a node and its inputs in the copy to its outputs there; None: as the node has them.
+        after: from a node's output and that in the copy to what its readers get there.
+    """
+    built, layers = {id(tensor): tensor for tensor in model.inputs}, {}
+    for node in nodes(model):
+        if is_input(node):
+            continue
+        op, tensors = node.operation, [built[id(tensor)] for tensor in node.input_tensors]
+        outputs = instead(node, tensors)
+        if outputs is None:
+            layer = op
+            if isinstance(op, keras.Layer):
+                layer = layers.setdefault(id(op), type(op).from_config(op.get_config()))
+            outputs = call(node, layer, tensors)
+            if isinstance(op, keras.Layer):
+                layer.set_weights(op.get_weights())
+        built |= {id(old): after(old, new) for old, new in zip(node.outputs, outputs)}
+    return rebuilt(model, [built[id(tensor)] for tensor in model.outputs])
+
+
 def opened(model):
     """The model itself, or if it has models in it, a copy with their layers in their place, weights and all.
 

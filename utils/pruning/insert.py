@@ -2,7 +2,6 @@
 
 import collections
 
-import keras
 import numpy as np
 
 from layers import truncated_log_normal
@@ -43,66 +42,58 @@ def insert(model, kl_weight=0.0, exclude=(), threshold=1.0):
             noises[first] = SBP(**settings, name=f"{first}_noise")
         return noises[first](tensor)
 
-    return copied(model, {id(tensor): lambda x, first=first: noise(first, x) for tensor, first in places})
+    firsts = {id(tensor): first for tensor, first in places}
+    return graph.copied(model, after=lambda old, new: noise(firsts[id(old)], new) if id(old) in firsts else new)
 
 
-def copied(model, after):
-    """A copy of a model, weights and all, with changes.
-
-    Args:
-        model: without models in it.
-        after: {id of a tensor: from its copy to what its readers get instead}.
-    """
-    built, layers = {id(tensor): tensor for tensor in model.inputs}, {}
-    for node in graph.nodes(model):
-        if not graph.is_input(node):
-            op, inputs = node.operation, [built[id(tensor)] for tensor in node.input_tensors]
-            if isinstance(op, keras.Layer) and id(op) not in layers:
-                layers[id(op)] = type(op).from_config(op.get_config())
-            layer = layers.get(id(op), op)
-            outputs = graph.call(node, layer, inputs)
-            if isinstance(op, keras.Layer):
-                layer.set_weights(op.get_weights())
-            built |= zip(map(id, node.outputs), outputs)
-        for tensor in node.outputs:
-            if id(tensor) in after:
-                built[id(tensor)] = after[id(tensor)](built[id(tensor)])
-    return graph.rebuilt(model, [built[id(tensor)] for tensor in model.outputs])
+def staying(model, exclude=()):
+    """{layer's name: why all its units stay}, of the layers with weights after which `insert` puts no noise."""
+    model = graph.opened(model)
+    groups, why, found = _groups(model, exclude)
+    outputs = {rule.op.name: groups.of(id(rule.node.outputs[0])) for rule in found if isinstance(rule, rules.Weighted)}
+    return {name: why[group] for name, group in outputs.items() if group in why}
 
 
 def _places(model, exclude):
     """[(tensor, name of its group's first layer)]: the tensors that are to be multiplied by noise."""
-    found = [rules.of(node) for node in graph.nodes(model)]
+    groups, why, found = _groups(model, exclude)
     readers = collections.defaultdict(list)
     for rule in found:
         for tensor in rule.node.input_tensors:
             readers[id(tensor)].append(rule)
-    groups, staying = _Groups(), set(map(id, model.outputs))
-    for rule in found:
-        tensors = [*rule.node.input_tensors, *rule.node.outputs]
-        if isinstance(rule, rules.Product):
-            # One factor is enough: the others only say how much of a unit there is.
-            main = next(x for x in rule.node.input_tensors if x.shape[1:] == rule.node.outputs[0].shape[1:])
-            groups.join([main, rule.node.outputs[0]])
-            staying |= {id(x) for x in rule.node.input_tensors if x is not main}
-        elif rule.aligned:
-            whole = rules.width(rule.node.outputs[0])
-            groups.join([tensor for tensor in tensors if rules.width(tensor) == whole])
-            staying |= {id(tensor) for tensor in tensors if rules.width(tensor) != whole}
-        elif isinstance(rule, (rules.Barrier, rules.Input, rules.Take)):
-            staying |= set(map(id, tensors))
-        if rule.op.name in exclude or isinstance(rule, rules.Noise):
-            staying |= set(map(id, rule.node.outputs))
-    stay = {groups.of(tensor) for tensor in staying}
-    places, first = [], {}
+    places, first = {}, {}
     for rule in found:
         (output, *_) = rule.node.outputs
-        if isinstance(rule, rules.Weighted) and not rule.aligned and groups.of(id(output)) not in stay:
-            name = first.setdefault(groups.of(id(output)), rule.op.name)
+        group = groups.of(id(output))
+        if isinstance(rule, rules.Weighted) and not rule.aligned and group not in why:
             place = _last_alone(output, readers)
-            if id(place) not in {id(tensor) for tensor, _ in places}:
-                places.append((place, name))
-    return places
+            places[id(place)] = place, first.setdefault(group, rule.op.name)
+    return list(places.values())
+
+
+def _groups(model, exclude):
+    """The groups of a model's tensors, {group: why its units stay}, and the rules of its nodes."""
+    found = [rules.of(node) for node in graph.nodes(model)]
+    groups, staying = _Groups(), {id(tensor): "output of the network" for tensor in model.outputs}
+    for rule in found:
+        inputs, (output, *_) = rule.node.input_tensors, rule.node.outputs
+        same = [tensor for tensor in inputs if rules.width(tensor) == rules.width(output)]
+        others = [tensor for tensor in inputs if rules.width(tensor) != rules.width(output)]
+        if isinstance(rule, rules.Product):
+            # One factor is enough: the others only say how much of a unit there is.
+            main = next((tensor for tensor in same if tensor.shape[1:] == output.shape[1:]), same[0])
+            same, others = [main], [tensor for tensor in inputs if tensor is not main]
+        if rule.aligned:
+            groups.join([*same, output])
+            staying |= {id(tensor): f"factor in {rule.op.name}" for tensor in others}
+        elif isinstance(rule, (rules.Barrier, rules.Input, rules.Take)):
+            staying |= {id(tensor): f"read by {rule.op.name} ({type(rule.op).__name__})" for tensor in inputs}
+            staying |= {id(tensor): f"given by {rule.op.name}" for tensor in rule.node.outputs}
+        if rule.op.name in exclude:
+            staying |= {id(tensor): "excluded" for tensor in rule.node.outputs}
+        if isinstance(rule, rules.Noise):
+            staying |= {id(tensor): f"has {rule.op.name} already" for tensor in rule.node.outputs}
+    return groups, {groups.of(tensor): reason for tensor, reason in staying.items()}, found
 
 
 def _last_alone(tensor, readers):

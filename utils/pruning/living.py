@@ -107,11 +107,12 @@ class Living:
                     parts = np.pad(parts, ((0, 1), (0, 0)))
                 even = parts.min(axis=0) + 1e-6 * np.abs(parts).max(initial=1e-30) >= parts.max(axis=0)
                 if not even.all():
-                    for rule in places:
-                        ((source,), (output,)) = _ids(rule.node)
-                        dead = ~self.varies[source] & ~self.keep[source]
-                        self.pinned[source] |= dead & rule.reads([self.keep[output]])[0]
-                    return True
+                    sources = [_ids(rule.node)[0][0] for rule in places]
+                    dead = [~self.varies[x] & ~self.keep[x] & self._reads(rule)[0] for x, rule in zip(sources, places)]
+                    for source, units in zip(sources, dead):
+                        self.pinned[source] |= units
+                    if any(units.any() for units in dead):
+                        return True
         return False
 
     def _tie(self):
@@ -128,12 +129,15 @@ class Living:
                         pinned |= (needed & ~units).any()
         return pinned
 
+    def _reads(self, rule):
+        """Which units of each input a living output of a node reads."""
+        return rule.reads([self.keep[tensor] for tensor in _ids(rule.node)[1]])
+
     def _units(self, rule):
         """[(tensor's id, the living units that a node reads of it or gives)]."""
         inputs, outputs = _ids(rule.node)
-        keep = [self.keep[tensor] for tensor in outputs]
-        read = [self.keep[tensor] & units for tensor, units in zip(inputs, rule.reads(keep))]
-        return [*zip(inputs, read), *zip(outputs, keep)]
+        read = [self.keep[tensor] & units for tensor, units in zip(inputs, self._reads(rule))]
+        return [*zip(inputs, read), *((tensor, self.keep[tensor]) for tensor in outputs)]
 
     def _living_places(self):
         """For each layer, the rules of its places in the graph where a living output varies."""

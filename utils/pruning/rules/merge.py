@@ -6,15 +6,15 @@ from keras import layers
 from utils.pruning import graph
 from utils.pruning.rules.rule import Rule, width
 
-# Of keras.ops, by their classes' names: the classes are not public.
-OPS = {"Add", "Maximum", "Minimum", "Subtract"}
+# Not public, so by their classes' names: of keras.ops, and the sum of keras.applications.InceptionResNetV2.
+SUMS = {"Add", "Maximum", "Minimum", "Subtract", "CustomScaleLayer"}
 
 
 class Merge(Rule):
     """A sum, difference, mean, maximum or minimum of tensors, unit by unit."""
 
     KINDS = (layers.Add, layers.Average, layers.Maximum, layers.Minimum, layers.Subtract)
-    NAMES = OPS
+    NAMES = SUMS
 
     @classmethod
     def fits(cls, node):

@@ -69,7 +69,7 @@ class Rule:
         return varies
 
     def constants(self, constants):
-        """The outputs where they do not vary, from `constants` as for `varies`; NaN if they depend on an image's size."""
+        """The outputs where they do not vary, from `constants` as for `varies`; NaN if an image's size decides them."""
         if isinstance(self.op, layers.PReLU):
             constants = [spread(constants[0], self.node.input_tensors[0])]
         outputs = graph.call(self.node, self.op, [constant[None] for constant in constants])

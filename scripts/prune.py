@@ -1,0 +1,222 @@
+"""Prunes any Keras network of images, sequences or features that tells classes apart.
+
+    python scripts/prune.py MODEL.keras --data=DATA.npz
+    python scripts/prune.py --model=MobileNetV2 --data=DATA.npz --epochs=30
+
+Puts noise after every group of units that can go, trains with it, takes out the units that it drowned, and writes what
+is left as smaller.keras, which plain Keras opens. DATA.npz holds x, as the network reads it, and y, a class each; and
+x_test and y_test, or the last tenth of x is kept for the test. Without data: scikit-learn's digits.
+
+Prints a table: each layer's units before and after, and why those stay that could not go; accuracy, multiply-adds,
+parameters, file size and time before and after. A run that was killed goes on when it is started again.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import keras
+import numpy as np
+from absl import flags
+
+from utils import cost, fit, pruning
+from utils.plumbing import checkpoint, command_line, networks, npz, report
+from utils.plumbing.command_line import UserError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("model", None, "A network of keras.applications, from random weights, in MODEL.keras's place.")
+flags.DEFINE_string("data", None, "A .npz file with x, y and, if there is a test set, x_test, y_test. Default: digits.")
+flags.DEFINE_string("checkpoint", None, "Weights to start from: a .weights.h5 or .keras file of the same network.")
+flags.DEFINE_string("output", "smaller.keras", "Where the smaller network goes.")
+flags.DEFINE_string("checkpoints_dir", None, "What a killed run goes on from. Default: --output with -run behind it.")
+flags.DEFINE_integer("epochs", 20, "Epochs of training with noise.", lower_bound=1)
+flags.DEFINE_integer("finetune_epochs", 0, "Epochs more of the smaller network, without noise.", lower_bound=0)
+flags.DEFINE_integer("batch_size", 128, "Examples a step.", lower_bound=1)
+flags.DEFINE_float("learning_rate", 1e-3, "Adam's rate for the weights.", lower_bound=0)
+flags.DEFINE_float("noise_learning_rate", 5e-2, "Adam's rate for the noise.", lower_bound=0)
+flags.DEFINE_float("kl_scale", 1.0, "The KL divergence's weight in the bound; more prunes more.", 1e-9)
+flags.DEFINE_float(
+    "cost_power",
+    0.5,
+    "A unit's KL divergence begins scaled by what the unit costs, relative to the cheapest, to this power, and comes "
+    "to --kl_scale on a line over half of the epochs. 0: it does not.",
+    lower_bound=0,
+)
+flags.DEFINE_float("threshold", 1.0, "Units whose signal-to-noise ratio is at most this go.", lower_bound=0)
+flags.DEFINE_list("exclude", [], "Names of layers whose units all stay.")
+flags.DEFINE_integer("seed", 0, "Of the start, the order of the examples and the noise.", 0, 2**31 - 1)
+
+# How many examples are timed at a time, and how often both networks are, in turns.
+TIMED_BATCH, TIMED_PAIRS = 32, 30
+
+
+def main(files):
+    keras.utils.set_random_seed(FLAGS.seed)
+    network = files[0] if len(files) == 1 else None
+    if bool(network) == bool(FLAGS.model) or len(files) > 1:
+        raise UserError("give one network: python scripts/prune.py MODEL.keras, or --model=NAME")
+    if os.path.exists(FLAGS.output):
+        raise UserError(f"{FLAGS.output} is there already: remove it, or give another --output")
+    model = networks.load(network) if network else None
+    data = npz.read(FLAGS.data, model.input_shape[1:] if model else (32, 32, 3))
+    model = model or application(data)
+    check(model, data)
+    noisy, why = with_noise(model, len(data.y))
+    folder = take_folder(network)
+    with contextlib.redirect_stdout(sys.stderr):
+        train(noisy, data, folder)
+        smaller = pruning.shrink(noisy)
+        if FLAGS.finetune_epochs and smaller.trainable_variables:
+            optimizer = keras.optimizers.Adam(FLAGS.learning_rate)
+            run(smaller, data, optimizer, FLAGS.finetune_epochs, folder / "finetuning")
+    save(smaller)
+    print(report.aligned(units(noisy, smaller, why), "<>><"), end="\n\n")
+    print(report.aligned(figures(model, smaller, data), "<>>>"))
+
+
+def application(data):
+    """The network --model for the data."""
+    build = getattr(keras.applications, FLAGS.model, None)
+    if not FLAGS.model[:1].isupper() or not callable(build):
+        names = [name for name in dir(keras.applications) if name[0].isupper()]
+        raise UserError(f"keras.applications has no {FLAGS.model}: choose one of {', '.join(names)}")
+    try:
+        return build(weights=None, input_shape=data.x.shape[1:], classes=int(data.y.max()) + 1)
+    except ValueError as error:
+        raise UserError(f"{FLAGS.model} does not take examples of {data.x.shape[1:]} ({error})") from None
+
+
+def check(model, data):
+    """Refuse a network and data that do not fit, and load --checkpoint."""
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.output_shape) != 2:
+        raise UserError(
+            f"{model.name} has {len(model.inputs)} inputs and outputs of {model.output_shape}, and this script takes "
+            "networks of one input and a number for each class: use utils.pruning.insert and shrink yourself"
+        )
+    wanted = model.input_shape[1:]
+    if len(wanted) != data.x.ndim - 1 or any(a not in (None, b) for a, b in zip(wanted, data.x.shape[1:])):
+        raise UserError(f"{model.name} reads examples of {wanted}, and the data has {data.x.shape[1:]}")
+    classes = model.output_shape[-1]
+    if max(data.y.max(), data.y_test.max()) >= classes:
+        raise UserError(f"{model.name} knows classes 0 to {classes - 1}, and the data has more")
+    if FLAGS.batch_size > len(data.y):
+        raise UserError(f"--batch_size={FLAGS.batch_size} is more than the {len(data.y)} examples: make it less")
+    if FLAGS.checkpoint:
+        try:
+            model.load_weights(FLAGS.checkpoint)
+        except Exception as error:  # whatever a damaged file makes Keras raise
+            raise UserError(f"{FLAGS.checkpoint} has no weights for {model.name} ({error})") from None
+
+
+def with_noise(model, count):
+    """The network with noise in it, and {layer's name: why its units stay}."""
+    try:
+        noisy = pruning.insert(model, FLAGS.kl_scale / count, FLAGS.exclude, FLAGS.threshold)
+        return noisy, pruning.staying(model, FLAGS.exclude)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def take_folder(network):
+    """The folder of this run, of these settings."""
+    folder = Path(FLAGS.checkpoints_dir or f"{FLAGS.output.removesuffix('.keras')}-run")
+    settings = {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])} | {"network": network}
+    text = json.dumps(settings, sort_keys=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "settings.json").exists() and (folder / "settings.json").read_text() != text:
+            raise UserError(
+                f"{folder} holds a run with other flags: ask for the same, or give another --checkpoints_dir"
+            )
+        checkpoint.write(str(folder / "settings.json"), lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise UserError(f"cannot write {folder} ({error.strerror}); give another --checkpoints_dir") from None
+    return folder
+
+
+def train(noisy, data, folder):
+    """Train the network with noise, or take it from the folder where that has been done."""
+    done = folder / "trained.weights.h5"
+    if done.exists():
+        return noisy.load_weights(done)
+    costs = cost.unit_costs(noisy)
+    cheapest = min(costs.values(), default=1)
+
+    def weight(epoch, layer):
+        share = min(2 * epoch / FLAGS.epochs, 1.0)
+        start = (costs[layer.name] / cheapest) ** FLAGS.cost_power
+        return FLAGS.kl_scale / len(data.y) * ((1 - share) * start + share)
+
+    rates = (FLAGS.learning_rate, FLAGS.noise_learning_rate)
+    optimizer = fit.optimizer(*map(keras.optimizers.Adam, rates))
+    run(noisy, data, optimizer, FLAGS.epochs, folder / "training", fit.Living(), fit.KLWeight(weight))
+    noisy.save_weights(done)
+
+
+def run(model, data, optimizer, epochs, folder, *callbacks):
+    """Train for so many epochs, from the last one that the folder holds."""
+    compile_(model, optimizer)
+    backup = keras.callbacks.BackupAndRestore(str(folder), double_checkpoint=True)
+    stop = keras.callbacks.TerminateOnNaN()
+    model.fit(data.x, data.y, FLAGS.batch_size, epochs, callbacks=[backup, stop, *callbacks])
+    if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+        raise UserError("the loss is no longer finite: give a lower --learning_rate")
+
+
+def compile_(model, optimizer="sgd"):
+    last = model.layers[-1]
+    is_softmax = (
+        isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not is_softmax)
+    model.compile(optimizer, loss, metrics=["accuracy"])
+
+
+def save(smaller):
+    """Write --output, whole or not at all."""
+    try:
+        with tempfile.TemporaryDirectory() as aside:
+            smaller.save(f"{aside}/network.keras")
+            content = Path(aside, "network.keras").read_bytes()
+        checkpoint.write(os.path.abspath(FLAGS.output), lambda file: file.write(content))
+    except OSError as error:
+        raise UserError(f"cannot write {FLAGS.output} ({error.strerror or error}); give another --output") from None
+
+
+def units(noisy, smaller, why):
+    """A line a layer with weights: its units before and after, and why they stay."""
+    before, after = cost.kernels(noisy), cost.kernels(smaller)
+    lines = [("Layer", "Units", "after", "")]
+    for name, shape in before.items():
+        lines.append((name, str(shape[-1]), str(after.get(name, (0,))[-1]), why.get(name, "")))
+    return lines
+
+
+def figures(model, smaller, data):
+    """Accuracy, sizes and time of both networks."""
+    lines, sizes = [("", "before", "after", "")], []
+    for network in (model, smaller):
+        compile_(network)
+        with tempfile.TemporaryDirectory() as folder:
+            network.save(f"{folder}/network.keras")
+            size = os.path.getsize(f"{folder}/network.keras")
+        with contextlib.redirect_stdout(sys.stderr):
+            accuracy = network.evaluate(data.x_test, data.y_test, verbose=0)[1]
+        sizes.append((accuracy, cost.multiply_adds(network), network.count_params(), size))
+    lines.append(("Accuracy, %", *(f"{100 * accuracy:.2f}" for accuracy, *_ in sizes), ""))
+    for name, before, after in zip(("Multiply-adds", "Parameters", "File, bytes"), *(found[1:] for found in sizes)):
+        lines.append((name, f"{before:,}", f"{after:,}", f"{before / max(after, 1):.2f}x"))
+    seconds = cost.timings(model, smaller, TIMED_BATCH, TIMED_PAIRS, "CPU:0", data.x)
+    before, after = 1000 * np.median(seconds, axis=0)
+    faster = np.median(seconds[:, 0] / seconds[:, 1])
+    lines.append((f"CPU, ms for {TIMED_BATCH}", f"{before:.2f}", f"{after:.2f}", f"{faster:.2f}x"))
+    return lines
+
+
+if __name__ == "__main__":
+    command_line.run(main, files=True)

@@ -1,0 +1,233 @@
+"""Every family of keras.applications, and networks of other kinds, with noise put in and units taken out.
+
+    python -m tests.families
+
+For each network, with random weights and statistics: by how much its outputs change when noise is put in; then, with
+0, 10, 50, 90 and 100 % of the units dead, by how much the smaller network's outputs differ from those of the network
+with its units masked, relative to their scale, and what share of the multiply-adds is left. Multiply-adds are compared
+with those of the graph that TensorFlow traces.
+"""
+
+import os
+import sys
+import warnings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers as L
+
+from layers.sbp import SBP
+from utils import cost, pruning
+
+SHARES = (0.0, 0.1, 0.5, 0.9, 1.0)
+TOLERANCE = 1e-4
+# One of a family, on images small enough for all of them.
+APPLICATIONS = {
+    "ConvNeXtTiny": 64, "DenseNet121": 64, "EfficientNetB0": 64, "EfficientNetV2B0": 64, "InceptionResNetV2": 96,
+    "InceptionV3": 96, "MobileNet": 64, "MobileNetV2": 64, "MobileNetV3Small": 64, "NASNetMobile": 64, "ResNet50": 64,
+    "ResNet50V2": 64, "VGG16": 64, "Xception": 96,
+}  # fmt: skip
+
+
+def application(name):
+    size = APPLICATIONS[name]
+    return getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classifier_activation=None)
+
+
+def u_net(size=32):
+    def block(x, filters):
+        return L.ReLU()(L.BatchNormalization()(L.Conv2D(filters, 3, padding="same")(x)))
+
+    inputs = keras.Input((size, size, 3))
+    first = block(inputs, 8)
+    second = block(L.MaxPooling2D()(first), 16)
+    x = block(L.MaxPooling2D()(second), 24)
+    x = block(L.Concatenate()([L.Conv2DTranspose(16, 2, strides=2)(x), second]), 16)
+    x = block(L.Concatenate()([L.UpSampling2D()(x), first]), 8)
+    return keras.Model(inputs, L.Conv2D(2, 1, activation="sigmoid")(x))
+
+
+def squeeze_and_excitation():
+    inputs = keras.Input((16, 16, 3))
+    x = L.Conv2D(12, 3, padding="same", activation="relu")(inputs)
+    for _ in range(2):
+        y = L.Conv2D(12, 3, padding="same", activation="relu")(x)
+        share = L.Dense(6, activation="relu")(L.GlobalAveragePooling2D()(y))
+        share = L.Reshape((1, 1, 12))(L.Dense(12, activation="sigmoid")(share))
+        x = L.Add()([x, L.Multiply()([y, share])])
+    return keras.Model(inputs, L.Dense(5)(L.GlobalMaxPooling2D()(x)))
+
+
+def text_classifier():
+    inputs = keras.Input((None,), dtype="int32")
+    x = L.Conv1D(24, 3, activation="relu", padding="causal")(L.Embedding(50, 16)(inputs))
+    x = L.GlobalMaxPooling1D()(L.Conv1D(20, 3, activation="relu")(x))
+    return keras.Model(inputs, L.Dense(3, activation="softmax")(L.Dense(10, activation="relu")(x)))
+
+
+def two_inputs_two_outputs():
+    images, features = keras.Input((16, 16, 1), name="images"), keras.Input((7,), name="features")
+    x = L.SeparableConv2D(10, 3, activation="relu", depth_multiplier=2)(images)
+    x = L.Dense(12, activation="relu")(L.Flatten()(L.MaxPooling2D()(x)))
+    y = L.Dense(9, activation="tanh")(features)
+    z = L.Dense(11, activation="relu")(L.Concatenate()([x, y]))
+    difference = L.Subtract()([L.Dense(6)(z), L.Dense(6)(y)])
+    return keras.Model([images, features], [L.Dense(4, name="one")(z), L.Dense(2, name="two")(difference)])
+
+
+def transformer():
+    inputs = keras.Input((12,), dtype="int32")
+    x = L.Embedding(50, 16)(inputs)
+    x = L.LayerNormalization()(L.Add()([x, L.MultiHeadAttention(2, 8)(x, x)]))
+    y = L.Dense(16)(L.Dropout(0.1)(L.Dense(32, activation="gelu")(x)))
+    return keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling1D()(L.LayerNormalization()(x + y))))
+
+
+def recurrent():
+    inputs = keras.Input((12, 5))
+    x = L.LSTM(8, return_sequences=True)(L.Dense(16, activation="relu")(inputs))
+    return keras.Model(inputs, L.Dense(3)(L.Dense(10, activation="relu")(L.GRU(6)(x))))
+
+
+def nested():
+    inner = [L.Conv2D(8, 3, padding="same", activation="relu"), L.BatchNormalization()]
+    inner = keras.Sequential([keras.Input((16, 16, 8)), *inner], name="block")
+    inputs = keras.Input((16, 16, 3))
+    x = inner(L.Conv2D(8, 3, padding="same", activation="relu")(inputs))
+    x = L.ReLU()(L.Add()([x, inner(x)]))
+    return keras.Model(inputs, L.Dense(4)(L.GlobalAveragePooling2D()(L.Conv2D(6, 3)(x))))
+
+
+def three_dimensions():
+    inputs = keras.Input((8, 8, 8, 2))
+    x = L.MaxPooling3D()(L.Conv3D(6, 3, activation="relu", padding="same")(inputs))
+    x = L.Flatten()(L.Conv3D(5, 2, activation="relu")(x))
+    return keras.Model(inputs, L.Dense(4)(L.Dense(9, activation="relu")(x)))
+
+
+def groups():
+    inputs = keras.Input((16, 16, 3))
+    x = L.ReLU()(L.BatchNormalization()(L.Conv2D(16, 1)(inputs)))
+    x = L.ReLU()(L.BatchNormalization()(L.Conv2D(16, 3, groups=4, padding="same", use_bias=False)(x)))
+    x = L.PReLU()(L.Conv2D(8, 1)(L.DepthwiseConv2D(3, depth_multiplier=2, activation="relu")(x)))
+    x = L.Cropping2D()(L.LeakyReLU()(L.ZeroPadding2D()(x)))
+    return keras.Model(inputs, L.Dense(4)(L.Flatten()(L.Conv2D(6, 3, activation="swish")(x))))
+
+
+def normalised_first(size=16):
+    inputs = keras.Input((size, size, 3))
+    x = L.Conv2D(8, 3, padding="same")(inputs)
+    for _ in range(2):
+        y = L.Conv2D(8, 3, padding="same")(L.ReLU()(L.BatchNormalization()(x)))
+        x = L.Add()([x, L.Conv2D(8, 3, padding="same")(L.ReLU()(L.BatchNormalization()(y)))])
+    x = L.GlobalAveragePooling2D()(L.ReLU()(L.BatchNormalization()(x)))
+    return keras.Model(inputs, L.Dense(4)(x))
+
+
+OTHERS = {
+    "U-Net": u_net, "U-Net of any size": lambda: u_net(None), "squeeze and excitation": squeeze_and_excitation,
+    "text classifier": text_classifier, "two inputs, two outputs": two_inputs_two_outputs, "transformer": transformer,
+    "recurrent": recurrent, "nested": nested, "three dimensions": three_dimensions, "groups": groups,
+    "normalised first": normalised_first, "normalised first, of any size": lambda: normalised_first(None),
+}  # fmt: skip
+
+
+def randomise(model, rng):
+    """Statistics, offsets and biases at random."""
+    for variable in model.variables:
+        if variable.name in ("gamma", "moving_variance"):
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+        elif variable.name in ("beta", "moving_mean", "bias"):
+            variable.assign(rng.normal(0, 0.2, variable.shape))
+
+
+def kill(model, share, rng):
+    """This share of the units of each layer of noise is dead, the others alive."""
+    for layer in model.layers:
+        if isinstance(layer, SBP):
+            dead = rng.random(layer.mu.shape) < share
+            layer.mu.assign(np.where(dead, -20.0, rng.uniform(-0.3, 0, dead.shape)))
+            layer.log_sigma.assign(np.where(dead, 5.0, -4.0))
+
+
+def examples(model, rng, count=2):
+    """Inputs of a model at random."""
+    found = []
+    for tensor in model.inputs:
+        shape = (count, *(size or 24 for size in tensor.shape[1:]))
+        whole = tensor.dtype.startswith("int")
+        found.append(rng.integers(50, size=shape) if whole else rng.normal(size=shape).astype(np.float32))
+    return found if len(found) > 1 else found[0]
+
+
+def outputs(model, inputs):
+    return [np.asarray(output) for output in keras.tree.flatten(model(inputs))]
+
+
+def difference(model, other, inputs):
+    """The largest between the outputs of two networks, relative to their scale."""
+    pairs = zip(outputs(model, inputs), outputs(other, inputs), strict=True)
+    return max(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30) for a, b in pairs)
+
+
+def traced_multiply_adds(model):
+    """Those of the convolutions and matrix products in the graph that TensorFlow makes of a model, for one example."""
+    specs = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs]
+    graph = tf.function(lambda *inputs: model(inputs if len(inputs) > 1 else inputs[0])).get_concrete_function(*specs)
+    total, operations = 0, [*graph.graph.get_operations()]
+    for operation in operations:
+        if operation.type in ("Conv2D", "Conv3D", "DepthwiseConv2dNative"):
+            image, kernel = (tensor.shape for tensor in operation.inputs)
+            out, last = operation.outputs[0].shape, 1 if operation.type.startswith("Depthwise") else kernel[-2]
+            total += int(np.prod(out)) * int(np.prod(kernel[:-2])) * last
+        elif operation.type == "MatMul":
+            total += (
+                int(np.prod(operation.outputs[0].shape)) * operation.inputs[1].shape[operation.get_attr("transpose_b")]
+            )
+        elif operation.type == "Conv2DBackpropInput":
+            _, kernel, image = (tensor.shape for tensor in operation.inputs)
+            total += int(np.prod(image[:-1])) * int(np.prod(kernel))
+        elif operation.type in ("BatchMatMulV2", "Einsum"):
+            raise ValueError(f"{operation.type} is not counted here")
+    return total
+
+
+def counted(model):
+    """Multiply-adds, where images are of any size those of one position."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return cost.multiply_adds(model)
+
+
+def check(model, shares=SHARES):
+    """How much a network's outputs change with noise in it, and [(difference, share left)] for shares of dead units."""
+    rng = np.random.default_rng(0)
+    randomise(model, rng)
+    inputs = examples(model, rng)
+    noisy = pruning.insert(model)
+    put_in, whole, found = difference(model, noisy, inputs), counted(model), []
+    for share in shares:
+        kill(noisy, share, rng)
+        smaller = pruning.shrink(noisy)
+        found.append((difference(noisy, smaller, inputs), counted(smaller) / whole))
+    return put_in, found
+
+
+def main():
+    worst = 0.0
+    print(f"{'':<32}{'noise in':>10}" + "".join(f"{f'{share:.0%} dead':>18}" for share in SHARES))
+    networks = {name: lambda name=name: application(name) for name in APPLICATIONS} | OTHERS
+    for name, build in networks.items():
+        put_in, found = check(build())
+        worst = max(worst, put_in, *(difference for difference, _ in found))
+        cells = "".join(f"{f'{difference:.0e}, {left:.3f}':>18}" for difference, left in found)
+        print(f"{name:<32}{put_in:>10.0e}{cells}", flush=True)
+    print(f"{len(networks)} networks, the largest difference {worst:.1e}")
+    sys.exit(worst > TOLERANCE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Noise under compile and fit: its KL divergence in the losses, its own optimiser, what the logs say."""
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from layers import truncated_log_normal
+from layers.sbp import SBP
+from tests import scripts
+from utils import cost, fit, pruning
+
+ROOT = Path(__file__).parents[1]
+# KL of a unit at mu = 0, log sigma = -5: half a normal, far from the lower end.
+UNIT = np.log(20) + 5 + np.log(2) - np.log(2 * np.pi * np.e) / 2
+
+
+def network(**settings):
+    """Nine units of noise, four of which are in two places."""
+    inputs, noise = keras.Input((4,)), SBP(name="both", **settings)
+    x = noise(inputs)
+    x = noise(keras.layers.Dense(4, activation="relu", name="dense")(x))
+    x = SBP(name="last", **settings)(keras.layers.Dense(5, activation="relu", name="wide")(x))
+    return keras.Model(inputs, keras.layers.Dense(3, name="logits")(x))
+
+
+def made(count=256):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(count, 4)).astype(np.float32)
+    return x, (x[:, 0] > 0).astype(np.int32) + (x[:, 1] > 0)
+
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def test_the_losses_have_the_weighted_kl_divergence_once_for_each_layer():
+    model = network(kl_weight=0.01)
+    model(np.zeros((1, 4)))
+    assert sorted(map(float, model.losses)) == pytest.approx([0.01 * 4 * UNIT, 0.01 * 5 * UNIT], rel=1e-5)
+    assert network().losses == []
+
+
+def test_fit_minimises_the_bound_over_the_number_of_examples():
+    """The loss of an epoch without learning is the mean cross entropy plus the weighted KL divergence."""
+    x, y = made()
+    model = network(kl_weight=1 / 256)
+    for layer in fit.noises(model):
+        layer.log_sigma.assign(np.full(layer.mu.shape, -20.0))
+    model.compile(keras.optimizers.SGD(0.0), LOSS)
+    kl = sum(float(tf.reduce_sum(layer.kl_divergence())) for layer in fit.noises(model))
+    logits = model(x, training=True).numpy()
+    expected = np.log(np.exp(logits).sum(1)).mean() - logits[np.arange(256), y].mean() + kl / 256
+    assert model.fit(x, y, 64, verbose=0).history["loss"] == pytest.approx([expected], rel=1e-4)
+    gradient = value = None
+    with tf.GradientTape() as tape:
+        value = tf.add_n(model.losses)
+    gradient = tape.gradient(value, [layer.log_sigma.value for layer in fit.noises(model)])
+    # Of narrow noise, the KL divergence falls by 1 where log sigma rises by 1.
+    for found in gradient:
+        np.testing.assert_allclose(found, -1 / 256, rtol=1e-4)
+
+
+def test_a_layer_in_two_places_has_one_sample_a_step():
+    inputs, noise = keras.Input((4,)), SBP(log_sigma=-1.0)
+    model = keras.Model(inputs, [noise(inputs), noise(inputs)])
+    x = np.ones((2, 4), np.float32)
+    step = tf.function(lambda: model(x, training=True))
+    (one, other), (third, _) = step(), step()
+    np.testing.assert_array_equal(one, other)
+    assert np.all(one.numpy() != third.numpy())
+
+
+def test_weights_and_noise_have_optimisers_of_their_own():
+    x, y = made()
+    model = network(kl_weight=1 / 256)
+    before = {v.path: v.numpy() for v in model.trainable_variables}
+    model.compile(fit.optimizer(keras.optimizers.SGD(0.0), keras.optimizers.SGD(1.0)), LOSS)
+    model.fit(x, y, 64, verbose=0)
+    for variable in model.trainable_variables:
+        moved = np.any(variable.numpy() != before[variable.path])
+        assert moved == (variable.name in ("mu", "log_sigma")), variable.path
+
+
+def test_the_weight_of_the_kl_divergence_follows_its_callback():
+    x, y = made()
+    model = network(kl_weight=1.0)
+    model.compile(keras.optimizers.SGD(0.0), LOSS)
+    weights = {"both": (2.0, 0.0), "last": (3.0, 1.0)}
+    callback = fit.KLWeight(lambda epoch, layer: weights[layer.name][epoch])
+    first, second = model.fit(x, y, 256, 2, verbose=0, callbacks=[callback]).history["loss"]
+    noise = 1e-2  # of theta
+    assert first - second == pytest.approx((2 * 4 + (3 - 1) * 5) * UNIT, rel=noise)
+
+
+def test_the_logs_have_what_lives():
+    x, y = made()
+    model = network(kl_weight=1 / 256)
+    last = model.get_layer("last")
+    last.mu.assign([-20.0, 0, 0, -20, 0])
+    last.log_sigma.assign([5.0, -5, -5, 5, -5])
+    model.compile(keras.optimizers.SGD(0.0), LOSS)
+    history = model.fit(x, y, 64, verbose=0, callbacks=[fit.Living()]).history
+    assert history["units/both"] == [4] and history["units/last"] == [3]
+    assert history["multiply_adds"] == [4 * 4 + 4 * 3 + 3 * 3] == [cost.multiply_adds(pruning.shrink(model))]
+    dead = float(truncated_log_normal.kl_divergence(-20.0, 5.0))
+    assert history["kl_divergence"] == pytest.approx([7 * UNIT + 2 * dead], rel=1e-5)
+
+
+def test_mixed_precision_and_a_file(tmp_path):
+    x, y = made()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = network(kl_weight=1 / 256)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.compile(fit.optimizer(keras.optimizers.Adam(1e-2), keras.optimizers.Adam(1e-1)), LOSS)
+    history = model.fit(x, y, 64, 5, verbose=0).history["loss"]
+    assert history[-1] < history[0] and all(loss.dtype == "float32" for loss in model.losses)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert [float(loss) for loss in again.losses] == pytest.approx([float(loss) for loss in model.losses])
+    again.fit(x, y, 64, verbose=0)
+
+
+TOWERS = """
+import sys
+import keras, numpy as np, tensorflow as tf
+from tests.test_fit import LOSS, made, network
+from utils import fit
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if sys.argv[1] == "2" else tf.distribute.get_strategy()
+x, y = made()
+with strategy.scope():
+    keras.utils.set_random_seed(0)
+    model = network(kl_weight=1 / 256)
+    for layer in fit.noises(model):
+        layer.log_sigma.assign(np.full(layer.mu.shape, -19.0))
+    model.compile(fit.optimizer(keras.optimizers.SGD(0.1), keras.optimizers.SGD(1.0)), LOSS)
+history = model.fit(x, y, 128, 3, verbose=0, shuffle=False, callbacks=[fit.Living()]).history
+print(*history["loss"], *history["kl_divergence"], *history["units/both"])
+"""
+
+
+def test_two_towers_fit_what_one_fits():
+    """The noise narrow: towers have noise of their own."""
+    one, two = (scripts.run(TOWERS, count, before=[("two_cpus",)]) for count in "12")
+    assert one.returncode == two.returncode == 0, two.stderr
+    found = [[float(number) for number in done.stdout.split()[-9:]] for done in (one, two)]
+    np.testing.assert_allclose(*found, rtol=1e-4)
+
+
+def test_the_example_of_the_readme_prunes_a_residual_network(capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(example, names)
+    assert "fewer multiply-adds" in capsys.readouterr().out
+    smaller, model = names["smaller"], names["model"]
+    assert all(type(op).__module__.startswith("keras.") for op in smaller.operations)
+    assert cost.multiply_adds(model) > 2 * cost.multiply_adds(smaller)
+    assert any(isinstance(layer, keras.layers.Add) for layer in smaller.layers)

@@ -1,0 +1,217 @@
+"""Noise in networks of any topology, and the smaller networks without the units that it killed."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+from layers.sbp import SBP
+from tests import families
+from utils import cost, pruning
+
+# What is left of the multiply-adds with half of the units dead, at the most.
+LEFT = {"ResNet50V2": 0.30, "MobileNetV2": 0.35, "DenseNet121": 0.40}
+# TensorFlow's graph of the others has products that `traced_multiply_adds` does not know.
+TRACED = (
+    "U-Net",
+    "squeeze and excitation",
+    "two inputs, two outputs",
+    "nested",
+    "three dimensions",
+    "normalised first",
+)
+
+
+@pytest.mark.parametrize("name", families.OTHERS)
+def test_the_smaller_network_computes_the_same(name):
+    put_in, found = families.check(families.OTHERS[name](), shares=(0.0, 0.5, 1.0))
+    assert put_in <= 1e-5
+    assert max(difference for difference, _ in found) <= families.TOLERANCE
+    left = [share for _, share in found]
+    assert left[0] == 1 and left[0] > left[1] > left[2]
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_half_the_units_are_most_of_the_multiply_adds(name):
+    put_in, ((difference, left),) = families.check(families.application(name), shares=(0.5,))
+    assert max(put_in, difference) <= families.TOLERANCE and left <= LEFT[name]
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_multiply_adds_are_those_of_the_traced_graph(name):
+    model, rng = families.OTHERS[name](), np.random.default_rng(0)
+    noisy = pruning.insert(model)
+    families.kill(noisy, 0.4, rng)
+    for network in (model, noisy, pruning.shrink(noisy)):
+        assert cost.multiply_adds(network) == families.traced_multiply_adds(network)
+
+
+def test_multiply_adds_of_recurrent_layers_and_attention_by_hand():
+    # Dense at 12 steps; four gates of an LSTM that read 16 and 8, three of a GRU that read 8 and 6, at 12 steps each.
+    recurrent = 12 * 5 * 16 + 12 * 4 * 8 * (16 + 8) + 12 * 3 * 6 * (8 + 6) + 6 * 10 + 10 * 3
+    assert cost.multiply_adds(families.recurrent()) == recurrent
+    # Queries, keys, values and outputs of 2 heads of 8; 12 by 12 products of queries and keys, of shares and values.
+    attention = 4 * 12 * 16 * 2 * 8 + 2 * 2 * 12 * 12 * 8
+    assert cost.multiply_adds(families.transformer()) == attention + 2 * 12 * 16 * 32 + 16 * 3
+
+
+def test_what_cannot_be_counted_is_named():
+    inputs = keras.Input((12, 5))
+    model = keras.Model(inputs, L.Dense(3)(L.Bidirectional(L.GRU(6))(inputs)))
+    with pytest.warns(UserWarning, match="Bidirectional"):
+        assert cost.multiply_adds(model) == 12 * 3
+    with pytest.warns(UserWarning, match="size"):
+        cost.multiply_adds(families.u_net(None))
+
+
+def random_graph(rng):
+    """A network of random layers of all kinds that have rules, with forks, sums, products and concatenations."""
+
+    def pick(*choices):
+        return choices[rng.integers(len(choices))]
+
+    def convolution(x, filters):
+        size, padding = int(rng.integers(1, 4)), pick("same", "same", "valid") if x.shape[1] > 6 else "same"
+        common = {"padding": padding, "use_bias": bool(rng.integers(2)), "activation": pick(None, "relu", "tanh")}
+        kind = pick("conv", "conv", "separable", "transposed", "groups")
+        if kind == "separable":
+            return L.SeparableConv2D(filters, size, depth_multiplier=int(rng.integers(1, 3)), **common)(x)
+        if kind == "transposed":
+            return L.Conv2DTranspose(filters, size, **common)(x)
+        groups = 2 if kind == "groups" and x.shape[-1] % 2 == 0 and filters % 2 == 0 else 1
+        return L.Conv2D(filters, size, groups=groups, dilation_rate=pick(1, 1, 2), **common)(x)
+
+    def alone(x):
+        for _ in range(rng.integers(4)):
+            x = pick(
+                L.BatchNormalization, L.ReLU, L.LeakyReLU, L.PReLU, L.Identity, lambda: L.Activation("sigmoid"),
+                lambda: L.Activation("swish"), lambda: L.Dropout(0.5), lambda: L.DepthwiseConv2D(3, padding="same"),
+                lambda: L.Rescaling(pick(2.0, -1.0), pick(0.0, 0.5)), lambda: L.ZeroPadding2D(1), L.UpSampling2D,
+                lambda: L.MaxPooling2D(2, padding="same"), lambda: L.AveragePooling2D(2, padding="same"),
+                lambda: L.Permute((2, 1, 3)), lambda: L.SpatialDropout2D(0.5), L.LayerNormalization,
+            )()(x)  # fmt: skip
+            x = x if x.shape[1] <= 16 else L.MaxPooling2D()(x)
+        return x
+
+    def same_size(x, y):
+        side = min(x.shape[1], y.shape[1])
+        return [L.Cropping2D(((0, z.shape[1] - side), (0, z.shape[2] - side)))(z) for z in (x, y)]
+
+    inputs = keras.Input((10, 10, 3))
+    x = alone(convolution(inputs, 6))
+    for _ in range(rng.integers(1, 4)):
+        kind = pick("chain", "residual", "product", "gate", "concatenation")
+        if kind == "chain":
+            x = alone(convolution(x, int(rng.choice([4, 6]))))
+            continue
+        y = alone(convolution(x, x.shape[-1]))
+        if kind == "gate":
+            gate = L.Dense(y.shape[-1], activation="sigmoid")(L.GlobalAveragePooling2D()(y))
+            x = L.Multiply()([y, L.Reshape((1, 1, y.shape[-1]))(gate)])
+            continue
+        x, y = same_size(x, y)
+        merges = {"residual": [L.Add, L.Average, L.Maximum, L.Minimum, L.Subtract], "product": [L.Multiply]}
+        merge = pick(*merges.get(kind, [L.Concatenate]))
+        x = alone(merge()([x, y]))
+    x = pick(L.Flatten, L.GlobalAveragePooling2D, L.GlobalMaxPooling2D)()(x)
+    x = L.Dense(5, activation="relu")(x)
+    return keras.Model(inputs, [L.Dense(3)(x) for _ in range(rng.integers(1, 3))])
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_graphs(seed):
+    rng = np.random.default_rng(seed)
+    put_in, found = families.check(random_graph(rng), shares=(rng.choice([0.1, 0.5, 0.9]), 1.0))
+    assert put_in <= 1e-5 and max(difference for difference, _ in found) <= families.TOLERANCE
+
+
+def test_they_load_without_our_code(tmp_path):
+    rng = np.random.default_rng(0)
+    for number, (name, build) in enumerate(families.OTHERS.items()):
+        noisy = pruning.insert(build())
+        families.kill(noisy, 0.5, rng)
+        smaller, inputs = pruning.shrink(noisy), families.examples(noisy, rng)
+        smaller.save(tmp_path / f"{number}.keras")
+        given = inputs if isinstance(inputs, list) else [inputs]
+        expected = families.outputs(smaller, inputs)
+        np.savez(tmp_path / f"{number}.npz", *given, *expected)
+        (tmp_path / f"{number}.txt").write_text(str(len(given)))
+    script = """
+import importlib.util, pathlib, keras, numpy as np
+assert not any(importlib.util.find_spec(name) for name in ("layers", "nets", "utils"))
+for path in pathlib.Path().glob("*.keras"):
+    arrays, count = [*np.load(path.with_suffix(".npz")).values()], int(path.with_suffix(".txt").read_text())
+    outputs = keras.tree.flatten(keras.models.load_model(path)(arrays[:count] if count > 1 else arrays[0]))
+    for a, b in zip(outputs, arrays[count:], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+    print(path)
+"""
+    run = subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert len(run.stdout.split()) == len(families.OTHERS), run.stderr
+
+
+# Where the noise is
+
+
+def places(model, **settings):
+    """{name of a layer of noise: names of the layers whose outputs it multiplies}."""
+    found = {}
+    for layer in pruning.insert(model, **settings).layers:
+        if isinstance(layer, SBP):
+            inputs = [node.input_tensors[0]._keras_history.operation.name for node in layer._inbound_nodes]
+            found[layer.name] = inputs
+    return found
+
+
+def test_noise_follows_the_last_layer_that_treats_units_alone():
+    inputs = keras.Input((16, 16, 3))
+    x = L.ReLU(name="relu1")(L.BatchNormalization(name="norm1")(L.Conv2D(8, 3, name="conv1")(inputs)))
+    x = L.ReLU(name="relu2")(L.DepthwiseConv2D(3, name="depthwise")(x))
+    x = L.Flatten(name="flat")(L.MaxPooling2D(name="pool")(x))
+    model = keras.Model(inputs, L.Dense(3, name="logits")(L.Dense(9, activation="relu", name="dense")(x)))
+    assert places(model) == {"conv1_noise": ["pool"], "dense_noise": ["dense"]}
+    assert places(model, exclude=["conv1"]) == {"dense_noise": ["dense"]}
+    assert pruning.staying(model, ["conv1"]) == {
+        "conv1": "excluded", "depthwise": "excluded", "logits": "output of the network"
+    }  # fmt: skip
+
+
+def test_the_summands_of_a_residual_stream_share_one_noise():
+    inputs = keras.Input((16, 16, 3))
+    x = L.ReLU(name="relu0")(L.Conv2D(8, 3, padding="same", name="conv0")(inputs))
+    for block in "12":
+        y = L.ReLU(name=f"relu{block}")(L.Conv2D(6, 3, padding="same", name=f"conv{block}a")(x))
+        y = L.BatchNormalization(name=f"norm{block}")(L.Conv2D(8, 3, padding="same", name=f"conv{block}b")(y))
+        x = L.ReLU(name=f"sum{block}")(L.Add(name=f"add{block}")([x, y]))
+    model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D(name="features")(x)))
+    assert places(model) == {
+        "conv0_noise": ["relu0", "norm1", "norm2"], "conv1a_noise": ["relu1"], "conv2a_noise": ["relu2"]
+    }  # fmt: skip
+
+
+def test_noise_is_before_a_fork_and_before_a_concatenation():
+    inputs = keras.Input((16, 16, 3))
+    x = L.Conv2D(8, 3, activation="relu", name="conv1")(inputs)
+    gate = L.Dense(8, activation="sigmoid", name="gate")(L.GlobalAveragePooling2D(name="mean")(x))
+    y = L.Conv2D(4, 1, name="conv2")(L.Multiply(name="product")([x, L.Reshape((1, 1, 8), name="shape")(gate)]))
+    z = L.Concatenate(name="both")([x, y])
+    model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(z)))
+    assert places(model) == {"conv1_noise": ["conv1"], "conv2_noise": ["conv2"]}
+    assert pruning.staying(model)["gate"] == "factor in product"
+
+
+def test_a_transformer_is_pruned_inside_and_its_stream_stays():
+    model = families.transformer()
+    assert len(places(model)) == 1
+    noisy = pruning.insert(model)
+    families.kill(noisy, 1.0, np.random.default_rng(0))
+    kernels = cost.kernels(pruning.shrink(noisy))
+    assert [shape[-1] for shape in kernels.values()] == [3]
+
+
+def test_a_name_that_is_no_layer_s_is_an_error():
+    with pytest.raises(ValueError, match="nowhere"):
+        pruning.insert(families.recurrent(), exclude=["nowhere"])

@@ -1,0 +1,53 @@
+"""Noise under Keras's compile and fit: its own learning rate, its KL divergence over the epochs, what lives so far."""
+
+import keras
+import numpy as np
+
+from layers.sbp import SBP
+from utils import pruning
+
+
+def optimizer(weights, noise):
+    """One optimiser for a network's weights and one for its noise, mu and log sigma: for `model.compile`.
+
+    Args:
+        weights, noise: Keras optimisers. The noise's rate may be ten to a hundred times the weights'.
+    """
+    of_noise = {r"(.*/)?(mu|log_sigma)": noise}
+    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(weights, of_noise))
+
+
+def noises(model):
+    """The layers of noise of a model."""
+    return [layer for layer in model.layers if isinstance(layer, SBP)]
+
+
+class Living(keras.callbacks.Callback):
+    """Puts into an epoch's logs, which the progress bar, TensorBoard and History show, what the noise has come to.
+
+    units/NAME: how many units live, for each layer of noise; kl_divergence: of all units, in nats; multiply_adds: of
+    the network with the living units only.
+    """
+
+    def on_epoch_end(self, epoch, logs=None):
+        layers = noises(self.model)
+        multipliers = {layer.name: np.asarray(layer.multiplier()) for layer in layers}
+        logs |= {f"units/{name}": int(np.count_nonzero(units)) for name, units in multipliers.items()}
+        logs["kl_divergence"] = float(sum(np.sum(layer.kl_divergence()) for layer in layers))
+        logs["multiply_adds"] = pruning.Living(self.model, multipliers).multiply_adds()
+
+
+class KLWeight(keras.callbacks.Callback):
+    """Sets `kl_weight` of the layers of noise as an epoch begins: to anneal it, or to scale it by what a unit costs.
+
+    Args:
+        weight: from an epoch, 0 for the first, and a layer to its `kl_weight`.
+    """
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for layer in noises(self.model):
+            layer.kl_weight.assign(self.weight(epoch, layer))
