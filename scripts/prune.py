@@ -144,17 +144,10 @@ def train(noisy, data, folder):
     done = folder / "trained.weights.h5"
     if done.exists():
         return noisy.load_weights(done)
-    costs = cost.unit_costs(noisy)
-    cheapest = min(costs.values(), default=1)
-
-    def weight(epoch, layer):
-        share = min(2 * epoch / FLAGS.epochs, 1.0)
-        start = (costs[layer.name] / cheapest) ** FLAGS.cost_power
-        return FLAGS.kl_scale / len(data.y) * ((1 - share) * start + share)
-
+    by_cost = fit.by_cost(noisy, FLAGS.kl_scale / len(data.y), FLAGS.epochs, FLAGS.cost_power)
     rates = (FLAGS.learning_rate, FLAGS.noise_learning_rate)
     optimizer = fit.optimizer(*map(keras.optimizers.Adam, rates))
-    run(noisy, data, optimizer, FLAGS.epochs, folder / "training", fit.Living(), fit.KLWeight(weight))
+    run(noisy, data, optimizer, FLAGS.epochs, folder / "training", fit.Living(), by_cost)
     noisy.save_weights(done)
 
 

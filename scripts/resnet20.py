@@ -14,7 +14,7 @@ from utils.plumbing import command_line, data
 from utils.training import updates
 
 FLAGS = flags.FLAGS
-experiment.define_flags(dataset="cifar10", epochs=36, batch_size=125, learning_rate=0.2, weight_decay=5e-4)
+experiment.define_flags(dataset="cifar10", epochs=100, batch_size=125, learning_rate=0.2, weight_decay=5e-4)
 flags.DEFINE_float("width", 1.0, "Scales the filters of every stage.", lower_bound=0.1)
 # The shares of the training at which the learning rate has risen from 0 and begins to fall to 0.
 COURSE = (0.2, 0.2)

@@ -1,8 +1,5 @@
 """Noise under compile and fit: its KL divergence in the losses, its own optimiser, what the logs say."""
 
-import re
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -10,10 +7,9 @@ import tensorflow as tf
 
 from layers import truncated_log_normal
 from layers.sbp import SBP
-from tests import scripts
+from tests import example, scripts
 from utils import cost, fit, pruning
 
-ROOT = Path(__file__).parents[1]
 # KL of a unit at mu = 0, log sigma = -5: half a normal, far from the lower end.
 UNIT = np.log(20) + 5 + np.log(2) - np.log(2 * np.pi * np.e) / 2
 
@@ -152,9 +148,7 @@ def test_two_towers_fit_what_one_fits():
 
 
 def test_the_example_of_the_readme_prunes_a_residual_network(capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    names = {}
-    exec(example, names)
+    names = example.run(0)
     assert "fewer multiply-adds" in capsys.readouterr().out
     smaller, model = names["smaller"], names["model"]
     assert all(type(op).__module__.startswith("keras.") for op in smaller.operations)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from layers.sbp import SBP
-from utils import pruning
+from utils import cost, pruning
 
 
 def optimizer(weights, noise):
@@ -35,6 +35,25 @@ class Living(keras.callbacks.Callback):
         logs |= {f"units/{name}": int(np.count_nonzero(units)) for name, units in multipliers.items()}
         logs["kl_divergence"] = float(sum(np.sum(layer.kl_divergence()) for layer in layers))
         logs["multiply_adds"] = pruning.Living(self.model, multipliers).multiply_adds()
+
+
+def by_cost(model, kl_weight, epochs, power=1.0):
+    """A callback that begins with the KL divergence of a unit scaled by what the unit costs, and ends without.
+
+    Args:
+        model: the network with noise, all of its units alive.
+        kl_weight: of `SBP`, what the scale comes to on a line over half of the training.
+        epochs: of the training.
+        power: of the cost, which is the multiply-adds that go when the unit goes, relative to the cheapest unit.
+    """
+    costs = cost.unit_costs(model)
+    cheapest = min(costs.values(), default=1)
+
+    def weight(epoch, layer):
+        share = min(2 * epoch / epochs, 1.0)
+        return kl_weight * ((1 - share) * (costs[layer.name] / cheapest) ** power + share)
+
+    return KLWeight(weight)
 
 
 class KLWeight(keras.callbacks.Callback):
