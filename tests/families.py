@@ -1,6 +1,6 @@
 """Every family of keras.applications, and networks of other kinds, with noise put in and units taken out.
 
-    python -m tests.families
+    python -m tests.families --graphs 300
 
 For each network, with random weights and statistics: by how much its outputs change when noise is put in; then, with
 0, 10, 50, 90 and 100 % of the units dead, by how much the smaller network's outputs differ from those of the network
@@ -8,6 +8,8 @@ with its units masked, relative to their scale, and what share of the multiply-a
 with those of the graph that TensorFlow traces.
 """
 
+import argparse
+import functools
 import os
 import sys
 import warnings
@@ -18,6 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers as L
+from tqdm import tqdm
 
 from layers.sbp import SBP
 from utils import cost, pruning
@@ -127,6 +130,60 @@ def normalised_first(size=16):
     return keras.Model(inputs, L.Dense(4)(x))
 
 
+def random_graph(rng):
+    """A network of random layers of all kinds that have rules, with forks, sums, products and concatenations."""
+
+    def pick(*choices):
+        return choices[rng.integers(len(choices))]
+
+    def convolution(x, filters):
+        size, padding = int(rng.integers(1, 4)), pick("same", "same", "valid") if x.shape[1] > 6 else "same"
+        common = {"padding": padding, "use_bias": bool(rng.integers(2)), "activation": pick(None, "relu", "tanh")}
+        kind = pick("conv", "conv", "separable", "transposed", "groups")
+        if kind == "separable":
+            return L.SeparableConv2D(filters, size, depth_multiplier=int(rng.integers(1, 3)), **common)(x)
+        if kind == "transposed":
+            return L.Conv2DTranspose(filters, size, **common)(x)
+        groups = 2 if kind == "groups" and x.shape[-1] % 2 == 0 and filters % 2 == 0 else 1
+        return L.Conv2D(filters, size, groups=groups, dilation_rate=pick(1, 1, 2), **common)(x)
+
+    def alone(x):
+        for _ in range(rng.integers(4)):
+            x = pick(
+                L.BatchNormalization, L.ReLU, L.LeakyReLU, L.PReLU, L.Identity, lambda: L.Activation("sigmoid"),
+                lambda: L.Activation("swish"), lambda: L.Dropout(0.5), lambda: L.DepthwiseConv2D(3, padding="same"),
+                lambda: L.Rescaling(pick(2.0, -1.0), pick(0.0, 0.5)), lambda: L.ZeroPadding2D(1), L.UpSampling2D,
+                lambda: L.MaxPooling2D(2, padding="same"), lambda: L.AveragePooling2D(2, padding="same"),
+                lambda: L.Permute((2, 1, 3)), lambda: L.SpatialDropout2D(0.5), L.LayerNormalization,
+            )()(x)  # fmt: skip
+            x = x if x.shape[1] <= 16 else L.MaxPooling2D()(x)
+        return x
+
+    def same_size(x, y):
+        side = min(x.shape[1], y.shape[1])
+        return [L.Cropping2D(((0, z.shape[1] - side), (0, z.shape[2] - side)))(z) for z in (x, y)]
+
+    inputs = keras.Input((10, 10, 3))
+    x = alone(convolution(inputs, 6))
+    for _ in range(rng.integers(1, 4)):
+        kind = pick("chain", "residual", "product", "gate", "concatenation")
+        if kind == "chain":
+            x = alone(convolution(x, int(rng.choice([4, 6]))))
+            continue
+        y = alone(convolution(x, x.shape[-1]))
+        if kind == "gate":
+            gate = L.Dense(y.shape[-1], activation="sigmoid")(L.GlobalAveragePooling2D()(y))
+            x = L.Multiply()([y, L.Reshape((1, 1, y.shape[-1]))(gate)])
+            continue
+        x, y = same_size(x, y)
+        merges = {"residual": [L.Add, L.Average, L.Maximum, L.Minimum, L.Subtract], "product": [L.Multiply]}
+        merge = pick(*merges.get(kind, [L.Concatenate]))
+        x = alone(merge()([x, y]))
+    x = pick(L.Flatten, L.GlobalAveragePooling2D, L.GlobalMaxPooling2D)()(x)
+    x = L.Dense(5, activation="relu")(x)
+    return keras.Model(inputs, [L.Dense(3)(x) for _ in range(rng.integers(1, 3))])
+
+
 OTHERS = {
     "U-Net": u_net, "U-Net of any size": lambda: u_net(None), "squeeze and excitation": squeeze_and_excitation,
     "text classifier": text_classifier, "two inputs, two outputs": two_inputs_two_outputs, "transformer": transformer,
@@ -217,15 +274,21 @@ def check(model, shares=SHARES):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--graphs", type=int, default=300, help="random graphs of all kinds that have rules")
+    graphs = parser.parse_args().graphs
     worst = 0.0
     print(f"{'':<32}{'noise in':>10}" + "".join(f"{f'{share:.0%} dead':>18}" for share in SHARES))
-    networks = {name: lambda name=name: application(name) for name in APPLICATIONS} | OTHERS
+    networks = {name: functools.partial(application, name) for name in APPLICATIONS} | OTHERS
     for name, build in networks.items():
         put_in, found = check(build())
         worst = max(worst, put_in, *(difference for difference, _ in found))
         cells = "".join(f"{f'{difference:.0e}, {left:.3f}':>18}" for difference, left in found)
         print(f"{name:<32}{put_in:>10.0e}{cells}", flush=True)
-    print(f"{len(networks)} networks, the largest difference {worst:.1e}")
+    for seed in tqdm(range(graphs), unit="graph"):
+        put_in, found = check(random_graph(np.random.default_rng(seed)))
+        worst = max(worst, put_in, *(difference for difference, _ in found))
+    print(f"{len(networks)} networks and {graphs} random graphs: the largest difference {worst:.1e}")
     sys.exit(worst > TOLERANCE)
 
 

@@ -6,6 +6,8 @@ import sys
 import keras
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from keras import layers as L
 
 from layers.sbp import SBP
@@ -67,64 +69,11 @@ def test_what_cannot_be_counted_is_named():
         cost.multiply_adds(families.u_net(None))
 
 
-def random_graph(rng):
-    """A network of random layers of all kinds that have rules, with forks, sums, products and concatenations."""
-
-    def pick(*choices):
-        return choices[rng.integers(len(choices))]
-
-    def convolution(x, filters):
-        size, padding = int(rng.integers(1, 4)), pick("same", "same", "valid") if x.shape[1] > 6 else "same"
-        common = {"padding": padding, "use_bias": bool(rng.integers(2)), "activation": pick(None, "relu", "tanh")}
-        kind = pick("conv", "conv", "separable", "transposed", "groups")
-        if kind == "separable":
-            return L.SeparableConv2D(filters, size, depth_multiplier=int(rng.integers(1, 3)), **common)(x)
-        if kind == "transposed":
-            return L.Conv2DTranspose(filters, size, **common)(x)
-        groups = 2 if kind == "groups" and x.shape[-1] % 2 == 0 and filters % 2 == 0 else 1
-        return L.Conv2D(filters, size, groups=groups, dilation_rate=pick(1, 1, 2), **common)(x)
-
-    def alone(x):
-        for _ in range(rng.integers(4)):
-            x = pick(
-                L.BatchNormalization, L.ReLU, L.LeakyReLU, L.PReLU, L.Identity, lambda: L.Activation("sigmoid"),
-                lambda: L.Activation("swish"), lambda: L.Dropout(0.5), lambda: L.DepthwiseConv2D(3, padding="same"),
-                lambda: L.Rescaling(pick(2.0, -1.0), pick(0.0, 0.5)), lambda: L.ZeroPadding2D(1), L.UpSampling2D,
-                lambda: L.MaxPooling2D(2, padding="same"), lambda: L.AveragePooling2D(2, padding="same"),
-                lambda: L.Permute((2, 1, 3)), lambda: L.SpatialDropout2D(0.5), L.LayerNormalization,
-            )()(x)  # fmt: skip
-            x = x if x.shape[1] <= 16 else L.MaxPooling2D()(x)
-        return x
-
-    def same_size(x, y):
-        side = min(x.shape[1], y.shape[1])
-        return [L.Cropping2D(((0, z.shape[1] - side), (0, z.shape[2] - side)))(z) for z in (x, y)]
-
-    inputs = keras.Input((10, 10, 3))
-    x = alone(convolution(inputs, 6))
-    for _ in range(rng.integers(1, 4)):
-        kind = pick("chain", "residual", "product", "gate", "concatenation")
-        if kind == "chain":
-            x = alone(convolution(x, int(rng.choice([4, 6]))))
-            continue
-        y = alone(convolution(x, x.shape[-1]))
-        if kind == "gate":
-            gate = L.Dense(y.shape[-1], activation="sigmoid")(L.GlobalAveragePooling2D()(y))
-            x = L.Multiply()([y, L.Reshape((1, 1, y.shape[-1]))(gate)])
-            continue
-        x, y = same_size(x, y)
-        merges = {"residual": [L.Add, L.Average, L.Maximum, L.Minimum, L.Subtract], "product": [L.Multiply]}
-        merge = pick(*merges.get(kind, [L.Concatenate]))
-        x = alone(merge()([x, y]))
-    x = pick(L.Flatten, L.GlobalAveragePooling2D, L.GlobalMaxPooling2D)()(x)
-    x = L.Dense(5, activation="relu")(x)
-    return keras.Model(inputs, [L.Dense(3)(x) for _ in range(rng.integers(1, 3))])
-
-
-@pytest.mark.parametrize("seed", range(60))
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=60)
 def test_random_graphs(seed):
     rng = np.random.default_rng(seed)
-    put_in, found = families.check(random_graph(rng), shares=(rng.choice([0.1, 0.5, 0.9]), 1.0))
+    put_in, found = families.check(families.random_graph(rng), shares=(rng.choice([0.1, 0.5, 0.9]), 1.0))
     assert put_in <= 1e-5 and max(difference for difference, _ in found) <= families.TOLERANCE
 
 

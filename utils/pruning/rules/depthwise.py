@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers
 
 from utils.pruning.rules.rule import width
-from utils.pruning.rules.weighted import Convolution, affine, positions
+from utils.pruning.rules.weighted import Convolution, positions
 
 
 class Depthwise(Convolution):
@@ -56,10 +56,7 @@ class Depthwise(Convolution):
             return [build.part(tensor, keep)]
         layer = build.like(op, use_bias=True)
         tensor = layer(part.tensor)
-        scale, offset = np.ones(len(keep)), np.asarray(op.bias)[keep] if op.use_bias else np.zeros(len(keep))
-        if norm := build.norms.get(id(self.node.outputs[0])):
-            scale, shift = (values[keep] for values in affine(norm))
-            offset = offset * scale + shift
+        scale, offset = self.folded(build, keep)
         kernel = self.kernel[..., inputs, :] * part.factor[:, None] * scale.reshape(-1, self.each)
         layer.set_weights([kernel, offset])
         return [build.part(tensor, keep)]

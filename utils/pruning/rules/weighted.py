@@ -61,13 +61,20 @@ class Weighted(Rule):
             return [build.part(tensor, keep)]
         layer = build.like(self.op, **changes, use_bias=True)
         tensor = layer(part.tensor)
-        scale, offset = np.ones(len(keep)), np.asarray(self.op.bias)[keep] if self.op.use_bias else np.zeros(len(keep))
-        offset = offset + build.living.constant_part(self)[0]
+        scale, offset = self.folded(build, keep)
+        layer.set_weights([*self.smaller(part.units, part.factor, keep, scale), offset])
+        return [build.part(tensor, keep)]
+
+    def folded(self, build, keep):
+        """What the outputs are multiplied by, and their biases: with the constants of dead units in them, and with the
+        batch normalisation that becomes part of the layer."""
+        scale, offset = np.ones(len(keep)), build.living.constant_part(self)[0]
+        if self.op.use_bias:
+            offset = offset + np.asarray(self.op.bias)[keep]
         if norm := build.norms.get(id(self.node.outputs[0])):
             scale, shift = (values[keep] for values in affine(norm))
             offset = offset * scale + shift
-        layer.set_weights([*self.smaller(part.units, part.factor, keep, scale), offset])
-        return [build.part(tensor, keep)]
+        return scale, offset
 
     def sizes(self, outputs):
         """The settings of the layer with so many outputs."""
