@@ -1,4 +1,4 @@
-"""The pictures of the README, from the results in checkpoints/, without training: docs/figures/*.png and *.svg.
+"""The pictures of the README, from the published results, without training: docs/figures/*.png and *.svg.
 
 - pixels: the signal-to-noise ratio of Lenet-fc's 784 pixels, beside the mean image.
 - vgglike-units: the units a layer of VGG-like that each method leaves.
@@ -28,14 +28,18 @@ ORIGINALS = {"Lenet-fc": lenet_fc.lenet_fc, "LeNet5": lenet5.lenet5}
 # Whose units over epochs are shown.
 PRUNED = ("lenet-fc-sbp", "lenet-fc-sbpc", "lenet5-sbp", "lenet5-sbpc")
 
-flags.DEFINE_string("checkpoints_dir", None, "The folder of the runs' folders. Default: checkpoints.")
+flags.DEFINE_string(
+    "checkpoints_dir",
+    None,
+    "The folder of the runs' folders. Default: checkpoints, and of results checkpoints/published.",
+)
 flags.DEFINE_string("figures_dir", None, "Where the pictures go. Default: docs/figures.")
 flags.DEFINE_string("data_dir", None, "Where the data is or is downloaded to. Default: $SBP_DATA_DIR, else the cache.")
 
 
 def main():
     runs = Path(FLAGS.checkpoints_dir or experiment.ROOT / "checkpoints")
-    results = rows(runs)
+    results = rows(runs if FLAGS.checkpoints_dir else runs / "published")
     for network in paper.TABLES:
         error_against_flops(network, results)
     vgglike_units(results)

@@ -1,4 +1,4 @@
-"""The paper's tables with our rows in them, from the results in checkpoints/: one seed's, or the mean over seeds."""
+"""The paper's tables with our rows in them, from checkpoints/published/: one seed's, or the mean over seeds."""
 
 import sys
 from pathlib import Path
@@ -28,7 +28,7 @@ NETWORKS = {
 def main():
     for network, (prefix, build) in NETWORKS.items():
         dataset, paper_rows = paper.TABLES[network]
-        results = {method: [] for method in paper_rows}
+        results = {method: {} for method in paper_rows}
         for script in _scripts(prefix):
             folders = _folders(script)
             if not folders:
@@ -40,7 +40,7 @@ def main():
                     report.write(folder, result)
                 elif FLAGS.measure:
                     print(f"{path}: not here, so its row keeps its figures", file=sys.stderr)
-                results.setdefault(result["method"], []).append(result)
+                results.setdefault(result["method"], {}).setdefault("ours", []).append(result)
         show = report.markdown if FLAGS.format == "markdown" else report.text
         print(show(network, dataset, report.rows(network, dataset, results)), end="\n\n")
     print(paper.NOTE)
@@ -56,14 +56,14 @@ def _scripts(prefix):
 
 
 def _folders(script):
-    """The folders of a script's finished runs of the seeds 0, 1, 2, ..., as far as they are there.
+    """The folders of a script's published runs of the seeds 0, 1, 2, ..., as far as they are there.
 
     Of the paper's schedule, or else of the short one.
     """
-    found = []
-    if not report.read(experiment.ROOT / "checkpoints" / script):
+    found, runs = [], experiment.ROOT / "checkpoints" / "published"
+    if not report.read(runs / script):
         script = f"{script}-short"
-    while report.read(folder := experiment.ROOT / "checkpoints" / (f"{script}-seed{len(found)}" if found else script)):
+    while report.read(folder := runs / (f"{script}-seed{len(found)}" if found else script)):
         found.append(folder)
     return found
 

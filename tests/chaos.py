@@ -36,7 +36,7 @@ FLAGS = {
     "lenet-fc": [],
     "lenet-fc-sbp": ["--shrink_every=2", "--log_sigma=-1", "--noise_learning_rate=0.05"],
     "lenet-fc-ssl": [],
-    "lenet-fc-sparsevd": [f"--checkpoint={ROOT / 'checkpoints' / 'lenet-fc'}"],
+    "lenet-fc-sparsevd": [f"--checkpoint={ROOT / 'checkpoints' / 'published' / 'lenet-fc'}"],
 }
 TIMES = ("seconds", "command")
 

@@ -31,6 +31,7 @@ import tensorflow as tf
 from nets import lenet5, lenet_fc, vgglike  # noqa: F401
 from tests import scripts
 from utils import cost, experiment, structured_bp  # noqa: F401
+from utils.experiment import flags as run_flags
 from utils.plumbing import checkpoint, command_line, data, figures, towers  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
@@ -153,6 +154,16 @@ def made_images():
     from tests.test_vgglike import made
 
     data.load = lambda dataset, data_dir, split, seed=0: made(60, seed=split == "test")
+
+
+def published_at(folder):
+    """Published networks are in another folder than git's."""
+    named = run_flags.run_folder
+
+    def elsewhere(script, within="checkpoints"):
+        return named(script, folder if within.endswith("published") else within)
+
+    run_flags.run_folder = elsewhere
 
 
 def told_reads():

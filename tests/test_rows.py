@@ -12,7 +12,7 @@ from tests import scripts
 from utils.plumbing import report
 
 ROOT = Path(__file__).parents[1]
-RUNS = sorted(path.parent for path in (ROOT / "checkpoints").glob("*/network.keras"))
+RUNS = sorted(path.parent for path in (ROOT / "checkpoints" / "published").glob("*/network.keras"))
 # Where a convolution's outputs are, of the whole network's and of the smaller one's alike.
 PLACES = {
     "LeNet5": (24 * 24, 8 * 8),
@@ -44,7 +44,7 @@ def test_the_tables_of_the_readme_are_those_of_the_results():
         ("Lenet-fc", "lenet-fc-sbp", "StructuredBP"),
         ("LeNet5", "lenet5-sbp", "StructuredBP"),
     ):
-        folders = [ROOT / "checkpoints" / (script + seed) for seed in ("", "-seed1", "-seed2")]
+        folders = [ROOT / "checkpoints" / "published" / (script + seed) for seed in ("", "-seed1", "-seed2")]
         runs = [json.loads((folder / "result.json").read_text()) for folder in folders]
         errors, speedups = ([run[key] for run in runs] for key in ("error", "flops_speedup"))
         (table,) = [table for table in printed.split("\n\n") if table.startswith(f"| {network} on")]
@@ -54,9 +54,9 @@ def test_the_tables_of_the_readme_are_those_of_the_results():
 
 
 def test_the_cells_of_a_terminals_table_stand_apart_however_long_they_are():
-    run = json.loads((ROOT / "checkpoints" / "lenet5" / "result.json").read_text())
+    run = json.loads((ROOT / "checkpoints" / "published" / "lenet5" / "result.json").read_text())
     errors = {"error": 10.25, "error_before_finetuning": 11.5}
-    runs = {method: [run | errors] * 3 for method in ("Original", "StructuredBPa, fine-tuned")}
+    runs = {method: {"ours": [run | errors] * 3} for method in ("Original", "StructuredBPa, fine-tuned")}
     lines = report.text("LeNet5", "mnist", report.rows("LeNet5", "mnist", runs)).split("\n")
     heading, paper, *ours = [re.split(" {2,}", line.strip()) for line in lines]
     assert heading == ["LeNet5 on MNIST", "Error %", "Units a layer", "CPU", "GPU", "FLOPs"]

@@ -185,12 +185,42 @@ def test_bad_input_gets_one_line_and_status_2(script, arguments, said, prepare, 
     assert {path: content for path, content in files(tmp_path).items() if path.parent.name != "run"} == before
 
 
-def test_the_data_set_of_a_row_in_git_may_be_named():
-    # As people start it, and not a fork.
-    plain = subprocess.run([sys.executable, ROOT / "scripts" / "lenet-fc.py"], capture_output=True, text=True)
-    named = scripts.run("lenet-fc", "--dataset=mnist")
-    assert plain.returncode == named.returncode == 0, named.stderr
-    assert named.stdout == plain.stdout and "784 - 500 - 300 - 10" in named.stdout
+def test_a_published_network_is_measured_and_where_it_differs_said(undisturbed, tmp_path):
+    """Of a run that is published here as it ended, and of one whose result.json has another error."""
+    folder, done = undisturbed
+    places = {}
+    for name, error in ("same", 0.0), ("other", 0.5):
+        place = tmp_path / name / "lenet-fc-sbp-digits-seed99"
+        shutil.copytree(folder, place)
+        result = json.loads((place / "result.json").read_text())
+        (place / "result.json").write_text(json.dumps(result | {"error": result["error"] + error}))
+        places[name] = [("published_at", str(tmp_path / name))]
+    same, other = (scripts.run("lenet-fc-sbp", *SBP, "--evaluate", before=before) for before in places.values())
+    assert same.returncode == other.returncode == 0, same.stderr + other.stderr
+    header, published, here = same.stdout.splitlines()
+    assert published.split()[1] == "published" and here.split()[0] == "here"
+    assert published.split()[2:] == here.split()[1:] == done.stdout.splitlines()[-1].split()[2:]
+    assert "another " not in same.stderr
+    assert f"another error: {tmp_path / 'other'}" in other.stderr and str(result["error"] + 0.5) in other.stderr
+    none = scripts.run("lenet-fc-sbp", "--dataset=fashion_mnist", "--evaluate")
+    assert none.returncode == 2 and "no network is published" in none.stderr
+
+
+def test_a_run_starts_from_the_published_network_and_has_its_rows_above(pretrained, tmp_path):
+    place = tmp_path / "published" / "lenet5-digits-seed99"
+    shutil.copytree(pretrained, place)
+    arguments = "--dataset=digits", "--epochs=1", "--seed=99"
+    done = run("lenet5-sbp", tmp_path / "run", *arguments, before=[("published_at", str(tmp_path / "published"))])
+    assert done.returncode == 0, done.stderr
+    assert f"{place}: restored conv1" in done.stderr
+    header, original, own = done.stdout.splitlines()
+    assert original.split()[:2] == ["Original", "published"] and own.split()[:2] == ["StructuredBP", "ours"]
+
+
+def test_a_script_starts_as_people_start_it():
+    script = [sys.executable, ROOT / "scripts" / "lenet-fc.py", "--dataset=fashion_mnist", "--evaluate"]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert done.returncode == 2 and "error: no network is published" in done.stderr
 
 
 def test_other_settings_do_not_overwrite_a_run(pretrained):
@@ -202,16 +232,11 @@ def test_other_settings_do_not_overwrite_a_run(pretrained):
     assert (pretrained / "result.json").read_bytes() == before
 
 
-def test_a_network_that_git_does_not_hold_is_made_beside_its_row(pretrained, tmp_path):
-    row = tmp_path / "run-lenet5"
-    row.mkdir()
-    shutil.copy(pretrained / "result.json", row)
-    # A seed that checkpoints/ has no run of.
-    done = run("lenet5-sbp", tmp_path / "run", "--dataset=digits", "--epochs=1", "--seed=99")
+def test_a_network_that_is_neither_here_nor_published_is_made_first(tmp_path):
+    done = run("lenet5-sbp", tmp_path / "run", "--dataset=digits", "--epochs=1", "--seed=98")
     assert done.returncode == 0, done.stderr
-    made = tmp_path / "run-lenet5-network"
+    made = tmp_path / "run-lenet5"
     assert f"{made}: restored conv1" in done.stderr and (made / "network.keras").exists()
-    assert files(row) == {row / "result.json": (pretrained / "result.json").read_bytes()}
 
 
 def test_a_full_disk_is_one_line(tmp_path):

@@ -111,8 +111,8 @@ def _kl_scales(model, flag):
 
 def _scales(given, costs):
     """The factors that a flag's list gives layers whose units cost so much; ValueError if it is none."""
-    name, _, power = given[0].partition("^")
-    if len(given) == 1 and name == "cost":
+    name, _, power = ",".join(given).partition("^")
+    if name == "cost":
         with np.errstate(over="ignore"):
             return (costs / costs.min()) ** float(power or 1)
     scales = np.array([float(scale) for scale in given])

@@ -1,8 +1,9 @@
 """An experiment from its flags to its row."""
 
 from utils.experiment.flags import ROOT, define_finetune_flags, define_flags, run_folder
-from utils.experiment.run import Experiment, error
+from utils.experiment.run import Experiment
 from utils.experiment.start import pretrained, refuse_seen, set_weights, units_in
+from utils.experiment.testing import error
 
 __all__ = [
     "ROOT",

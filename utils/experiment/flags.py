@@ -32,6 +32,9 @@ def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
         "data_dir", None, "Where the data is or is downloaded to. Default: $SBP_DATA_DIR, else the cache."
     )
     flags.DEFINE_bool("export", False, "Write the smaller network as saved_model/ and network.tflite, too.")
+    flags.DEFINE_bool(
+        "evaluate", False, "Do not train: measure the published network's error and speed on this machine."
+    )
     flags.DEFINE_string("checkpoints_dir", None, "This run's folder. Default: checkpoints/ and the script's name.")
     flags.DEFINE_string("summaries_dir", None, "Where TensorBoard's summaries go. Default: the run's folder.")
 
@@ -52,7 +55,7 @@ def define_finetune_flags(epochs=0, learning_rate=1e-4):
     )
 
 
-def run_folder(script):
+def run_folder(script, within="checkpoints"):
     """checkpoints/<script>, and what makes this run another than the script's own: data set, schedule, width, seed,
     held-out images."""
     parts = [script]
@@ -66,7 +69,12 @@ def run_folder(script):
         parts.append(f"seed{FLAGS.seed}")
     if FLAGS.validate:
         parts.append("validate")
-    return str(ROOT / "checkpoints" / "-".join(parts))
+    return str(ROOT / within / "-".join(parts))
+
+
+def published_folder(script):
+    """Where git holds the network and the result of such a run, if it does."""
+    return run_folder(script, "checkpoints/published")
 
 
 def as_given(name, value):

@@ -14,10 +14,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import flags
-from tqdm import tqdm
 
 from utils import cost, inference, pruning, training
-from utils.experiment.flags import as_given, run_folder
+from utils.experiment import published, testing
+from utils.experiment.flags import as_given, published_folder, run_folder
 from utils.plumbing import checkpoint, data, report, towers
 from utils.plumbing.command_line import UserError
 
@@ -37,19 +37,25 @@ class Experiment:
         train_set: data.Images.
     Raises:
         UserError: the flags, the data or the folder are not what they should be.
-        SystemExit: the run is done already; its row has been printed.
+        SystemExit: the run is done already, or --evaluate was asked for; its row has been printed.
     """
 
     def __init__(self, network, method, build, units, prepare):
         self.network, self.method, self.original, self.units, self.prepare = network, method, build, units, prepare
         self.script = Path(sys.argv[0]).stem
+        self.data_dir = FLAGS.data_dir or data.default_data_dir()
+        if FLAGS.evaluate:
+            published.evaluate(self)
+            sys.exit(0)
         self.folder = (FLAGS.checkpoints_dir or run_folder(self.script)).rstrip("/")
         # What makes the result what it is: every flag of ours but where things are.
         self.settings = {
             flag.name: flag.value
             for module, module_flags in FLAGS.flags_by_module_dict().items()
             for flag in module_flags
-            if module.startswith(("utils.", sys.argv[0])) and not flag.name.endswith("_dir") and flag.name != "export"
+            if module.startswith(("utils.", sys.argv[0]))
+            and not flag.name.endswith("_dir")
+            and flag.name not in ("evaluate", "export")
         }
         if done := report.read(self.folder):
             self._refuse_other(done["settings"])
@@ -61,7 +67,6 @@ class Experiment:
         self.strategy = towers.strategy(FLAGS.num_gpus)
         keras.config.set_dtype_policy("mixed_bfloat16" if FLAGS.precision == "bfloat16" else "float32")
         keras.utils.set_random_seed(FLAGS.seed)
-        self.data_dir = FLAGS.data_dir or data.default_data_dir()
         self.train_set = self._images("fit" if FLAGS.validate else "train")
         if towers.is_chief(self.strategy):
             self._take_folder()
@@ -192,12 +197,12 @@ class Experiment:
         if not towers.is_chief(self.strategy):
             return
         smaller, test = _shrink(model), self.test_set()
-        logits, masked = (_logits(net, test.images, self.prepare) for net in (smaller, model))
+        logits, masked = (testing.logits(net, test.images, self.prepare) for net in (smaller, model))
         figures["max_logit_difference"] = float(np.abs(logits - masked).max())
         if tuned:
-            figures["error_before_finetuning"] = _error(logits, test.labels)
-            smaller, logits = tuned, _logits(tuned, test.images, self.prepare)
-        report.write(self.folder, self._result(smaller, _error(logits, test.labels), figures), smaller)
+            figures["error_before_finetuning"] = testing.wrong(logits, test.labels)
+            smaller, logits = tuned, testing.logits(tuned, test.images, self.prepare)
+        report.write(self.folder, self._result(smaller, testing.wrong(logits, test.labels), figures), smaller)
         if FLAGS.export:
             inference.export(self.folder)
         self.print_rows()
@@ -229,22 +234,14 @@ class Experiment:
         }
 
     def print_rows(self):
-        """The Original's row, if it is there, and this run's, beside the paper's."""
-        results = {}
-        original = report.read(run_folder(self.script.rpartition("-")[0]))
-        if original and original["method"] != self.method:
-            results[original["method"]] = [original]
-        results[self.method] = [report.read(self.folder)]
-        print(report.text(self.network, FLAGS.dataset, report.rows(self.network, FLAGS.dataset, results)))
-
-
-def error(model, images, prepare):
-    """The share of data.Images that a model gets wrong, in %; `prepare` makes its input of uint8 images."""
-    return _error(_logits(model, images.images, prepare), images.labels)
-
-
-def _error(logits, labels):
-    return round(100 * float(np.mean(logits.argmax(-1) != labels)), 4)
+        """The Original's row and this run's, each below the published one and the paper's."""
+        original, found = self.script.rpartition("-")[0], {}
+        folders = [(original, run_folder(original)), (self.script, self.folder)]
+        for script, own in folders:
+            for label, folder in (("published", published_folder(script)), ("ours", own)):
+                if result := report.read(folder):
+                    found.setdefault(result["method"], {})[label] = [result]
+        print(report.text(self.network, FLAGS.dataset, report.rows(self.network, FLAGS.dataset, found)))
 
 
 def _shrink(model):
@@ -253,10 +250,3 @@ def _shrink(model):
     for layer in model.layers:
         layer.dtype_policy = "float32"
     return pruning.shrink(model)
-
-
-def _logits(model, images, prepare):
-    # Not model.predict: with several machines, it would wait for those that do not run it.
-    starts = tqdm(range(0, len(images), 500), desc="testing", unit_scale=500, unit="image")
-    batches = [model(prepare(images[start : start + 500]), training=False) for start in starts]
-    return np.concatenate(batches).astype(np.float32)

@@ -8,7 +8,7 @@ import keras
 from absl import flags
 
 from utils import cost
-from utils.experiment.flags import ROOT, run_folder
+from utils.experiment.flags import ROOT, published_folder, run_folder
 from utils.plumbing import command_line, networks, report
 from utils.plumbing.command_line import UserError
 
@@ -18,7 +18,8 @@ SAME = ("dataset", "data_dir", "schedule", "width", "seed", "num_gpus", "batch_s
 
 
 def pretrained(script, folder):
-    """The folder of the script's run on the same data; if there is none, it is made first.
+    """The folder of the script's run on the same data: one of this checkout, or else the published one; if there is
+    none, it is made first.
 
     Args:
         script: its name.
@@ -26,15 +27,10 @@ def pretrained(script, folder):
     Raises:
         UserError: it has to be made, and there are several machines, or making it failed.
     """
-    folders = [run_folder(script)]
-    if FLAGS.checkpoints_dir:
-        folders.append(f"{folder}-{script}")
-    for place in folders:
-        if report.read(place) and os.path.exists(os.path.join(place, "network.keras")):
-            return place
-    if report.read(place):
-        # Git has the row of a network that is too large for it.
-        place += "-network"
+    place = f"{folder}-{script}" if FLAGS.checkpoints_dir else run_folder(script)
+    for made in (place, run_folder(script), published_folder(script)):
+        if report.read(made) and os.path.exists(os.path.join(made, "network.keras")):
+            return made
     if not report.read(place):
         command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), f"--checkpoints_dir={place}"]
         given = {name: FLAGS[name].value for name in SAME if name in FLAGS}

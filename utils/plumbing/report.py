@@ -89,18 +89,18 @@ def rows(network, dataset, results):
     Args:
         network: "Lenet-fc", "LeNet5", "VGG-like".
         dataset: where our results come from.
-        results: {method: the results of its seeds}; a method without any has the paper's row only.
+        results: {method: {whose they are: the results of some seeds}}; a method without any has the paper's row only.
     Returns:
-        A list of (method, "paper", "ours" or "ours, short" for its schedule, error, units, CPU, GPU, FLOPs), all str.
+        A list of (method, "paper" or whose, and its schedule, error, units, CPU, GPU, FLOPs), all str.
     """
     paper_dataset, paper_rows = paper.TABLES.get(network, (None, {}))
     table = []
-    for method, runs in results.items():
+    for method, found in results.items():
         if dataset == paper_dataset and method in paper_rows:
             table.append((method, "paper", *_paper_cells(paper_rows[method])))
-        if runs:
+        for whose, runs in found.items():
             schedule = runs[0].get("settings", {}).get("schedule", "paper")
-            table.append((method, "ours" if schedule == "paper" else f"ours, {schedule}", *_our_cells(runs)))
+            table.append((method, whose if schedule == "paper" else f"{whose}, {schedule}", *_our_cells(runs)))
     return table
 
 

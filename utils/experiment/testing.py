@@ -1,0 +1,22 @@
+"""What a network makes of images: its error."""
+
+import numpy as np
+from tqdm import tqdm
+
+
+def logits(model, images, prepare):
+    """A model's outputs, (N, classes) float32, of uint8 images that `prepare` makes its input of."""
+    # Not model.predict: with several machines, it would wait for those that do not run it.
+    starts = tqdm(range(0, len(images), 500), desc="testing", unit_scale=500, unit="image")
+    batches = [model(prepare(images[start : start + 500]), training=False) for start in starts]
+    return np.concatenate(batches).astype(np.float32)
+
+
+def wrong(outputs, labels):
+    """The share of logits whose largest is another than the label's, in %."""
+    return round(100 * float(np.mean(outputs.argmax(-1) != labels)), 4)
+
+
+def error(model, images, prepare):
+    """The share of data.Images that a model gets wrong, in %."""
+    return wrong(logits(model, images.images, prepare), images.labels)
