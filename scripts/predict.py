@@ -2,7 +2,7 @@
 
 IMAGES are PNG or JPEG files, brought to the network's size, or IDX files as MNIST has them, packed or not:
 
-    python scripts/predict.py checkpoints/lenet5-sbp/network.keras t10k-images-idx3-ubyte.gz
+    python scripts/predict.py checkpoints/published/lenet5-sbp/network.keras t10k-images-idx3-ubyte.gz
 """
 
 import sys

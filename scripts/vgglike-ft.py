@@ -1,6 +1,6 @@
 """VGG-like on CIFAR-10, fine-tuned: training goes on in a pruned network, the noise gone, in float32.
 
-    python scripts/vgglike-ft.py --checkpoint=checkpoints/vgglike-sbp-short --epochs=5
+    python scripts/vgglike-ft.py --checkpoint=checkpoints/published/vgglike-sbp-short --epochs=5
 
 prints 7.73 -> 7.87 % error, seed 0, 17 minutes on two cores: without the noise the network, which has 1 % of the
 training images wrong, gains nothing.
