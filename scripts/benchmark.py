@@ -23,7 +23,7 @@ from absl import flags
 from tqdm import tqdm
 
 from nets import lenet5, lenet_fc, vgglike
-from utils import cost, structured_bp, training
+from utils import cost, runtimes, structured_bp, training
 from utils.plumbing import command_line, data, networks, towers
 from utils.plumbing.command_line import UserError
 
@@ -40,6 +40,8 @@ flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "bfloat16 is 
 flags.DEFINE_float("seconds", 20, "How long to measure, after the graph has been made and warmed up.", lower_bound=0.1)
 flags.DEFINE_bool("peer", False, "Measure the same step in PyTorch in turns with ours; needs pip install torch.")
 flags.DEFINE_list("infer", None, "Networks to time beside --net: run folders, network.keras files, or 'dense': itself.")
+flags.DEFINE_enum("runtime", "tensorflow", ["tensorflow", "litert"], "What --infer runs them with.")
+flags.DEFINE_integer("threads", 1, "Of LiteRT.", lower_bound=1)
 flags.DEFINE_float("learning_rate", 1e-3, "Adam's rate for the weights.")
 structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1")
 
@@ -58,20 +60,26 @@ def main():
 
 
 def infer():
-    original = NETS[FLAGS.net]()
+    original, device = NETS[FLAGS.net](), "CPU:0"
+    if FLAGS.runtime == "litert":
+        runtime = runtimes.LiteRT(FLAGS.threads)
+    else:
+        device = "GPU:0" if tf.config.list_logical_devices("GPU") else device
+        runtime = runtimes.TensorFlow(device)
     for name in FLAGS.infer:
         path = name if name.endswith(".keras") else os.path.join(name, "network.keras")
         network = original if name == "dense" else networks.load(path)
         if network.inputs[0].shape != original.inputs[0].shape:
             raise UserError(f"{name} reads images of {network.inputs[0].shape[1:]}: give the --net that it comes from")
         for batch_size in INFER_BATCH_SIZES:
-            device = "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
-            seconds = cost.timings(original, network, batch_size, INFER_PAIRS, device)
+            seconds = runtimes.timings(original, network, batch_size, INFER_PAIRS, runtime)
             ratios = seconds[:, 0] / seconds[:, 1]
             result = {
                 "net": FLAGS.net,
                 "network": name,
+                "runtime": runtime.name,
                 "device": device,
+                "threads": runtime.threads,
                 "batch_size": batch_size,
                 "flops_speedup": round(cost.multiply_adds(original) / max(cost.multiply_adds(network), 1), 2),
                 "images_per_second": round(batch_size / np.median(seconds[:, 1]), 1),

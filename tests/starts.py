@@ -30,7 +30,7 @@ import tensorflow as tf
 
 from nets import lenet5, lenet_fc, vgglike  # noqa: F401
 from tests import scripts
-from utils import cost, experiment, structured_bp  # noqa: F401
+from utils import cost, experiment, runtimes, structured_bp  # noqa: F401
 from utils.experiment import flags as run_flags
 from utils.plumbing import checkpoint, command_line, data, figures, towers  # noqa: F401
 
@@ -97,7 +97,7 @@ class Start:
 def no_timing():
     """Speed-ups are not measured: they are the only figures of a row that differ from run to run."""
     cost.speedups = lambda original, smaller: {"timing": None, "cpu_speedup": None, "gpu_speedup": None}
-    cost.timings = lambda *arguments: np.ones((1, 2))
+    runtimes.timings = lambda *arguments: np.ones((1, 2))
 
 
 def two_cpus():

@@ -1,5 +1,7 @@
 """Costs: the paper's multiply-adds and factors, and what a unit is worth, counted by hand."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from keras import layers
 
 from layers.sbp import SBP
 from nets import lenet5, lenet_fc
-from utils import cost, pruning
+from utils import cost, pruning, runtimes
 
 LENET5, LENET_FC = 2_293_000, 545_000
 
@@ -101,17 +103,32 @@ def test_unit_costs_do_not_depend_on_what_is_dead_or_on_biases(log_sigma):
 
 def test_speedups():
     models = [keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(units)]) for units in (9, 3)]
-    result = cost.speedups(*models, batch_size=2, pairs=3)
-    assert set(result) == {"cpu_speedup", "gpu_speedup", "timing"}
-    assert result["timing"]["batch_size"] == 2
-    for kind in ("cpu", "gpu"):
-        if tf.config.list_logical_devices(kind.upper()):
-            assert result["timing"][f"{kind}_pairs"] == 3 and result[f"{kind}_speedup"] > 0
-        else:
-            assert result[f"{kind}_speedup"] is None
+    result = cost.speedups(*models, batch_sizes=(4, 1), pairs=3)
+    assert set(result) == {"cpu_speedup", "gpu_speedup", "timing"} and result["cpu_speedup"] > 0
+    assert bool(result["gpu_speedup"]) == bool(tf.config.list_logical_devices("GPU"))
+    first = result["timing"][0]
+    assert [first[name] for name in ("runtime", "threads", "batch_size", "pairs")] == ["LiteRT", 1, 4, 3]
+    assert {timing["runtime"] for timing in result["timing"]} == {"LiteRT", "TensorFlow"}
 
 
 def test_a_speedup_is_the_median_of_the_pairs_ratios(monkeypatch):
-    monkeypatch.setattr(cost, "timings", lambda *_: np.array([[3.0, 1.0], [8.0, 2.0], [5.0, 1.0]]))
+    monkeypatch.setattr(runtimes, "timings", lambda *_: np.array([[3.0, 1.0], [8.0, 2.0], [5.0, 1.0]]))
     result = cost.speedups(None, None)
-    assert result["cpu_speedup"] == 4 and result["timing"]["cpu_quartiles"] == [3.5, 4.5]
+    assert result["cpu_speedup"] == 4 and result["timing"][0]["quartiles"] == [3.5, 4.5]
+
+
+def counting(model, calls):
+    """A runtime's runner that notes how many batches which network runs."""
+    return lambda batches: calls.append((model.name, batches))
+
+
+def test_networks_are_timed_in_turns(monkeypatch):
+    calls, models = [], []
+    for name in ("original", "smaller"):
+        inputs = keras.Input((4,), name="x")
+        models.append(keras.Model(inputs, layers.Dense(3)(inputs), name=name))
+    runtime = SimpleNamespace(runner=lambda model, images: counting(model, calls))
+    seconds = runtimes.timings(*models, 2, 5, runtime)
+    assert seconds.shape == (5, 2) and (seconds > 0).all()
+    names = [name for name, _ in calls[-10:]]
+    assert names == ["original", "smaller"] * 5 and len({batches for _, batches in calls[-10:]}) == 1

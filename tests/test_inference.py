@@ -4,13 +4,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 from keras.layers import Conv2D, Dense, Flatten, MaxPooling2D
 
 from layers.sbp import SBP
 from nets.lenet5 import lenet5
 from nets.lenet_fc import lenet_fc
 from tests.test_pruning import difference, draw_weights, images, kill, random_network
-from utils import inference, pruning
+from utils import inference, pruning, runtimes
+from utils.experiment import export
 
 TOLERANCE = 1e-5
 
@@ -51,13 +53,25 @@ def test_exports_compute_what_the_network_does(tmp_path):
     model = keras.Sequential([keras.Input((8, 8, 1)), Conv2D(3, 5, activation="relu"), Flatten(), Dense(4)])
     smaller = pruning.shrink(draw_weights(model, np.random.default_rng(0), zeros=0.3))
     smaller.save(tmp_path / "network.keras")
-    inference.export(tmp_path)
+    export.export(tmp_path)
     expected = smaller(images(smaller))
     archive = tf.saved_model.load(tmp_path / "saved_model")
     np.testing.assert_allclose(archive.serve(images(smaller)), expected, atol=1e-5)
-    lite = tf.lite.Interpreter(str(tmp_path / "network.tflite"))
+    lite = Interpreter(str(tmp_path / "network.tflite"))
     lite.allocate_tensors()
     for image, logits in zip(images(smaller), expected):
         lite.set_tensor(lite.get_input_details()[0]["index"], image[None])
         lite.invoke()
         np.testing.assert_allclose(lite.get_tensor(lite.get_output_details()[0]["index"])[0], logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", [runtimes.LiteRT(1), runtimes.TensorFlow("CPU:0")])
+def test_a_runtime_runs_every_batch_in_turn(runtime):
+    """The images of a batch tell which it is."""
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, Dense(1, kernel_initializer="ones")(inputs))
+    given = np.arange(3, dtype=np.float32)[:, None, None] * np.ones((3, 2, 1), np.float32)
+    run = runtime.runner(model, given)
+    total = run(4)
+    # TensorFlow's loop sums up the outputs: of batches 0, 1, 2 and 0 again, of two images each.
+    assert total is None or float(total) == 2 * (0 + 1 + 2 + 0)

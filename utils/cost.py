@@ -1,20 +1,13 @@
 """What a network costs: multiply-adds, counted, and time, measured."""
 
 import os
-import time
 import warnings
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from utils import inference, pruning
+from utils import pruning, runtimes
 from utils.pruning import graph, rules
-
-BATCHES = 4
-SECONDS_A_CALL = 0.1
-# Of a pair of large networks, fewer pairs are timed than asked for: what fits in so many seconds, but these at least.
-SECONDS_ALL, FEWEST_PAIRS = 60, 5
 
 
 def multiply_adds(model):
@@ -53,79 +46,45 @@ def unit_costs(model):
     return {name: whole - pruning.Living(model, left).multiply_adds() for name, left in without.items()}
 
 
-def speedups(original, smaller, batch_size=1024, pairs=30):
-    """How many times faster a network is than the original: on the CPU, and on the first GPU where there is one.
+def speedups(original, smaller, batch_sizes=(1024, 1), pairs=30):
+    """How many times faster a network is than the original, where people deploy it.
 
-    Both run the same way on the same images, in turns; the figure is the median of the pairs' ratios.
+    Both run the same way on the same images, in turns; a figure is the median of the pairs' ratios.
 
     Args:
         original, smaller: Keras models of one input shape.
+        batch_sizes: images at a time; the first is that of cpu_speedup and gpu_speedup.
     Returns:
-        {"cpu_speedup", "gpu_speedup": float or None, "timing": how it was measured and the quartiles of the ratios}.
+        {"cpu_speedup": in LiteRT on one thread, "gpu_speedup": in TensorFlow on the first GPU, or None without one,
+        "timing": a list of all measurements: runtime, device, threads, batch_size, pairs, speedup, quartiles}.
     """
-    threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or len(os.sched_getaffinity(0))
-    result = {"timing": {"batch_size": batch_size, "threads": threads}}
-    for kind in ("cpu", "gpu"):
-        devices = tf.config.list_logical_devices(kind.upper())
-        result[f"{kind}_speedup"] = None
-        if devices:
-            seconds = timings(original, smaller, batch_size, pairs, devices[0].name)
-            ratios = seconds[:, 0] / seconds[:, 1]
-            result[f"{kind}_speedup"] = float(np.median(ratios))
-            result["timing"] |= {
-                f"{kind}_pairs": len(ratios),
-                f"{kind}_quartiles": np.quantile(ratios, [0.25, 0.75]).tolist(),
-            }
-    return result
+    cores, gpus = len(os.sched_getaffinity(0)), tf.config.list_logical_devices("GPU")
+    found = [
+        _speedup(original, smaller, batch_size, pairs, runtimes.LiteRT(threads), "CPU")
+        for batch_size in batch_sizes
+        for threads in sorted({1, cores})
+    ]
+    cpu = tf.config.list_logical_devices("CPU")[0].name
+    found.append(_speedup(original, smaller, batch_sizes[0], pairs, runtimes.TensorFlow(cpu), "CPU"))
+    on_gpu = [
+        _speedup(original, smaller, batch_sizes[0], pairs, runtimes.TensorFlow(gpu.name), "GPU") for gpu in gpus[:1]
+    ]
+    return {
+        "cpu_speedup": found[0]["speedup"],
+        "gpu_speedup": on_gpu[0]["speedup"] if on_gpu else None,
+        "timing": found + on_gpu,
+    }
 
 
-def timings(original, smaller, batch_size, pairs, device, examples=None):
-    """Seconds that a batch takes in each of two networks, in turns: (pairs, 2), or less if they take long.
-
-    Both are made fast in the same way (`pruning.shrink`, which folds batch normalisation, and `inference.fast`) and run
-    over batch after batch inside the graph, as many as take the original a tenth of a second: how long Python takes for
-    a call is not in it.
-
-    Args:
-        original, smaller: Keras models of one input shape.
-        device: the name of a tf.device.
-        examples: (N, ...), what they run on. None: random images.
-    """
-    if examples is None:
-        examples = np.random.default_rng(0).random((BATCHES * batch_size, *original.inputs[0].shape[1:]), np.float32)
-    images = np.resize(examples, (BATCHES, batch_size, *examples.shape[1:]))
-    with tf.device(device):
-        runs = [
-            _run(inference.fast(pruning.shrink(model)), tuple(map(tf.constant, images)))
-            for model in (original, smaller)
-        ]
-
-        def seconds(run, batches):
-            start = time.perf_counter()
-            # A number comes back to the host: the clock stops when the device is done.
-            run(batches).numpy()
-            return (time.perf_counter() - start) / batches
-
-        for run in runs * 3:
-            seconds(run, 1)
-        batches = int(np.ceil(SECONDS_A_CALL / seconds(runs[0], 1)))
-        turns, start = [], time.perf_counter()
-        for _ in tqdm(range(pairs), desc="timing", unit="pair", leave=False):
-            turns.append([seconds(run, batches) for run in runs])
-            if len(turns) >= FEWEST_PAIRS and time.perf_counter() - start > SECONDS_ALL:
-                break
-        return np.array(turns)
-
-
-def _run(model, images):
-    @tf.function(input_signature=[tf.TensorSpec((), tf.int32)])
-    def run(batches):
-        total, queue = 0.0, images
-        for _ in tf.range(batches):
-            # One batch after the other, each other images than the one before, and none of them copied.
-            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-            total += tf.reduce_sum(model(queue[0]))
-            queue = (*queue[1:], queue[0])
-        return total
-
-    return run
+def _speedup(original, smaller, batch_size, pairs, runtime, device):
+    seconds = runtimes.timings(original, smaller, batch_size, pairs, runtime)
+    ratios = seconds[:, 0] / seconds[:, 1]
+    return {
+        "runtime": runtime.name,
+        "device": device,
+        "threads": runtime.threads,
+        "batch_size": batch_size,
+        "pairs": len(ratios),
+        "speedup": float(np.median(ratios)),
+        "quartiles": np.quantile(ratios, [0.25, 0.75]).tolist(),
+    }

@@ -1,15 +1,10 @@
-"""A network for use: the same function in stock Keras, arranged so that a CPU runs it faster; exports of it."""
+"""A network for use: the same function in stock Keras, arranged so that a CPU runs it faster."""
 
 import math
-import os
-import sys
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from utils.plumbing import checkpoint, networks
-from utils.plumbing.command_line import UserError
 from utils.pruning import graph, rules
 
 # Floats in a vector register (AVX-512): a convolution takes as long with fewer filters.
@@ -76,39 +71,3 @@ def _wide(conv, x, columns):
     x = layer(keras.layers.Reshape((height, width // columns, columns * inputs), name=f"{conv.name}_narrow")(x))
     layer.set_weights([wide, np.tile(bias, columns)])
     return keras.layers.Reshape(conv.output.shape[1:], name=f"{conv.name}_columns")(x)
-
-
-def export(folder):
-    """Write a run's network.keras as a SavedModel too (`saved_model/`, the fast form) and as `network.tflite`.
-
-    Says on stderr by how much the outputs of each differ from network.keras's on 100 random images, at the most.
-
-    Raises:
-        UserError: network.keras cannot be read, or the exports cannot be written.
-    """
-    model = networks.load(os.path.join(folder, "network.keras"))
-    saved, lite = os.path.join(folder, "saved_model"), os.path.join(folder, "network.tflite")
-    # As it is: the columns and rows are for a CPU with wide registers.
-    content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
-    try:
-        fast(model).export(saved, verbose=False)
-        checkpoint.write(lite, lambda file: file.write(content))
-    except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"cannot write the exports in {folder} ({error}): make room, or let it be written") from None
-
-    images = np.random.default_rng(0).random((100, *model.inputs[0].shape[1:]), np.float32)
-    archive = tf.saved_model.load(saved)
-    outputs = {saved: archive.serve(images), lite: _run_lite(content, images)}
-    for path, output in outputs.items():
-        difference = np.abs(np.asarray(output) - np.asarray(model(images))).max()
-        print(f"{path}: its outputs differ from network.keras's by {difference:.1e} at most", file=sys.stderr)
-
-
-def _run_lite(content, images):
-    interpreter = tf.lite.Interpreter(model_content=content)
-    place = interpreter.get_input_details()[0]["index"]
-    interpreter.resize_tensor_input(place, images.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(place, images)
-    interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])

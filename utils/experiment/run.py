@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from utils import cost, inference, pruning, training
-from utils.experiment import published, testing
+from utils import cost, pruning, training
+from utils.experiment import export, published, testing
 from utils.experiment.flags import as_given, published_folder, run_folder
 from utils.plumbing import checkpoint, data, report, towers
 from utils.plumbing.command_line import UserError
@@ -61,7 +61,7 @@ class Experiment:
             self._refuse_other(done["settings"])
             print(f"{self.folder} is done; to train anew, give another --checkpoints_dir", file=sys.stderr)
             if FLAGS.export:
-                inference.export(self.folder)
+                export.export(self.folder)
             self.print_rows()
             sys.exit(0)
         self.strategy = towers.strategy(FLAGS.num_gpus)
@@ -204,7 +204,7 @@ class Experiment:
             smaller, logits = tuned, testing.logits(tuned, test.images, self.prepare)
         report.write(self.folder, self._result(smaller, testing.wrong(logits, test.labels), figures), smaller)
         if FLAGS.export:
-            inference.export(self.folder)
+            export.export(self.folder)
         self.print_rows()
 
     def _result(self, smaller, error, figures):

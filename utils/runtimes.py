@@ -1,0 +1,120 @@
+"""What runs a network that is deployed: LiteRT, or TensorFlow; and how fast it is there, beside another."""
+
+import os
+import tempfile
+import time
+
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from tqdm import tqdm
+
+from utils import inference, pruning
+
+# Images of so many batches take turns.
+BATCHES = 4
+SECONDS_A_CALL = 0.1
+# Of a pair of large networks, fewer pairs are timed than asked for: what fits in so many seconds, but these at least.
+SECONDS_ALL, FEWEST_PAIRS = 60, 5
+
+
+class LiteRT:
+    """LiteRT's interpreter on the CPU, with its XNNPACK delegate.
+
+    Args:
+        threads: how many it uses.
+    """
+
+    def __init__(self, threads):
+        self.name, self.threads = "LiteRT", threads
+
+    def runner(self, model, images):
+        """From a number of batches to nothing: runs a model so many times, on images (batches, batch, ...) in turn."""
+        interpreter = interpreter_of(flatbuffer(model), self.threads, images.shape[1])
+        place = interpreter.get_input_details()[0]["index"]
+
+        def run(batches):
+            for number in range(batches):
+                interpreter.set_tensor(place, images[number % len(images)])
+                interpreter.invoke()
+
+        return run
+
+
+class TensorFlow:
+    """A TensorFlow graph.
+
+    Args:
+        device: the name of a tf.device.
+    """
+
+    def __init__(self, device):
+        self.name, self.device = "TensorFlow", device
+        self.threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or len(os.sched_getaffinity(0))
+
+    def runner(self, model, images):
+        """As of `LiteRT`; the batches are a loop in the graph: how long Python takes for a call is not in it."""
+        with tf.device(self.device):
+            constants = tuple(map(tf.constant, images))
+
+            @tf.function(input_signature=[tf.TensorSpec((), tf.int32)])
+            def graph(batches):
+                total, queue = 0.0, constants
+                for _ in tf.range(batches):
+                    # One batch after the other, each other images than the one before, and none of them copied.
+                    tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+                    total += tf.reduce_sum(model(queue[0]))
+                    queue = (*queue[1:], queue[0])
+                return total
+
+            # A number comes back to the host: the clock stops when the device is done.
+            return lambda batches: graph(batches).numpy()
+
+
+def flatbuffer(model):
+    """A network as LiteRT reads it: bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.export(f"{folder}/network.tflite", format="litert", verbose=False)
+        with open(f"{folder}/network.tflite", "rb") as file:
+            return file.read()
+
+
+def interpreter_of(content, threads, batch_size):
+    """LiteRT's interpreter of a network's bytes, for so many images at a time."""
+    interpreter = Interpreter(model_content=content, num_threads=threads)
+    (details,) = interpreter.get_input_details()
+    interpreter.resize_tensor_input(details["index"], (batch_size, *details["shape"][1:]))
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def timings(original, smaller, batch_size, pairs, runtime, examples=None):
+    """Seconds that a batch takes in each of two networks, in turns: (pairs, 2), or less if they take long.
+
+    Both are made fast in the same way (`pruning.shrink`, which folds batch normalisation, and `inference.fast`), and
+    run as many batches a turn as take the original a tenth of a second.
+
+    Args:
+        original, smaller: Keras models of one input shape.
+        runtime: `LiteRT` or `TensorFlow`.
+        examples: (N, ...), what they run on. None: random images.
+    """
+    if examples is None:
+        examples = np.random.default_rng(0).random((BATCHES * batch_size, *original.inputs[0].shape[1:]), np.float32)
+    images = np.resize(examples, (BATCHES, batch_size, *examples.shape[1:]))
+    runs = [runtime.runner(inference.fast(pruning.shrink(model)), images) for model in (original, smaller)]
+
+    def seconds(run, batches):
+        start = time.perf_counter()
+        run(batches)
+        return (time.perf_counter() - start) / batches
+
+    for run in runs * 3:
+        seconds(run, 1)
+    batches = int(np.ceil(SECONDS_A_CALL / seconds(runs[0], 1)))
+    turns, start = [], time.perf_counter()
+    for _ in tqdm(range(pairs), desc="timing", unit="pair", leave=False):
+        turns.append([seconds(run, batches) for run in runs])
+        if len(turns) >= FEWEST_PAIRS and time.perf_counter() - start > SECONDS_ALL:
+            break
+    return np.array(turns)
