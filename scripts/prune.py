@@ -140,25 +140,21 @@ def take_folder(network):
 
 
 def train(noisy, data, folder):
-    """Train the network with noise, or take it from the folder where that has been done."""
-    done = folder / "trained.weights.h5"
-    if done.exists():
-        return noisy.load_weights(done)
+    """Train the network with noise."""
     by_cost = fit.by_cost(noisy, FLAGS.kl_scale / len(data.y), FLAGS.epochs, FLAGS.cost_power)
     rates = (FLAGS.learning_rate, FLAGS.noise_learning_rate)
     optimizer = fit.optimizer(*map(keras.optimizers.Adam, rates))
     run(noisy, data, optimizer, FLAGS.epochs, folder / "training", fit.Living(), by_cost)
-    noisy.save_weights(done)
 
 
 def run(model, data, optimizer, epochs, folder, *callbacks):
     """Train for so many epochs, from the last one that the folder holds."""
     compile_(model, optimizer)
-    backup = keras.callbacks.BackupAndRestore(str(folder), double_checkpoint=True)
+    backup = keras.callbacks.BackupAndRestore(str(folder), double_checkpoint=True, delete_checkpoint=False)
     stop = keras.callbacks.TerminateOnNaN()
     model.fit(data.x, data.y, FLAGS.batch_size, epochs, callbacks=[backup, stop, *callbacks])
     if not all(np.isfinite(weight).all() for weight in model.get_weights()):
-        raise UserError("the loss is no longer finite: give a lower --learning_rate")
+        raise UserError("the loss is no longer finite: give a lower --learning_rate and another --checkpoints_dir")
 
 
 def compile_(model, optimizer="sgd"):
@@ -183,11 +179,9 @@ def save(smaller):
 
 def units(noisy, smaller, why):
     """A line a layer with weights: its units before and after, and why they stay."""
-    before, after = cost.kernels(noisy), cost.kernels(smaller)
-    lines = [("Layer", "Units", "after", "")]
-    for name, shape in before.items():
-        lines.append((name, str(shape[-1]), str(after.get(name, (0,))[-1]), why.get(name, "")))
-    return lines
+    before, after = cost.units(noisy), cost.units(smaller)
+    lines = [(name, str(count), str(after.get(name, 0)), why.get(name, "")) for name, count in before.items()]
+    return [("Layer", "Units", "after", ""), *lines]
 
 
 def figures(model, smaller, data):

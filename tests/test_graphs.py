@@ -161,6 +161,20 @@ def test_a_transformer_is_pruned_inside_and_its_stream_stays():
     assert [shape[-1] for shape in kernels.values()] == [3]
 
 
+def test_noise_has_the_precision_of_the_network():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = families.squeeze_and_excitation()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    noisy = pruning.insert(model)
+    for layer in noisy.layers:
+        if isinstance(layer, SBP):
+            assert layer.compute_dtype == "bfloat16" and layer.mu.dtype == "float32"
+    inputs = families.examples(model, np.random.default_rng(0))
+    assert families.difference(model, noisy, inputs) < 0.02
+
+
 def test_a_name_that_is_no_layer_s_is_an_error():
     with pytest.raises(ValueError, match="nowhere"):
         pruning.insert(families.recurrent(), exclude=["nowhere"])

@@ -85,11 +85,22 @@ def test_a_run_that_was_killed_goes_on(given, tmp_path):
     assert (tmp_path / "smaller.keras").exists()
 
 
-def test_a_network_of_keras_applications_and_the_digits(tmp_path):
-    done = prune(tmp_path, "--model=MobileNetV2", "--epochs=1", "--batch_size=500")
+def test_a_network_of_keras_applications(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "data.npz", x=rng.random((40, 32, 32, 3)), y=np.arange(40) % 7)
+    done = prune(tmp_path, "--model=MobileNet", f"--data={tmp_path / 'data.npz'}", "--epochs=1", "--batch_size=36")
     assert done.returncode == 0, done.stderr
     smaller = keras.models.load_model(tmp_path / "smaller.keras")
-    assert smaller.input_shape == (None, 32, 32, 3) and smaller.output_shape == (None, 10)
+    assert smaller.input_shape == (None, 32, 32, 3) and smaller.output_shape == (None, 7)
+
+
+def test_without_data_it_takes_the_digits(tmp_path):
+    inputs = keras.Input((28, 28, 1))
+    x = L.Dense(20, activation="relu", name="dense")(L.Flatten()(inputs))
+    keras.Model(inputs, L.Dense(10, name="logits")(x)).save(tmp_path / "model.keras")
+    done = prune(tmp_path, tmp_path / "model.keras", "--epochs=2", "--batch_size=500")
+    assert done.returncode == 0, done.stderr
+    assert "dense" in done.stdout and (tmp_path / "smaller.keras").exists()
 
 
 class Code:

@@ -33,6 +33,12 @@ def multiply_adds(model):
     return total
 
 
+def units(model):
+    """{layer's name: its units} of a model's dense layers and convolutions, of all kinds."""
+    found = map(rules.of, graph.nodes(graph.opened(model)))
+    return {rule.op.name: rules.width(rule.node.outputs[0]) for rule in found if isinstance(rule, rules.Weighted)}
+
+
 def kernels(model):
     """{layer's name: shape of its kernel} of a model's dense and convolution layers."""
     return {layer.name: tuple(layer.kernel.shape) for layer in model.layers if hasattr(layer, "kernel")}

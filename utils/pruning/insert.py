@@ -32,18 +32,21 @@ def insert(model, kl_weight=0.0, exclude=(), threshold=1.0):
     names = {node.operation.name for node in graph.nodes(model)}
     if unknown := set(exclude) - names:
         raise ValueError(f"exclude has {', '.join(sorted(unknown))}, and {model.name} no layer of that name")
-    places = _places(model, exclude)
+    firsts = {id(tensor): first for tensor, first in _places(model, exclude)}
     scale = 1 / float(truncated_log_normal.mean(np.float64(0), np.float64(LOG_SIGMA)))
     noises = {}
 
-    def noise(first, tensor):
+    def with_noise(old, new):
+        first = firsts.get(id(old))
+        if first is None:
+            return new
         if first not in noises:
             settings = {"kl_weight": kl_weight, "threshold": threshold, "log_sigma": LOG_SIGMA, "scale": scale}
-            noises[first] = SBP(**settings, name=f"{first}_noise")
-        return noises[first](tensor)
+            policy = getattr(old._keras_history.operation, "dtype_policy", None)
+            noises[first] = SBP(**settings, dtype=policy, name=f"{first}_noise")
+        return noises[first](new)
 
-    firsts = {id(tensor): first for tensor, first in places}
-    return graph.copied(model, after=lambda old, new: noise(firsts[id(old)], new) if id(old) in firsts else new)
+    return graph.copied(model, after=with_noise)
 
 
 def staying(model, exclude=()):

@@ -50,7 +50,6 @@ class Unweighted(Barrier):
         layers.BatchNormalization,
         layers.RMSNormalization,
         layers.UnitNormalization,
-        layers.PReLU,
     )
 
     @classmethod
