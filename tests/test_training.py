@@ -182,8 +182,12 @@ def test_the_kl_divergence_is_scaled_layer_by_layer_on_a_line(monkeypatch):
         expected = np.dot(scales, (784, 500, 300)) * unit
         assert nats(done, "--kl_start=4,2,1") == pytest.approx(expected, rel=1e-5)
     # A unit's multiply-adds: 500; 784 + 300; 500 + 10.
-    expected = (784 + 500 * 1084 / 500 + 300 * 510 / 500) * unit
-    assert nats(0.9, "--kl_scale=cost") == pytest.approx(expected, rel=1e-5)
+    for flag, times, power in (("cost", 1, 1), ("cost^0.5", 1, 0.5), ("3*cost^0.5", 3, 0.5), ("2*cost", 2, 1)):
+        expected = times * (784 + 500 * (1084 / 500) ** power + 300 * (510 / 500) ** power) * unit
+        assert nats(0.9, f"--kl_scale={flag}") == pytest.approx(expected, rel=1e-5)
+    for wrong in ("cost^", "*cost", "cost^x", "price", "1,2", "-1", "cost^1e9"):
+        with pytest.raises(UserError, match="--kl_scale"):
+            nats(0.9, f"--kl_scale={wrong}")
 
 
 def test_the_fused_update_is_keras_s_adam():

@@ -1,5 +1,6 @@
 """StructuredBP as the scripts train it: its flags, and what they mean for layers, learning rates and the bound."""
 
+import re
 import sys
 
 import numpy as np
@@ -12,6 +13,8 @@ from utils import cost, training
 from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
+# cost, 3*cost, cost^0.5, 3*cost^0.5
+BY_COST = re.compile(r"(?:([\d.e+-]+)\*)?cost(?:\^([\d.e+-]+))?")
 
 
 def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, log_sigma=-5.0, shrink_every=5):
@@ -26,7 +29,7 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, log_sigma=-5.0
         "kl_scale",
         kl_scale,
         "What a unit's KL divergence is multiplied by: a number for each layer of noise, one for all, or 'cost': the "
-        "multiply-adds that go when the unit goes, relative to the cheapest unit; 'cost^0.5': that to the power 0.5.",
+        "multiply-adds that go when the unit goes, relative to the cheapest unit; '3*cost^0.5': three times its power 0.5.",
     )
     flags.DEFINE_list(
         "kl_start",
@@ -111,9 +114,9 @@ def _kl_scales(model, flag):
 
 def _scales(given, costs):
     """The factors that a flag's list gives layers whose units cost so much; ValueError if it is none."""
-    name, _, power = ",".join(given).partition("^")
-    if name == "cost":
+    if by_cost := BY_COST.fullmatch(",".join(given)):
+        times, power = (float(number or 1) for number in by_cost.groups())
         with np.errstate(over="ignore"):
-            return (costs / costs.min()) ** float(power or 1)
+            return times * (costs / costs.min()) ** power
     scales = np.array([float(scale) for scale in given])
     return np.repeat(scales, len(costs)) if len(scales) == 1 else scales
