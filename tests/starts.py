@@ -12,6 +12,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else NumPy makes threads as it is im
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["https_proxy"] = "http://127.0.0.1:9"  # no download may succeed
 
+import contextlib
 import json
 import resource
 import runpy
@@ -221,7 +222,10 @@ def serve(address):
                 start, connection = key.data
                 asked.unregister(key.fileobj)
                 os.close(key.fd)
-                connection.sendall(f"{start.wait()}\n".encode())
+                # Who asked may have gone.
+                status = start.wait()
+                with contextlib.suppress(OSError):
+                    connection.sendall(f"{status}\n".encode())
                 connection.close()
 
 

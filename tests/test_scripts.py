@@ -255,4 +255,5 @@ def test_a_second_run_in_one_folder_is_refused(tmp_path):
             seen += said.read(100) or pytest.fail(seen)
         second = scripts.run("lenet5", *arguments)
         first.kill()
+    assert first.status() == -signal.SIGKILL
     assert second.returncode == 2 and "another run is writing" in second.stderr

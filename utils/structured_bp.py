@@ -29,7 +29,7 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, log_sigma=-5.0
         "kl_scale",
         kl_scale,
         "What a unit's KL divergence is multiplied by: a number for each layer of noise, one for all, or 'cost': the "
-        "multiply-adds that go when the unit goes, relative to the cheapest unit; '3*cost^0.5': three times its power 0.5.",
+        "multiply-adds that go when the unit goes, relative to the cheapest unit; '3*cost^0.5': thrice its power 0.5.",
     )
     flags.DEFINE_list(
         "kl_start",
