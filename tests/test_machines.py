@@ -3,26 +3,15 @@
 import json
 import os
 import re
+import signal
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from tests import scripts
 from utils.plumbing import checkpoint, command_line, towers
-
-ROOT = Path(__file__).parents[1]
-# A start of its own: machines that are forks of one process do not find each other. Its speed-ups are not measured.
-SCRIPT = """
-import runpy, sys
-from tests import starts
-starts.no_timing()
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 def ports(count):
@@ -36,10 +25,10 @@ def ports(count):
             return free
 
 
-def started(folders, epochs, batch_size=64, chief="worker", last=()):
+def started(logs, folders, epochs, batch_size=64, chief="worker", last=()):
     """A process a folder, which together run lenet-fc.py.
 
-    chief: what the cluster calls the first of them. last: flags of the last one alone.
+    logs: the folder of what they say. chief: what the cluster calls the first of them. last: flags of the last alone.
     """
     cluster, tasks = {}, []
     for place, port in enumerate(ports(len(folders))):
@@ -47,26 +36,18 @@ def started(folders, epochs, batch_size=64, chief="worker", last=()):
         tasks.append({"type": "worker" if place else chief, "index": len(machines)})
         machines.append(f"127.0.0.1:{port}")
     processes = []
-    for task, folder in zip(tasks, folders):
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-        if len(folders) > 1:
-            environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
-        command = [sys.executable, "-c", SCRIPT, ROOT / "scripts" / "lenet-fc.py", f"--checkpoints_dir={folder}"]
-        command += ["--dataset=digits", f"--epochs={epochs}", f"--batch_size={batch_size}"]
-        command += last if folder is folders[-1] else ()
-        pipe = subprocess.PIPE
-        processes.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment))
+    for place, (task, folder) in enumerate(zip(tasks, folders)):
+        config = json.dumps({"cluster": cluster, "task": task})
+        before = [("environment", {"TF_CONFIG": config})] if len(folders) > 1 else []
+        arguments = [f"--checkpoints_dir={folder}", "--dataset=digits", f"--epochs={epochs}"]
+        arguments += [f"--batch_size={batch_size}", *(last if folder is folders[-1] else ())]
+        processes.append(scripts.started("lenet-fc", arguments, logs / f"machine{place}", before))
     return processes
 
 
-def ended(processes):
-    """[(exit status, stdout, stderr)]"""
-    try:
-        texts = [process.communicate(timeout=400) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [(process.returncode, *text) for process, text in zip(processes, texts)]
+def ended(*arguments, **settings):
+    """The `Done` of each process."""
+    return [process.wait() for process in started(*arguments, **settings)]
 
 
 def weights(folder):
@@ -74,36 +55,41 @@ def weights(folder):
 
 
 def test_two_machines_train_what_one_trains_and_only_the_chief_writes(tmp_path):
-    chief, worker = ended(started([tmp_path / "chief", tmp_path / "worker"], epochs=4, chief="chief"))
-    assert chief[0] == worker[0] == 0, chief[2] + worker[2]
-    assert "digits" in chief[1] and not worker[1]
+    chief, worker = ended(tmp_path, [tmp_path / "chief", tmp_path / "worker"], epochs=4, chief="chief")
+    assert chief.returncode == worker.returncode == 0, chief.stderr + worker.stderr
+    assert "digits" in chief.stdout and not worker.stdout
     assert not (tmp_path / "worker").exists()
-    (one,) = ended(started([tmp_path / "one"], epochs=4, batch_size=128))
-    assert one[0] == 0, one[2]
+    (one,) = ended(tmp_path, [tmp_path / "one"], epochs=4, batch_size=128)
+    assert one.returncode == 0, one.stderr
     for ours, theirs in zip(weights(tmp_path / "chief"), weights(tmp_path / "one"), strict=True):
         # Rounding, as 44 steps of Adam pass it on.
         np.testing.assert_allclose(ours, theirs, atol=1e-3 * np.abs(theirs).max())
 
 
 def test_a_machine_that_dies_stops_the_others_and_the_same_commands_go_on(tmp_path):
-    chief, worker = processes = started([tmp_path, tmp_path], epochs=40)
-    seen = ""
-    while not re.search(r"epoch ([2-9]|\d\d)/", seen):
-        seen += chief.stderr.readline(200) or pytest.fail(seen)
-    worker.kill()
-    (status, _, said), _ = ended(processes)
+    run = tmp_path / "run"
+    os.mkfifo(tmp_path / "machine0.err")
+    chief, worker = started(tmp_path, [run, run], epochs=40)
+    with open(tmp_path / "machine0.err") as says:
+        said = ""
+        while not re.search(r"epoch ([2-9]|\d\d)/", said):
+            said += says.read(200) or pytest.fail(said)
+        worker.kill()
+        said += says.read()
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert status == 2 and len(errors) == 1 and "another machine" in errors[0], said
-    assert "Traceback" not in said
-    done = int(checkpoint.latest(tmp_path)["done"])
-    for status, _, said in ended(started([tmp_path, tmp_path], epochs=40)):
-        assert status == 0 and f"going on from step {done} of 440" in said, said
+    assert chief.status() == 2 and len(errors) == 1 and "another machine" in errors[0], said
+    assert worker.status() == -signal.SIGKILL and "Traceback" not in said
+    done = int(checkpoint.latest(run)["done"])
+    (tmp_path / "machine0.err").unlink()
+    for again in ended(tmp_path, [run, run], epochs=40):
+        assert again.returncode == 0 and f"going on from step {done} of 440" in again.stderr, again.stderr
 
 
 def test_machines_with_other_flags_say_so(tmp_path):
-    for status, _, said in ended(started([tmp_path, tmp_path / "last"], epochs=4, last=["--learning_rate=0.5"])):
-        assert status == 2 and "error: the flags are not the same on all machines" in said, said
-    assert not list(tmp_path.glob("*.npz"))
+    folders = [tmp_path / "first", tmp_path / "last"]
+    for done in ended(tmp_path, folders, epochs=4, last=["--learning_rate=0.5"]):
+        assert done.returncode == 2 and "error: the flags are not the same on all machines" in done.stderr, done.stderr
+    assert not list(tmp_path.glob("*/*.npz"))
 
 
 @pytest.mark.parametrize("cluster", ["", "{", '{"cluster": 3}', '{"cluster": {"worker": ["127.0.0.1:1"]}}'])
