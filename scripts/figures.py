@@ -19,12 +19,12 @@ import numpy as np
 from absl import flags
 
 import layers.sbp  # noqa: F401  # Keras has to know the layer that a checkpoint has
-from nets import lenet5, lenet_fc
+from nets import lenet5, lenet_fc, resnet20
 from utils import cost, experiment, training
 from utils.plumbing import checkpoint, command_line, data, figures, paper, report
 
 FLAGS = flags.FLAGS
-ORIGINALS = {"Lenet-fc": lenet_fc.lenet_fc, "LeNet5": lenet5.lenet5}
+ORIGINALS = {"Lenet-fc": lenet_fc.lenet_fc, "LeNet5": lenet5.lenet5, "ResNet-20": resnet20.resnet20}
 # Whose units over epochs are shown.
 PRUNED = ("lenet-fc-sbp", "lenet-fc-sbpc", "lenet5-sbp", "lenet5-sbpc")
 
@@ -40,7 +40,7 @@ flags.DEFINE_string("data_dir", None, "Where the data is or is downloaded to. De
 def main():
     runs = Path(FLAGS.checkpoints_dir or experiment.ROOT / "checkpoints")
     results = rows(runs if FLAGS.checkpoints_dir else runs / "published")
-    for network in paper.TABLES:
+    for network in (*paper.TABLES, "ResNet-20"):
         error_against_flops(network, results)
     vgglike_units(results)
     units_over_epochs(runs)
@@ -53,7 +53,7 @@ def rows(runs):
     for folder in sorted(path.parent for path in runs.glob("*/result.json")):
         script, short, *_ = re.fullmatch(r"(.*?)(-short)?(-width[\d.]+)?(-seed\d+)?", folder.name).groups()
         result = report.read(folder)
-        dataset, _ = paper.TABLES.get(result["network"], (None, None))
+        dataset, _ = paper.TABLES.get(result["network"], ("cifar10", {}))
         # The short schedule stands in for the paper's, as in the tables.
         if short and (runs / script / "result.json").exists():
             continue
@@ -73,7 +73,7 @@ def error_against_flops(network, results):
     if not own:
         return lacking(name, "NAME.py for " + network.replace(", k = ", " with --width="))
     axes = figures.plt.figure(figsize=(4.8, 3.3)).gca()
-    theirs = paper.TABLES[network][1]
+    _, theirs = paper.TABLES.get(network, (None, {}))
     for method, (colour, marker) in figures.METHODS.items():
         style = {"color": colour, "marker": marker, "markersize": 7, "linestyle": ""}
         points = [(run["flops_speedup"], run["error"]) for run in own.get(method, []) if run["flops_speedup"]]

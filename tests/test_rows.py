@@ -14,25 +14,40 @@ from utils.plumbing import report
 ROOT = Path(__file__).parents[1]
 RUNS = sorted(path.parent for path in (ROOT / "checkpoints" / "published").glob("*/network.keras"))
 # Where a convolution's outputs are, of the whole network's and of the smaller one's alike.
-PLACES = {
-    "LeNet5": (24 * 24, 8 * 8),
-    "VGG-like": [(32 >> block) ** 2 for block, convolutions in enumerate((2, 2, 3, 3, 3)) for _ in range(convolutions)],
+VGGLIKE = {
+    f"conv{number}": (32 >> block) ** 2
+    for block, numbers in enumerate(((1, 2), (3, 4), (5, 6, 7), (8, 9, 10), (11, 12, 13)))
+    for number in numbers
 }
-WHOLE = {"Lenet-fc": 545_000, "LeNet5": 2_293_000, "VGG-like": 313_463_808}
+WHOLE = {"Lenet-fc": 545_000, "LeNet5": 2_293_000, "VGG-like": 313_463_808, "ResNet-20": 40_813_184}
+
+
+def place(network, name):
+    """At how many places a layer's kernel is."""
+    if network == "ResNet-20":
+        stage = {"conv": 1, "logits": 0}.get(name) if name in ("conv", "logits") else int(name[5])
+        return (1, 32**2, 16**2, 8**2)[stage]
+    return {"LeNet5": {"conv1": 24**2, "conv2": 8**2}, "VGG-like": VGGLIKE}.get(network, {}).get(name, 1)
 
 
 @pytest.mark.parametrize("folder", RUNS, ids=lambda folder: folder.name)
 def test_a_network_in_git_is_what_its_result_says(folder):
     result = json.loads((folder / "result.json").read_text())
-    model = keras.models.load_model(folder / "network.keras")
-    kernels = [np.shape(layer.kernel) for layer in model.layers if hasattr(layer, "kernel")]
-    places = [*PLACES.get(result["network"], ()), *[1] * 3][: len(kernels)]
-    multiply_adds = sum(place * np.prod(kernel) for place, kernel in zip(places, kernels, strict=True))
+    network, model = result["network"], keras.models.load_model(folder / "network.keras")
+    kernels = {layer.name: np.shape(layer.kernel) for layer in model.layers if hasattr(layer, "kernel")}
+    multiply_adds = sum(place(network, name) * np.prod(kernel) for name, kernel in kernels.items())
     assert result["multiply_adds"] == multiply_adds
-    assert result["flops_speedup"] == pytest.approx(WHOLE[result["network"]] / multiply_adds)
-    outputs, inputs = [kernel[-1] for kernel in kernels], [kernel[-2] for kernel in kernels]
+    assert result["flops_speedup"] == pytest.approx(WHOLE[network] / multiply_adds)
+    outputs, inputs = ([kernel[side] for kernel in kernels.values()] for side in (-1, -2))
     expected = {"Lenet-fc": [*inputs, 10], "LeNet5": [*outputs[:2], *inputs[2:]], "VGG-like": outputs[:14]}
-    assert result["units"] == expected[result["network"]]
+    if network == "ResNet-20":
+        for stage in (1, 2, 3):
+            blocks = [f"stage{stage}_block{block}" for block in (1, 2, 3)]
+            stream, *inner = result["units"][4 * stage - 4 : 4 * stage]
+            assert inner == [kernels.get(f"{block}_conv1", (0,))[-1] for block in blocks]
+            assert stream == max(kernels.get(f"{block}_conv2", (0,))[-1] for block in blocks)
+    else:
+        assert result["units"] == expected[network]
 
 
 def test_the_tables_of_the_readme_are_those_of_the_results():

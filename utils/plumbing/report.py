@@ -104,6 +104,14 @@ def rows(network, dataset, results):
     return table
 
 
+def later_rows(network, whole):
+    """The cells of later papers' rows; `whole`: the Original's multiply-adds."""
+    return [
+        (method, "published", f"{row.error:.2f}", _units(row.units) or "-", "-", "-", _times(whole / row.multiply_adds))
+        for method, row in paper.LATER.get(network, {}).items()
+    ]
+
+
 def text(network, dataset, table):
     """A table of `rows` as lines of a terminal."""
     lines, shown = [(f"{network} on {DATASET_NAMES[dataset]}", "", *COLUMNS)], None

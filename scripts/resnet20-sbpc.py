@@ -1,0 +1,35 @@
+"""ResNet-20 on CIFAR-10, StructuredBPc: the KL divergence of a unit stays scaled by what the unit costs."""
+
+import functools
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import keras
+from absl import flags
+
+from nets import resnet20
+from utils import experiment, structured_bp
+from utils.plumbing import command_line, data
+
+FLAGS = flags.FLAGS
+experiment.define_flags(dataset="cifar10", epochs=60, batch_size=125, learning_rate=1e-3, weight_decay=0.0)
+structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="10*cost^0.5", kl_start="30*cost^0.5", shrink_every=2)
+flags.DEFINE_float("width", 1.0, "Scales the filters of every stage.", lower_bound=0.1)
+# The shares of the training at which learning rates have risen from 0 and begin to fall to 0.
+COURSE = (0.1, 0.2)
+
+
+def main():
+    build = functools.partial(resnet20.resnet20, width=FLAGS.width)
+    run = experiment.Experiment("ResNet-20", "StructuredBPc", build, resnet20.units, data.standardised)
+    # Batch normalisation is frozen: part of the pretrained convolutions.
+    model = run.build(unit=structured_bp.unit, norm=keras.layers.Identity)
+    experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("resnet20", run.folder))
+    model = structured_bp.train(run, model, course=COURSE, prepare=data.augmented)
+    run.finish(model)
+
+
+if __name__ == "__main__":
+    command_line.run(main)
