@@ -23,7 +23,7 @@ from keras import layers as L
 from tqdm import tqdm
 
 from layers.sbp import SBP
-from utils import cost, pruning
+from utils import cost, pruning, runtimes
 
 SHARES = (0.0, 0.1, 0.5, 0.9, 1.0)
 TOLERANCE = 1e-4
@@ -273,10 +273,28 @@ def check(model, shares=SHARES):
     return put_in, found
 
 
+def timed(name, batch_size=32, pairs=12):
+    """How long a network takes, at its own size, with half of its units dead, over how long it takes whole."""
+    rng, model = np.random.default_rng(0), getattr(keras.applications, name)(weights=None)
+    noisy = pruning.insert(model)
+    kill(noisy, 0.5, rng)
+    smaller = pruning.shrink(noisy)
+    print(f"{name}: {cost.multiply_adds(smaller) / cost.multiply_adds(model):.3f} of the multiply-adds")
+    for runtime in (runtimes.TensorFlow("CPU:0"), runtimes.LiteRT(1)):
+        seconds = runtimes.timings(model, smaller, batch_size, pairs, runtime)
+        low, middle, high = np.quantile(seconds[:, 1] / seconds[:, 0], [0.25, 0.5, 0.75])
+        told = f"{runtime.name}, {runtime.threads} threads, {batch_size} images at a time"
+        print(f"{told}: {middle:.3f} ({low:.3f} to {high:.3f}) of the time")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--graphs", type=int, default=300, help="random graphs of all kinds that have rules")
-    graphs = parser.parse_args().graphs
+    parser.add_argument("--time", metavar="NAME", help="instead, a network of keras.applications with half dead, timed")
+    options = parser.parse_args()
+    if options.time:
+        return timed(options.time)
+    graphs = options.graphs
     worst = 0.0
     print(f"{'':<32}{'noise in':>10}" + "".join(f"{f'{share:.0%} dead':>18}" for share in SHARES))
     networks = {name: functools.partial(application, name) for name in APPLICATIONS} | OTHERS
