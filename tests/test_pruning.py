@@ -329,6 +329,25 @@ def test_new_layers_have_names_of_their_own():
     shrunk(shrunk(model))
 
 
+def test_normalisation_that_is_put_back_is_the_identity_and_goes_again():
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((8, 8, 3))
+    x = layers.ReLU()(Conv2D(6, 3, padding="same", name="first")(inputs))
+    x = layers.Add()([x, Conv2D(6, 3, padding="same", name="second")(x)])
+    model = keras.Model(inputs, Dense(4)(layers.GlobalAveragePooling2D()(x)))
+    draw_weights(model, rng)
+    given = rng.normal(size=(64, 8, 8, 3)).astype(np.float32)
+    put_back = pruning.normalised(model, given)
+    expected = model(given)
+    np.testing.assert_allclose(put_back(given, training=False), expected, atol=1e-4)
+    # In training, by the statistics of the same images: those that were put in.
+    np.testing.assert_allclose(put_back(given, training=True), expected, atol=2e-3)
+    assert sum(isinstance(layer, layers.BatchNormalization) for layer in put_back.layers) == 2
+    again = pruning.shrink(put_back)
+    assert not any(isinstance(layer, layers.BatchNormalization) for layer in again.layers)
+    np.testing.assert_allclose(again(given), expected, atol=1e-4)
+
+
 def test_mixed_precision_becomes_float32():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

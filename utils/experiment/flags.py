@@ -50,7 +50,7 @@ def define_finetune_flags(epochs=0, learning_rate=1e-4):
     flags.DEFINE_float(
         "finetune_learning_rate",
         learning_rate,
-        "Adam's rate in them; linear to 0 over their second half.",
+        "The rate in them, which falls to 0.",
         lower_bound=1e-12,
     )
 

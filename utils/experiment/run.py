@@ -22,6 +22,8 @@ from utils.plumbing import checkpoint, data, report, towers
 from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
+# Training images that batch normalisation is put back by.
+STATISTICS = 500
 
 
 class Experiment:
@@ -143,12 +145,15 @@ class Experiment:
         )
         return model
 
-    def finetune(self, model, *, prepare=None):
-        """Train what `shrink` leaves of a model, in float32, for --finetune_epochs.
+    def finetune(self, model, *, prepare=None, objective=None, updates=None, normalise=False):
+        """Train what `shrink` leaves of a model for --finetune_epochs.
 
         Args:
             model: the trained network, noise and all.
             prepare: as of `train`.
+            objective: `training.Objective`. None: with --weight_decay.
+            updates: `training.Updates`. None: Adam at --finetune_learning_rate.
+            normalise: with batch normalisation put back in, in --precision; else as it is, in float32.
         Returns:
             The smaller network after that; None if it was not asked for or there is no weight left to train.
         """
@@ -156,13 +161,17 @@ class Experiment:
             return None
         with self.strategy.scope():
             smaller = _shrink(model)
+            if normalise:
+                smaller = pruning.normalised(smaller, self.prepare(self.train_set.images[:STATISTICS]))
+                for layer in smaller.layers[:-1] if FLAGS.precision == "bfloat16" else []:
+                    layer.dtype_policy = "mixed_bfloat16"
         if not smaller.trainable_variables:
             print("no unit lives: there is nothing to fine-tune", file=sys.stderr)
             return None
         folder = os.path.join(self.folder, "finetune")
         os.makedirs(folder, exist_ok=True)
-        objective = training.Objective(weight_decay=FLAGS.weight_decay)
-        updates = training.Updates(lambda variable: FLAGS.finetune_learning_rate)
+        objective = objective or training.Objective(weight_decay=FLAGS.weight_decay)
+        updates = updates or training.Updates(lambda variable: FLAGS.finetune_learning_rate)
         tuned, seconds = training.train(
             smaller,
             self._steps(objective, updates, FLAGS.finetune_epochs, prepare),
@@ -172,7 +181,7 @@ class Experiment:
             summaries_dir=os.path.join(FLAGS.summaries_dir or self.folder, "finetune"),
         )
         self.seconds += seconds
-        return tuned
+        return _shrink(tuned) if normalise else tuned
 
     def _steps(self, objective, updates, epochs, prepare):
         """From a network to the `training.Step` that trains it."""

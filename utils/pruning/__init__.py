@@ -2,6 +2,7 @@
 
 from utils.pruning.insert import insert, staying
 from utils.pruning.living import Living
+from utils.pruning.normalise import normalised
 from utils.pruning.rebuild import shrink, take_out
 
-__all__ = ["Living", "insert", "shrink", "staying", "take_out"]
+__all__ = ["Living", "insert", "normalised", "shrink", "staying", "take_out"]

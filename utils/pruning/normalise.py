@@ -1,0 +1,37 @@
+"""Batch normalisation put back into a network that has lost it: what is pruned trains on as what it was pruned from."""
+
+import keras
+import numpy as np
+
+from layers.batch_normalization import BatchNormalization
+from utils.pruning import graph
+
+
+def normalised(model, inputs):
+    """A copy of a network with batch normalisation after every convolution without an activation of its own.
+
+    At test time each is the identity: its scale and offset are the deviation and the mean of what the convolution gives
+    for `inputs`, and so are its statistics.
+
+    Args:
+        model: as `shrink` leaves it.
+        inputs: (N, ...), some hundreds of training examples as the network reads them.
+    """
+    linear = [
+        node.outputs[0]
+        for node in graph.nodes(model)
+        if isinstance(node.operation, keras.layers.Conv2D) and node.operation.activation is keras.activations.linear
+    ]
+    values = keras.tree.flatten(keras.Model(model.inputs, linear)([inputs])) if linear else []
+    given = {id(tensor): np.asarray(value, np.float64) for tensor, value in zip(linear, values)}
+
+    def after(old, new):
+        if id(old) not in given:
+            return new
+        layer = BatchNormalization(name=f"{old._keras_history.operation.name}_norm")
+        output, value = layer(new), given[id(old)]
+        mean, variance = value.mean((0, 1, 2)), value.var((0, 1, 2))
+        layer.set_weights([np.sqrt(variance + layer.epsilon), mean, mean, variance])
+        return output
+
+    return graph.copied(model, after=after)
