@@ -302,6 +302,17 @@ def test_dead_units_leave_the_running_network_with_their_moments(digits, tmp_pat
     assert before["optimizer/adam_0/iteration"] == after["optimizer/adam_0/iteration"] == 45
 
 
+def test_a_restart_knows_for_how_long_units_were_dead(digits, tmp_path):
+    model, dead = network(), np.arange(12) % 3 == 0
+    model.get_layer("dense_unit").mu.assign(np.where(dead, -19.0, -1.0))
+    model.get_layer("dense_unit").log_sigma.assign(np.where(dead, 5.0, -3.0))
+    still = steps(digits, kl=kl, rate=lambda variable: 1e-9)
+    train(model, still, tmp_path)
+    _, progress = state.started(tmp_path, network(), still, tf.distribute.get_strategy())
+    np.testing.assert_array_equal(progress.under["dense_unit"], 2 * dead)
+    np.testing.assert_array_equal(progress.under["conv_unit"], np.zeros(3))
+
+
 def test_a_unit_is_counted_as_dead_from_its_last_epoch_above_the_threshold():
     model = network()
     dead = np.arange(12) % 3 == 0
