@@ -10,15 +10,14 @@ import keras
 from absl import flags
 
 from nets import resnet20
-from utils import experiment, structured_bp, training
+from utils import experiment, structured_bp
 from utils.plumbing import command_line, data
-from utils.training import updates
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=16, batch_size=125, learning_rate=1e-3, weight_decay=0.0)
 structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="10*cost^0.5", kl_start="50*cost^0.5", shrink_every=2)
 experiment.define_finetune_flags(epochs=60, learning_rate=0.1)
-flags.DEFINE_float("finetune_weight_decay", 5e-4, "As --weight_decay, of the smaller network.", 0)
+structured_bp.define_retraining_flags(weight_decay=5e-4)
 flags.DEFINE_float("width", 1.0, "Scales the filters of every stage.", lower_bound=0.1)
 # The shares of the training at which learning rates have risen from 0 and begin to fall to 0.
 COURSE = (0.1, 0.2)
@@ -31,15 +30,7 @@ def main():
     model = run.build(unit=structured_bp.unit, norm=keras.layers.Identity)
     experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("resnet20", run.folder))
     model = structured_bp.train(run, model, course=COURSE, prepare=data.augmented)
-    # The smaller network is trained as the Original was; SGD's rate is meant for the mean over the images.
-    rate = FLAGS.finetune_learning_rate / len(run.train_set.labels)
-    tuned = run.finetune(
-        model,
-        prepare=data.augmented,
-        objective=training.Objective(weight_decay=FLAGS.finetune_weight_decay),
-        updates=training.Updates(lambda variable: rate, COURSE, updates.nesterov),
-        normalise=True,
-    )
+    tuned = structured_bp.retrain(run, model, course=COURSE, prepare=data.augmented)
     run.finish(model, tuned)
 
 

@@ -11,6 +11,7 @@ from layers import truncated_log_normal
 from layers.sbp import SBP
 from utils import cost, training
 from utils.plumbing.command_line import UserError
+from utils.training import updates
 
 FLAGS = flags.FLAGS
 # cost, 3*cost, cost^0.5, 3*cost^0.5
@@ -70,8 +71,35 @@ def train(run, model, *, rate=rate, course=training.Updates.course, prepare=None
         The trained network, less the units that --shrink_every took out.
     """
     objective = training.Objective(kl(model), FLAGS.weight_decay)
-    updates = training.Updates(rate, course)
-    return run.train(model, objective, updates, prepare=prepare, shrink_every=FLAGS.shrink_every)
+    how = training.Updates(rate, course)
+    return run.train(model, objective, how, prepare=prepare, shrink_every=FLAGS.shrink_every)
+
+
+def define_retraining_flags(*, weight_decay):
+    """What `retrain` needs beside the flags of fine-tuning."""
+    flags.DEFINE_float("finetune_weight_decay", weight_decay, "As --weight_decay, of the smaller network.", 0)
+
+
+def retrain(run, model, *, course, prepare):
+    """Train what is left of a network as its Original was: with batch normalisation and Nesterov's momentum.
+
+    Args:
+        run: the `Experiment`.
+        model: the trained network, noise and all.
+        course: of `training.Updates`.
+        prepare: of `Experiment.train`.
+    Returns:
+        The smaller network after that, or None, as `Experiment.finetune` does.
+    """
+    # The bound is a sum over the images, and a rate of SGD is meant for their mean.
+    rate = FLAGS.finetune_learning_rate / len(run.train_set.labels)
+    return run.finetune(
+        model,
+        prepare=prepare,
+        objective=training.Objective(weight_decay=FLAGS.finetune_weight_decay),
+        updates=training.Updates(lambda variable: rate, course, updates.nesterov),
+        normalise=True,
+    )
 
 
 def kl(model):
