@@ -11,6 +11,7 @@ from layers import truncated_log_normal
 
 # What mu and log sigma are clipped to; the distribution is exact on all of it.
 BOX = (-20.0, 5.0)
+RULES = ("snr", "evidence")
 
 
 def _clip(parameter):
@@ -43,7 +44,7 @@ class SBP(keras.layers.Layer):
     """Multiplies each unit, that is each index of the last axis, by its own noise theta > 0.
 
     In training theta is a sample, one a unit a step, shared by the examples and positions of a batch; at test time it
-    is E theta, or 0 for a unit whose signal-to-noise ratio is at most `threshold`: such a unit can be taken out.
+    is E theta, or 0 for a unit that is not `alive()`: such a unit can be taken out.
 
     Inputs and outputs: (batch, ..., units), any rank from 2 up. mu and log_sigma: (units,), float32 also under mixed
     precision, where only the product is rounded. They are trained by whoever adds the KL divergence to the loss: `fit`
@@ -57,15 +58,22 @@ class SBP(keras.layers.Layer):
             mean over a batch, the evidence lower bound wants 1 / N for N training examples. Where it is more than 0,
             `layer.kl_weight.assign(...)` changes it. 0: nothing is added.
         threshold: the signal-to-noise ratio that a living unit is above (the paper: 1).
+        rule: "snr": a unit lives above that threshold. "evidence": it lives while the model has the larger evidence
+            with it, a rule without a threshold (`truncated_log_normal.log_evidence_ratio`).
         log_sigma: where log sigma starts (the paper: -5); mu starts at 0.
         seed: of the noise, an int; None: a random one.
         scale: multiplies theta, a number > 0: 1 / E theta at the start leaves a trained network as it is.
+    Raises:
+        ValueError: there is no such rule.
     """
 
-    def __init__(self, kl_weight=0.0, threshold=1.0, log_sigma=-5.0, seed=None, scale=1.0, **kwargs):
+    def __init__(self, kl_weight=0.0, threshold=1.0, log_sigma=-5.0, seed=None, scale=1.0, rule="snr", **kwargs):
         super().__init__(**kwargs)
+        if rule not in RULES:
+            raise ValueError(f"rule={rule!r} is none of {', '.join(RULES)}")
         self.initial_kl_weight = kl_weight
         self.threshold = threshold
+        self.rule = rule
         self.initial_log_sigma = log_sigma
         self.seed = seed
         self.scale = scale
@@ -108,7 +116,13 @@ class SBP(keras.layers.Layer):
     def multiplier(self):
         """What a unit is multiplied by at test time: (units,), E theta for the living and exactly 0 for the others."""
         theta = self.scale * truncated_log_normal.mean(self.mu.value, self.log_sigma.value)
-        return tf.where(self.snr() > self.threshold, theta, tf.zeros_like(theta))
+        return tf.where(self.alive(), theta, tf.zeros_like(theta))
+
+    def alive(self):
+        """Which units the rule keeps: (units,) bool."""
+        if self.rule == "evidence":
+            return truncated_log_normal.log_evidence_ratio(self.mu.value, self.log_sigma.value) < 0
+        return self.snr() > self.threshold
 
     def snr(self):
         """The signal-to-noise ratio of each unit's theta: (units,)."""
@@ -123,4 +137,4 @@ class SBP(keras.layers.Layer):
 
     def get_config(self):
         own = {"kl_weight": self.initial_kl_weight, "threshold": self.threshold, "log_sigma": self.initial_log_sigma}
-        return {**super().get_config(), **own, "seed": self.seed, "scale": self.scale}
+        return {**super().get_config(), **own, "seed": self.seed, "scale": self.scale, "rule": self.rule}

@@ -101,6 +101,28 @@ def snr(mu, log_sigma, low=LOW, high=HIGH):
     return (1 / length + average)[..., 0] / deviation
 
 
+def log_evidence_ratio(mu, log_sigma, low=LOW, high=HIGH):
+    """By how many nats the log evidence grows when the prior of theta shrinks to e^low: when the unit is taken out.
+
+    Bayesian model reduction, BMRS_N of Wright, Igel, Selvan: "BMRS: Bayesian Model Reduction for Structured Pruning",
+    NeurIPS 2024, in the limit of a reduced prior of no width: the log of q over p, as densities of log theta, at `low`.
+
+    Args:
+        mu, log_sigma: tensors of one shape, float32 or float64.
+    Returns:
+        A tensor of that shape and dtype; no derivative is meant to be taken of it.
+    """
+    mu, log_sigma = tf.convert_to_tensor(mu), tf.convert_to_tensor(log_sigma)
+    _, exponent, length = _quadrature(mu, log_sigma, low, high, moment=0)
+    mass = tf.tensordot(tf.exp(exponent), tf.constant(_RULE[mu.dtype][1] / 2, mu.dtype), 1)
+    sigma = tf.exp(log_sigma)
+    mode = tf.clip_by_value(mu, low, high)
+    # From the mode, in units of sigma: to the peak of N(mu, sigma^2), and to `low`.
+    peak, to_low = (mu - mode) / sigma, (low - mode) / sigma
+    at_low = to_low * (peak - to_low / 2)
+    return math.log(high - low) - log_sigma + at_low - tf.math.log(length * mass)
+
+
 def log_quantile(u, mu, log_sigma, low=LOW, high=HIGH):
     """The value of log theta below which a share u of the mass lies: of uniform u, a sample.
 

@@ -1,9 +1,10 @@
-"""Which signal-to-noise ratio a unit has to have: error, units and multiply-adds over a range of thresholds.
+"""Which units may go: error, units and multiply-adds over thresholds of the signal-to-noise ratio, and by the evidence.
 
     python scripts/lenet5-sbp.py --shrink_every=0 --checkpoints_dir=checkpoints/lenet5-sbp-whole
     python scripts/threshold.py --run=checkpoints/lenet5-sbp-whole
 
-No training: the trained network is taken from the run's training checkpoint, and made really smaller for each.
+No training: the trained network is taken from the run's training checkpoint, and made really smaller for each. The
+last row is of the rule without a threshold, `SBP(rule="evidence")`.
 Units that --shrink_every took out are gone for good; for thresholds below the run's own it has to be 0, as above.
 
 Nothing is chosen here: the run's own images to report on are read once for each threshold. To choose, give a run that
@@ -68,16 +69,17 @@ def main():
 
     title = f"{result['network']} {result['method']} on {report.DATASET_NAMES[result['dataset']]}"
     whole, rows = cost.multiply_adds(build()), []
-    for threshold in tqdm(thresholds(settings), desc="thresholds"):
+    for threshold in tqdm([*thresholds(settings), None], desc="thresholds"):
         for layer in noise:
-            layer.threshold = threshold
+            layer.rule, layer.threshold = "snr" if threshold else "evidence", threshold
         smaller = pruning.shrink(model)
         error, macs = experiment.error(smaller, test, prepare), cost.multiply_adds(smaller)
         rows.append((threshold, error, units(cost.kernels(smaller)), whole / macs if macs else None))
     print(f"{title}\n{'Threshold':>9}{'Error %':>10}   {'Units a layer':<24}{'FLOPs':>9}")
     for threshold, error, left, speedup in rows:
         times = f"{speedup:.2f}x" if speedup else "-"
-        print(f"{threshold:>9g}{error:>10.2f}   {' - '.join(map(str, left)):<24}{times:>9}")
+        rule = f"{threshold:g}" if threshold else "evidence"
+        print(f"{rule:>9}{error:>10.2f}   {' - '.join(map(str, left)):<24}{times:>9}")
     draw(title, rows, settings["snr_threshold"])
 
 
@@ -104,6 +106,7 @@ def thresholds(settings):
 
 def draw(title, rows, own):
     figure, (errors, units, speedups) = figures.plt.subplots(1, 3, figsize=(7, 2.5), sharex=True)
+    *rows, by_evidence = rows
     x, error, left, speedup = zip(*rows)
     errors.plot(x, error, color=figures.BLACK, marker="o")
     errors.set_ylabel("error, %")
@@ -115,6 +118,10 @@ def draw(title, rows, own):
     units.legend(fontsize=7)
     speedups.plot(x, [times or np.nan for times in speedup], color=figures.BLACK, marker="o")
     speedups.set_ylabel("times fewer multiply-adds")
+    for axes, value in ((errors, by_evidence[1]), (speedups, by_evidence[3])):
+        if value:
+            axes.axhline(value, color="grey", linestyle="--", linewidth=1, label="by the evidence")
+            axes.legend(fontsize=7)
     for axes in (errors, units, speedups):
         axes.axvline(own, color="grey", linestyle=":", linewidth=1)
         axes.set_xlabel("threshold of the SNR")

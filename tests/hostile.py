@@ -397,6 +397,7 @@ class Case:
             "weight_decay": ["-1", "1e39", "1e300", *words],
             "noise_learning_rate": ["-1", *words],
             "snr_threshold": ["-1", *words],
+            "rule": ["SNR", "bmrs", *words],
             "log_sigma": ["-20.1", "5.1", "1e30", *words],
             "kl_scale": ["-1", "1,2", "1,1,1,1", "cost,1", "1e39", "1e300", *words],
             "shrink_every": ["-1", "1.5", *words],

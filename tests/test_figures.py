@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from layers import truncated_log_normal
 from layers.sbp import SBP
 from nets import lenet_fc
 from tests import scripts
@@ -78,7 +79,7 @@ def test_the_threshold_1_gives_the_row_and_higher_ones_fewer_units(finetuned, tm
     assert done.returncode == 0, done.stderr
     cells = [line.replace(" - ", "-").split() for line in done.stdout.splitlines()[2:]]
     result = report.read(folder)
-    assert [row[0] for row in cells] == ["0.01", "1", "2", "1000"]
+    assert [row[0] for row in cells] == ["0.01", "1", "2", "1000", "evidence"]
     assert cells[1][1:] == [
         f"{result['error_before_finetuning']:.2f}",
         "-".join(map(str, result["units"])),
@@ -90,8 +91,13 @@ def test_the_threshold_1_gives_the_row_and_higher_ones_fewer_units(finetuned, tm
     labels = data.load("digits", "", "test").labels
     assert float(cells[3][1]) in [round(100 * np.mean(labels != label), 2) for label in range(10)]
     noise = [layer for layer in training.network(checkpoint.latest(folder)).layers if isinstance(layer, SBP)]
+    by_evidence = []
     for left, layer in zip(cells[2][2].split("-"), noise):
         assert int(left) <= (layer.snr().numpy() > 2).sum()
+        ratio = truncated_log_normal.log_evidence_ratio(layer.mu.value, layer.log_sigma.value).numpy()
+        by_evidence.append((ratio < 0).sum())
+    left = [int(units) for units in cells[4][2].split("-")]
+    assert all(0 < own <= alive for own, alive in zip(left, by_evidence))
     assert (tmp_path / "threshold.png").read_bytes().startswith(PNG) and (tmp_path / "threshold.svg").exists()
 
 

@@ -64,6 +64,12 @@ def true_snr(mu, log_sigma, low=-20, high=0):
     return first / mp.sqrt(true_moment(2, mu, log_sigma, low, high) - first**2)
 
 
+def true_log_evidence_ratio(mu, log_sigma, low=-20, high=0):
+    sigma = mp.exp(log_sigma)
+    alpha, beta = (low - mu) / sigma, (high - mu) / sigma
+    return mp.log(high - low) + mp.log(mp.npdf(alpha)) - log_sigma - mp.log(mass(alpha, beta))
+
+
 def true_cdf(log_theta, mu, log_sigma, low=-20, high=0):
     sigma = mp.exp(log_sigma)
     alpha, beta, z = ((end - mu) / sigma for end in (low, high, log_theta))
@@ -220,6 +226,43 @@ def test_other_intervals(ends):
         check_expectation(name, "float64", points, *ends)
     for u in SHARES[::2]:
         check_log_quantile(u, "float64", points, *ends)
+
+
+def check_log_evidence_ratio(dtype, points, *ends, xla=False):
+    function = tf.function(truncated_log_normal.log_evidence_ratio, jit_compile=xla)
+    actual = function(*(tf.constant(values, dtype) for values in np.transpose(points)), *ends)
+    true = [float(true_log_evidence_ratio(*map(mp.mpf, point), *ends)) for point in points]
+    assert actual.dtype == dtype
+    assert_close(actual.numpy().astype(float), np.array(true), VALUE_TOLERANCE[dtype] / 10, 1, points)
+
+
+@both_dtypes
+@both_ways
+def test_the_evidence_on_a_grid(xla, dtype):
+    check_log_evidence_ratio(dtype, GRID, xla=xla)
+
+
+@both_dtypes
+@given(data=st.data())
+@settings(max_examples=10)
+def test_the_evidence_anywhere(dtype, data):
+    check_log_evidence_ratio(dtype, data.draw(some_points(dtype)))
+
+
+@pytest.mark.parametrize("point", [(-19, -1), (-15, 1), (-3, 1.5), (0, 2), (4, 3)])
+def test_the_evidence_is_the_integral_over_a_narrow_prior_at_the_low_end(point):
+    """Of q times the reduced prior over p, Friston and Penny (2011); the prior a log-normal, truncated as p is."""
+    (mu, log_sigma), width = point, mp.mpf("1e-5")
+    sigma = mp.exp(log_sigma)
+
+    def density(x, mean, deviation):
+        inside = mass((-20 - mean) / deviation, -mean / deviation)
+        return mp.npdf((x - mean) / deviation) / deviation / inside
+
+    places = [-20 + width * k for k in (0, 2, 5, 12)]
+    integral = mp.quad(lambda x: density(x, mu, sigma) * density(x, -20, width) * 20, places)
+    actual = truncated_log_normal.log_evidence_ratio(tf.constant([mu], "float64"), tf.constant([log_sigma], "float64"))
+    np.testing.assert_allclose(actual, [float(mp.log(integral))], atol=1e-3)
 
 
 # Properties

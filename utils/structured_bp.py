@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl import flags
 
 from layers import truncated_log_normal
-from layers.sbp import SBP
+from layers.sbp import RULES, SBP
 from utils import cost, training
 from utils.plumbing.command_line import UserError
 from utils.training import updates
@@ -39,11 +39,18 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, log_sigma=-5.0
         "throughout.",
     )
     flags.DEFINE_float("log_sigma", log_sigma, "Where log sigma starts.", lower_bound=-20, upper_bound=5)
+    flags.DEFINE_enum(
+        "rule",
+        "snr",
+        RULES,
+        "Which units are taken out. snr: those under --snr_threshold. evidence: those without which the model has the "
+        "larger evidence (BMRS).",
+    )
     flags.DEFINE_float("snr_threshold", 1.0, "Units whose signal-to-noise ratio is at most this are taken out.", 0)
     flags.DEFINE_integer(
         "shrink_every",
         shrink_every,
-        "Every so many epochs, take units out of the running network that were under the threshold at as many epochs' "
+        "Every so many epochs, take units out of the running network that were dead at as many epochs' "
         "ends, if they are a tenth of its multiply-adds; 0: all at the end.",
         lower_bound=0,
     )
@@ -51,7 +58,7 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, log_sigma=-5.0
 
 def unit(name):
     """The layer of noise after the units of that name."""
-    return SBP(threshold=FLAGS.snr_threshold, log_sigma=FLAGS.log_sigma, name=name)
+    return SBP(threshold=FLAGS.snr_threshold, rule=FLAGS.rule, log_sigma=FLAGS.log_sigma, name=name)
 
 
 def rate(variable):
