@@ -25,7 +25,7 @@ class Affine(Rule):
         op, count = self.op, width(self.node.outputs[0])
         if isinstance(op, layers.Normalization):
             scale = 1 / np.maximum(np.sqrt(np.asarray(op.variance)), keras.config.epsilon())
-            scale, offset = scale, -np.asarray(op.mean) * scale
+            offset = -np.asarray(op.mean) * scale
             if op.invert:
                 scale, offset = 1 / scale, np.asarray(op.mean)
         else:
