@@ -19,12 +19,12 @@ import numpy as np
 from absl import flags
 
 import layers.sbp  # noqa: F401  # Keras has to know the layer that a checkpoint has
-from nets import lenet5, lenet_fc, resnet20
+from nets import lenet5, resnet20, vgglike
 from utils import cost, experiment, training
 from utils.plumbing import checkpoint, command_line, data, figures, paper, report
 
 FLAGS = flags.FLAGS
-ORIGINALS = {"Lenet-fc": lenet_fc.lenet_fc, "LeNet5": lenet5.lenet5, "ResNet-20": resnet20.resnet20}
+ORIGINALS = {"LeNet5": lenet5.lenet5, "VGG-like": vgglike.vgglike, "ResNet-20": resnet20.resnet20}
 # Whose units over epochs are shown.
 PRUNED = ("lenet-fc-sbp", "lenet-fc-sbpc", "lenet5-sbp", "lenet5-sbpc")
 
@@ -88,8 +88,10 @@ def error_against_flops(network, results):
         whole = cost.multiply_adds(ORIGINALS[network]())
         points = {method: (whole / row.multiply_adds, row.error) for method, row in later.items()}
         axes.plot(*zip(*points.values()), "x", color="grey", label="later papers")
-        for method, point in points.items():
-            axes.annotate(method, point, xytext=(3, 3), textcoords="offset points", color="#555555", fontsize=6.5)
+        # Above and below in turns, from left to right: labels of neighbours do not run into each other.
+        for number, (method, point) in enumerate(sorted(points.items(), key=lambda item: item[1])):
+            place = {"xytext": (3, -8 if number % 2 else 3), "textcoords": "offset points"}
+            axes.annotate(method, point, **place, color="#555555", fontsize=6.5)
     figures.log_scale(axes, "x")
     axes.set(xlabel="times fewer multiply-adds", ylabel="test error, %", title=network)
     axes.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5))

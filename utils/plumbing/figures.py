@@ -16,7 +16,7 @@ from tensorboard.util import tb_logging, tensor_util
 
 from utils.plumbing.command_line import UserError
 
-FOLDER = Path(__file__).parents[1] / "docs" / "figures"
+FOLDER = Path(__file__).parents[2] / "docs" / "figures"
 
 # Colours that the colour-blind tell apart (Okabe and Ito, 2008), and a marker each, for who prints in grey.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (

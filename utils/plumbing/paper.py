@@ -60,8 +60,8 @@ NOTE = (
 )
 
 # {network: {method: row}} of later papers on the same data. LeNet5's multiply-adds as Tang et al. list them: "FLOPs as
-# a Direct Optimization Objective for Learning Sparse Neural Networks", 2018 (arXiv 1811.03060); ResNet-20's as He et
-# al. list them, Table 1 of arXiv 1811.00250.
+# a Direct Optimization Objective for Learning Sparse Neural Networks", 2018 (arXiv 1811.03060); VGG-like's as Dai et
+# al. list them, Table 3 of arXiv 1802.10399; ResNet-20's as He et al. list them, Table 1 of arXiv 1811.00250.
 _SRINIVAS = "Srinivas and Babu, Generalized Dropout, 2016 (arXiv 1611.06791)"
 _LOUIZOS = "Louizos, Ullrich and Welling, Bayesian Compression for Deep Learning, NIPS 2017 (arXiv 1705.08665)"
 _L0 = "Louizos, Welling and Kingma, Learning Sparse Neural Networks through L0 Regularization, 2018 (arXiv 1712.01312)"
@@ -74,6 +74,10 @@ LATER = {
         "BC-GHS": Later(1.0, (5, 10, 76, 16), 158_000, _LOUIZOS),
         "L0": Later(0.9, (20, 25, 45, 462), 1_300_000, _L0),
         "L0-sep": Later(1.0, (9, 18, 65, 25), 403_000, _L0),
+    },
+    "VGG-like": {
+        "BC-GNJ": Later(8.6, (), 141_500_000, _LOUIZOS),
+        "BC-GHS": Later(9.0, (), 121_900_000, _LOUIZOS),
     },
     "ResNet-20": {
         "SFP": Later(9.17, (), 24_300_000, _SFP),
