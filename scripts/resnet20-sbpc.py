@@ -1,4 +1,12 @@
-"""ResNet-20 on CIFAR-10, StructuredBPc: the KL divergence of a unit stays scaled by what the unit costs."""
+"""ResNet-20 on CIFAR-10, StructuredBPc: the KL divergence of a unit stays scaled by what the unit costs.
+
+@@ROW@@
+
+Sizes on held-out images, from an Original of 24 epochs, --kl_scale=10*cost^0.5 (--kl_start): 60*cost^0.5: 2.4x.
+80*cost^0.5: 4.2x by the eighth of 12 epochs, stopped. 120*cost^0.5: the first stage's stream falls to two filters in
+the fourth epoch, and nearly everything with it, since all of a stream's summands go when its unit goes. All training
+images are 1.25 times as many, so the default's 90 lies between the first two. Errors were not compared.
+"""
 
 import functools
 import sys
@@ -14,9 +22,9 @@ from utils import experiment, structured_bp
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
-experiment.define_flags(dataset="cifar10", epochs=16, batch_size=125, learning_rate=1e-3, weight_decay=0.0)
-structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="10*cost^0.5", kl_start="50*cost^0.5", shrink_every=2)
-experiment.define_finetune_flags(epochs=60, learning_rate=0.1)
+experiment.define_flags(dataset="cifar10", epochs=12, batch_size=125, learning_rate=1e-3, weight_decay=0.0)
+structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="10*cost^0.5", kl_start="90*cost^0.5", shrink_every=2)
+experiment.define_finetune_flags(epochs=40, learning_rate=0.1)
 structured_bp.define_retraining_flags(weight_decay=5e-4)
 flags.DEFINE_float("width", 1.0, "Scales the filters of every stage.", lower_bound=0.1)
 # The shares of the training at which learning rates have risen from 0 and begin to fall to 0.

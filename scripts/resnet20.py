@@ -1,4 +1,11 @@
-"""ResNet-20 on CIFAR-10, the Original: the network that the others are measured against and start from."""
+"""ResNet-20 on CIFAR-10, the Original: the network that the others are measured against and start from.
+
+Seed 0, last epoch: 8.40 % error (He et al., with 164 epochs: 8.75), in bfloat16 12 to 13 steps a second on two cores,
+that is 55 minutes.
+
+Tried on held-out images, 24 epochs (rate; weight decay): 0.2; 5e-4: 9.94 %. 0.1; 2e-4: 10.54 %. The 100 epochs are
+what fits in an hour.
+"""
 
 import functools
 import sys
