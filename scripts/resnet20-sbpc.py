@@ -1,7 +1,5 @@
 """ResNet-20 on CIFAR-10, StructuredBPc: the KL divergence of a unit stays scaled by what the unit costs.
 
-@@ROW@@
-
 Sizes on held-out images, from an Original of 24 epochs, --kl_scale=10*cost^0.5 (--kl_start): 60*cost^0.5: 2.4x.
 80*cost^0.5: 4.2x by the eighth of 12 epochs, stopped. 120*cost^0.5: the first stage's stream falls to two filters in
 the fourth epoch, and nearly everything with it, since all of a stream's summands go when its unit goes. All training
