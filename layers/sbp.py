@@ -69,6 +69,7 @@ class SBP(keras.layers.Layer):
 
     def __init__(self, kl_weight=0.0, threshold=1.0, log_sigma=-5.0, seed=None, scale=1.0, rule="snr", **kwargs):
         super().__init__(**kwargs)
+        self.supports_masking = True
         if rule not in RULES:
             raise ValueError(f"rule={rule!r} is none of {', '.join(RULES)}")
         self.initial_kl_weight = kl_weight

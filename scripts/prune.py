@@ -27,6 +27,7 @@ from absl import flags
 from utils import cost, fit, pruning, runtimes
 from utils.plumbing import checkpoint, command_line, networks, npz, report
 from utils.plumbing.command_line import UserError
+from utils.pruning import graph
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "A network of keras.applications, from random weights, in MODEL.keras's place.")
@@ -158,10 +159,10 @@ def run(model, data, optimizer, epochs, folder, *callbacks):
 
 
 def compile_(model, optimizer="sgd"):
-    last = model.layers[-1]
-    is_softmax = (
-        isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
-    )
+    (output,) = graph.opened(model).outputs
+    last = output._keras_history.operation
+    # The layer, or keras.ops.softmax.
+    is_softmax = type(last).__name__ == "Softmax" or getattr(last, "activation", None) is keras.activations.softmax
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not is_softmax)
     model.compile(optimizer, loss, metrics=["accuracy"])
 

@@ -46,10 +46,19 @@ def kernels(model):
 
 def unit_costs(model):
     """{noise layer's name: the multiply-adds that go when one of its units goes} of a network with every unit alive."""
-    alive = {layer.name: np.ones(len(layer.multiplier())) for layer in model.layers if hasattr(layer, "multiplier")}
+    model = graph.opened(model)
+    noises = [node.operation for node in graph.nodes(model) if isinstance(rules.of(node), rules.Noise)]
+    alive = {layer.name: np.ones(len(layer.multiplier())) for layer in noises}
     whole = pruning.Living(model, alive).multiply_adds()
     without = {name: {**alive, name: units - np.eye(len(units))[0]} for name, units in alive.items()}
     return {name: whole - pruning.Living(model, left).multiply_adds() for name, left in without.items()}
+
+
+def relative_costs(model):
+    """`unit_costs` relative to the cheapest unit, which is 1, as is what costs nothing."""
+    costs = unit_costs(model)
+    cheapest = min(filter(None, costs.values()), default=1)
+    return {name: max(cost / cheapest, 1.0) for name, cost in costs.items()}
 
 
 def speedups(original, smaller, batch_sizes=(1024, 1), pairs=30):

@@ -5,6 +5,7 @@ import numpy as np
 
 from layers.sbp import SBP
 from utils import cost, pruning
+from utils.pruning import graph
 
 
 def optimizer(weights, noise):
@@ -18,8 +19,9 @@ def optimizer(weights, noise):
 
 
 def noises(model):
-    """The layers of noise of a model."""
-    return [layer for layer in model.layers if isinstance(layer, SBP)]
+    """The layers of noise of a model, and of the models in it."""
+    inside = [noises(layer) for layer in model.layers if isinstance(layer, keras.Model)]
+    return sum(inside, [layer for layer in model.layers if isinstance(layer, SBP)])
 
 
 class Living(keras.callbacks.Callback):
@@ -34,7 +36,7 @@ class Living(keras.callbacks.Callback):
         multipliers = {layer.name: np.asarray(layer.multiplier()) for layer in layers}
         logs |= {f"units/{name}": int(np.count_nonzero(units)) for name, units in multipliers.items()}
         logs["kl_divergence"] = float(sum(np.sum(layer.kl_divergence()) for layer in layers))
-        logs["multiply_adds"] = pruning.Living(self.model, multipliers).multiply_adds()
+        logs["multiply_adds"] = pruning.Living(graph.opened(self.model), multipliers).multiply_adds()
 
 
 def by_cost(model, kl_weight, epochs, power=1.0):
@@ -45,13 +47,14 @@ def by_cost(model, kl_weight, epochs, power=1.0):
         kl_weight: of `SBP`, what the scale comes to on a line over half of the training.
         epochs: of the training.
         power: of the cost, which is the multiply-adds that go when the unit goes, relative to the cheapest unit.
+    Returns:
+        A `KLWeight`.
     """
-    costs = cost.unit_costs(model)
-    cheapest = min(costs.values(), default=1)
+    costs = cost.relative_costs(model)
 
     def weight(epoch, layer):
         share = min(2 * epoch / epochs, 1.0)
-        return kl_weight * ((1 - share) * (costs[layer.name] / cheapest) ** power + share)
+        return kl_weight * ((1 - share) * costs[layer.name] ** power + share)
 
     return KLWeight(weight)
 
@@ -69,4 +72,6 @@ class KLWeight(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         for layer in noises(self.model):
+            if not layer.initial_kl_weight:
+                raise ValueError(f"{layer.name} has a kl_weight of 0, which does not change: insert it with 1 / N")
             layer.kl_weight.assign(self.weight(epoch, layer))

@@ -1,5 +1,6 @@
 """A network for use: the same function in stock Keras, arranged so that a CPU runs it faster."""
 
+import collections
 import math
 
 import keras
@@ -22,28 +23,30 @@ def fast(model):
         model: functional or Sequential, of stock layers and ops.
     """
 
+    model = graph.opened(model)
+    places = collections.Counter(id(node.operation) for node in graph.nodes(model))
+
     def instead(node, tensors):
         op = node.operation
-        if rules.is_take(node):
+        if rules.is_take(node) and len(tensors[0].shape) == 2:
             return [_selected(tensors[0], rules.taken(node).tolist(), op.name)]
-        if isinstance(op, keras.layers.Conv2D) and _columns(op) > 1:
-            return [_wide(op, tensors[0], _columns(op))]
+        if rules.is_of(op, keras.layers.Conv2D) and places[id(op)] == 1 and (columns := _columns(node)) > 1:
+            return [_wide(op, tensors[0], columns)]
         return None
 
-    return graph.copied(graph.opened(model), instead)
+    return graph.copied(model, instead)
 
 
 def _selected(x, units, name):
-    if len(x.shape) > 2:
-        return keras.ops.take(x, units, axis=-1)
     x = keras.ops.take(keras.ops.transpose(x), units, axis=0)
     # By way of a third axis, or else TensorFlow puts the transpose into the product with the next kernel, as the slower
     # product it has for that.
     return keras.layers.Flatten(name=f"{name}_rows")(keras.ops.transpose(keras.ops.expand_dims(x, -1), (1, 0, 2)))
 
 
-def _columns(conv):
+def _columns(node):
     """How many columns of its output a convolution should compute as one: 1 if it is best as it is."""
+    conv, columns = node.operation, [node.input_tensors[0].shape[2], node.outputs[0].shape[2]]
     plain = {
         "strides": (1, 1),
         "dilation_rate": (1, 1),
@@ -51,9 +54,11 @@ def _columns(conv):
         "groups": 1,
         "data_format": "channels_last",
     }
-    if any(getattr(conv, name) != value for name, value in plain.items()):
+    if any(getattr(conv, name) != value for name, value in plain.items()) or None in node.outputs[0].shape[1:]:
         return 1
-    common = math.gcd(conv.input.shape[2], conv.output.shape[2])
+    if not rules.treats_units_alone(conv.activation):
+        return 1
+    common = math.gcd(*columns)
     return max(n for n in range(1, common + 1) if common % n == 0 and (n == 1 or n * conv.filters <= LANES))
 
 
@@ -62,6 +67,7 @@ def _wide(conv, x, columns):
     height, width, inputs = x.shape[1:]
     kernel, bias = np.asarray(conv.kernel), np.asarray(conv.bias) if conv.use_bias else np.zeros(conv.filters)
     rows, taps, _, filters = kernel.shape
+    size = (height - rows + 1, width - taps + 1, filters)
     # Row, tap, column within a position, input -> column, filter: a column's kernel is shifted by its place.
     wide = np.zeros((rows, taps - 1 + columns, inputs, columns, filters), np.float32)
     for column in range(columns):
@@ -70,4 +76,4 @@ def _wide(conv, x, columns):
     layer = keras.layers.Conv2D(columns * filters, wide.shape[:2], activation=conv.activation, name=conv.name)
     x = layer(keras.layers.Reshape((height, width // columns, columns * inputs), name=f"{conv.name}_narrow")(x))
     layer.set_weights([wide, np.tile(bias, columns)])
-    return keras.layers.Reshape(conv.output.shape[1:], name=f"{conv.name}_columns")(x)
+    return keras.layers.Reshape(size, name=f"{conv.name}_columns")(x)

@@ -117,8 +117,9 @@ def kl(model):
     Returns:
         From the network in training, which may have fewer units, to a scalar tensor in nats.
     """
-    end = _kl_scales(model, "kl_scale")
-    start = _kl_scales(model, "kl_start") if FLAGS.kl_start else end
+    costs = cost.relative_costs(model)
+    end = _kl_scales("kl_scale", costs)
+    start = _kl_scales("kl_start", costs) if FLAGS.kl_start else end
 
     def scaled_kl(model, done):
         layers = [layer for layer in model.layers if layer.name in end]
@@ -131,9 +132,9 @@ def kl(model):
     return scaled_kl
 
 
-def _kl_scales(model, flag):
+def _kl_scales(flag, costs):
     """{noise layer's name: factor} for --kl_scale or --kl_start."""
-    given, costs = FLAGS[flag].value, cost.unit_costs(model)
+    given = FLAGS[flag].value
     try:
         scales = _scales(given, np.array(list(costs.values()), float))
     except ValueError:
@@ -152,6 +153,6 @@ def _scales(given, costs):
     if by_cost := BY_COST.fullmatch(",".join(given)):
         times, power = (float(number or 1) for number in by_cost.groups())
         with np.errstate(over="ignore"):
-            return times * (costs / costs.min()) ** power
+            return times * costs**power
     scales = np.array([float(scale) for scale in given])
     return np.repeat(scales, len(costs)) if len(scales) == 1 else scales

@@ -11,7 +11,7 @@ def nodes(model):
     has a node for each.
 
     Raises:
-        ValueError: the model is neither Sequential nor functional, so that there is no graph to walk.
+        ValueError: there is no graph to walk: the model is neither Sequential nor functional, or not built.
     """
     by_depth = _functional(model)._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
@@ -29,8 +29,7 @@ def call(node, operation, tensors):
     Returns:
         A list of the outputs.
     """
-    places = {id(old): new for old, new in zip(node.input_tensors, tensors)}
-    args, kwargs = node.arguments.fill_in(places)
+    args, kwargs = _arguments(node, tensors)
     return tree.flatten(operation(*args, **kwargs))
 
 
@@ -41,77 +40,97 @@ def rebuilt(model, outputs):
     return keras.Model(functional._inputs_struct, outputs, name=model.name)
 
 
-def copied(model, instead=lambda node, tensors: None, after=lambda old, new: new):
-    """A copy of a model, weights and all, with changes.
+def remade(layer, kind=None, **changes):
+    """A layer like another, without its weights yet.
 
     Args:
-        model: without models in it.
-        instead: from a node and its inputs in the copy to its outputs there; None: as the node has them.
-        after: from a node's output and that in the copy to what its readers get there.
+        kind: its class; None: the other's.
+        changes: to the settings that it has.
+    Raises:
+        ValueError: the layer's config does not make one.
     """
-    built, layers = {id(tensor): tensor for tensor in model.inputs}, {}
-    for node in nodes(model):
-        if is_input(node):
-            continue
-        op, tensors = node.operation, [built[id(tensor)] for tensor in node.input_tensors]
-        outputs = instead(node, tensors)
-        if outputs is None:
-            layer = op
-            if isinstance(op, keras.Layer):
-                layer = layers.setdefault(id(op), type(op).from_config(op.get_config()))
-            outputs = call(node, layer, tensors)
-            if isinstance(op, keras.Layer):
-                layer.set_weights(op.get_weights())
-        built |= {id(old): after(old, new) for old, new in zip(node.outputs, outputs)}
-    return rebuilt(model, [built[id(tensor)] for tensor in model.outputs])
+    kind = kind or type(layer)
+    config = kind.get_config(layer)
+    config |= {name: value for name, value in changes.items() if name in config}
+    try:
+        if isinstance(layer, keras.layers.Lambda):
+            # Its function is the caller's own.
+            whole = {**keras.saving.serialize_keras_object(layer), "config": config}
+            return keras.saving.deserialize_keras_object(whole, safe_mode=False)
+        return kind.from_config(config)
+    except Exception as error:  # whatever a layer of somebody's raises
+        raise ValueError(f"{layer.name} ({type(layer).__name__}) cannot be made from its config: {error}") from error
 
 
-def opened(model):
-    """The model itself, or if it has models in it, a copy with their layers in their place, weights and all.
+def take_weights(layer, weights, op):
+    """Give a new layer weights, in the order of those of `op`, which it is like."""
+    layer.set_weights(weights)
+    if isinstance(op, keras.layers.Normalization):
+        layer.finalize_state()  # what it computes with is no weight
+
+
+def copied(model, instead=lambda node, tensors: None, after=lambda old, new: new):
+    """A copy of a model, weights and all, with the layers of models in it in their place, and with changes.
 
     A layer whose name another has by then is called after its model, too.
-    """
-    if not any(_is_model(node.operation) for node in nodes(model)):
-        return model
-    copies, names = {}, set()
 
-    def copied(operation, within):
-        if not isinstance(operation, keras.Layer):
-            return operation
-        if id(operation) not in copies:
-            name = operation.name if operation.name not in names else f"{within}_{operation.name}"
+    Args:
+        instead: from a node and its inputs in the copy to its outputs there; None: as the node has them.
+        after: from a node's output and that in the copy to what its readers get there.
+    Raises:
+        ValueError: a layer's config does not make a layer.
+    """
+    layers, names = {}, set()
+
+    def copy(op, within):
+        if isinstance(op, keras.Layer) and id(op) not in layers:
+            name = op.name
+            while name in names:
+                name = f"{within}_{name}"
             names.add(name)
-            copies[id(operation)] = type(operation).from_config({**operation.get_config(), "name": name})
-        return copies[id(operation)]
+            layers[id(op)] = remade(op, name=name)
+        return layers.get(id(op), op)
 
     def run(inner, inputs):
-        tensors = dict(zip(map(id, _functional(inner).inputs), inputs))
+        built = {id(tensor): new for tensor, new in zip(_functional(inner).inputs, inputs)}
         for node in nodes(inner):
-            if not is_input(node):
-                given = [tensors[id(tensor)] for tensor in node.input_tensors]
-                if _is_model(node.operation):
-                    outputs = run(node.operation, given)
-                else:
-                    layer = copied(node.operation, inner.name)
-                    outputs = call(node, layer, given)
-                    if isinstance(layer, keras.Layer):
-                        layer.set_weights(node.operation.get_weights())
-                tensors |= zip(map(id, node.outputs), outputs)
-        return [tensors[id(tensor)] for tensor in _functional(inner).outputs]
+            if is_input(node):
+                continue
+            op, tensors = node.operation, [built[id(tensor)] for tensor in node.input_tensors]
+            outputs = instead(node, tensors)
+            if outputs is None and _is_model(op):
+                args, _ = _arguments(node, tensors)
+                outputs = run(op, _functional(op)._standardize_inputs(args[0]))
+            elif outputs is None:
+                layer = copy(op, inner.name)
+                outputs = call(node, layer, tensors)
+                if isinstance(op, keras.Layer):
+                    take_weights(layer, op.get_weights(), op)
+            built |= {id(old): after(old, new) for old, new in zip(node.outputs, outputs)}
+        return [built[id(tensor)] for tensor in _functional(inner).outputs]
 
     return rebuilt(model, run(model, model.inputs))
 
 
+def opened(model):
+    """The model itself, or if it has models in it, its copy without."""
+    return copied(model) if any(_is_model(node.operation) for node in nodes(model)) else model
+
+
+def _arguments(node, tensors):
+    places = {id(old): new for old, new in zip(node.input_tensors, tensors)}
+    return node.arguments.fill_in(places)
+
+
 def _is_model(operation):
-    return (
-        isinstance(operation, keras.Model)
-        and hasattr(operation, "_nodes_by_depth")
-        or hasattr(operation, "_functional")
-    )
+    functional = isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth")
+    return functional or hasattr(operation, "_functional")
 
 
 def _functional(model):
     functional = getattr(model, "_functional", model)
     if not hasattr(functional, "_nodes_by_depth"):
+        if isinstance(model, keras.Sequential):
+            raise ValueError(f"{model.name} is not built: give its first layer an Input, or call it on something")
         raise ValueError(f"{model.name} is a subclass of keras.Model without a graph: give a functional or Sequential")
     return functional

@@ -43,7 +43,10 @@ def insert(model, kl_weight=0.0, exclude=(), threshold=1.0):
         if first not in noises:
             settings = {"kl_weight": kl_weight, "threshold": threshold, "log_sigma": LOG_SIGMA, "scale": scale}
             policy = getattr(old._keras_history.operation, "dtype_policy", None)
-            noises[first] = SBP(**settings, dtype=policy, name=f"{first}_noise")
+            name = f"{first}_noise"
+            while name in names:
+                name += "_"
+            noises[first] = SBP(**settings, dtype=policy, name=name)
         return noises[first](new)
 
     return graph.copied(model, after=with_noise)

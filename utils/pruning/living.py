@@ -41,8 +41,9 @@ class Living:
         for rule in self.rules:
             self.places[id(rule.op)].append(rule)
         self._find(model)
-        if any(None in tensor.shape[1:-1] for tensor in self._constant_tensors()):
-            # A tensor of nothing but constants cannot be made anew where its size is not known: a unit of it stays.
+        if any(None in x.shape[1:-1] or getattr(x, "_keras_mask", None) is not None for x in self._constant_tensors()):
+            # A tensor of nothing but constants cannot be made anew where its size is not known, nor the mask that comes
+            # with it: a unit of it stays.
             self._find(model, spare=True)
 
     def _find(self, model, spare=False):

@@ -1,16 +1,21 @@
 """The network with the living units only: plain, or still in training."""
 
-import collections
+import itertools
 from typing import NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from utils.pruning import graph, rules
 from utils.pruning.living import Living
 
-# What a subclass of ours becomes in a plain network.
-STOCK = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.BatchNormalization)
+# {what a layer becomes in a plain network: what it was}.
+STOCK = {
+    keras.layers.Dense: keras.layers.Dense,
+    keras.layers.Conv2D: keras.layers.Conv2D,
+    keras.layers.BatchNormalization: rules.Normalisation.KINDS,
+}
 
 
 def shrink(model):
@@ -81,7 +86,7 @@ class Rebuild:
     def __init__(self, model, living, plain=True):
         self.old, self.living, self.plain, self.origin = model, living, plain, []
         self.norms = _norms(model, living) if plain else {}
-        self.layers, self.names = {}, collections.Counter()
+        self.layers, self.names, self.made = {}, {rule.op.name for rule in living.rules}, set()
         parts = {}
         for rule in living.rules:
             outputs = rule.node.outputs
@@ -90,7 +95,7 @@ class Rebuild:
             elif not any(len(living.kept(tensor)) for tensor in outputs):
                 continue
             elif living.is_constant(rule.node):
-                made = [self._constant(tensor, rule.op.name) for tensor in outputs]
+                made = [self._constant(tensor, rule.op) for tensor in outputs]
             else:
                 inputs = [parts.get(id(tensor)) for tensor in rule.node.input_tensors]
                 made = rule.rebuild(self, inputs, [living.kept(tensor) for tensor in outputs])
@@ -114,7 +119,7 @@ class Rebuild:
         """The part with its factors multiplied in, for `op` to read."""
         if (part.factor == 1).all():
             return part
-        layer = keras.layers.Rescaling(part.factor.tolist(), name=self.name(f"{op.name}_scale"))
+        layer = self.new(keras.layers.Rescaling, op, part.factor.tolist(), name="scale")
         return self.part(layer(part.tensor), part.units)
 
     def like(self, op, **changes):
@@ -122,19 +127,25 @@ class Rebuild:
         if not isinstance(op, keras.Layer):
             return op
         if id(op) not in self.layers:
-            kind = type(op)
+            kind = None
             if self.plain:
-                kind = next((stock for stock in STOCK if isinstance(op, stock)), kind)
-                changes["dtype"] = "float32"
-            self.layers[id(op)] = kind.from_config({**kind.get_config(op), **changes})
+                kind = next((stock for stock, kinds in STOCK.items() if rules.is_of(op, kinds)), None)
+                if tf.as_dtype(op.compute_dtype).is_floating:
+                    changes["dtype"] = "float32"
+            self.layers[id(op)] = graph.remade(op, kind, **changes)
         return self.layers[id(op)]
+
+    def new(self, kind, op, *settings, name=None):
+        """A new layer of a kind in the place of `op`, or with a name of its own, beside it."""
+        dtype = "float32" if self.plain else getattr(op, "dtype_policy", None)
+        return kind(*settings, name=self.name(op, name), dtype=dtype)
 
     def take_weights(self, layer, op, index):
         """Let the weights of a new layer be those of `op`, each at its index: at once, or as the origin says."""
         if not index:
             return
         if self.plain:
-            layer.set_weights([np.asarray(weight)[place] for weight, place in zip(op.weights, index)])
+            graph.take_weights(layer, [np.asarray(weight)[place] for weight, place in zip(op.weights, index)], op)
         elif not any(variable is new for new, *_ in self.origin for variable in layer.weights):
             self.origin += zip(layer.weights, op.weights, index)
 
@@ -142,21 +153,26 @@ class Rebuild:
         """Whether a layer is in several places of the network."""
         return len(self.living.places[id(op)]) > 1
 
-    def name(self, name):
-        """A name for a new layer that no new layer has."""
-        self.names[name] += 1
-        return name if self.names[name] == 1 else f"{name}_{self.names[name]}"
+    def name(self, op, beside=None):
+        """A name that no other layer has, old or new: the name of `op`, if it is free for what takes its place."""
+        wanted = f"{op.name}_{beside}" if beside else op.name
+        names = itertools.chain([wanted], (f"{wanted}_{number}" for number in itertools.count(2)))
+        free = next(name for name in names if name not in self.names or (name == op.name and op.name not in self.made))
+        self.made.add(free)
+        self.names.add(free)
+        return free
 
-    def _constant(self, tensor, name):
+    def _constant(self, tensor, op):
         """The living units of a tensor that does not vary with the model's input."""
         keep = self.living.kept(tensor)
         value = self.living.constant[id(tensor)][..., keep]
         # A pixel times 0, plus the value. Not the bias of a layer without inputs: oneDNN has no product with none.
-        x = keras.layers.Flatten(name=self.name(f"{name}_pixels"))(self.old.inputs[0])
+        pixels = next(x for x in self.old.inputs if x.dtype != "string")
+        x = self.new(keras.layers.Flatten, op, name="pixels")(pixels)
         x = keras.ops.take(x, [0] * value.size, axis=-1)
-        x = keras.layers.Rescaling(0.0, value.ravel().tolist(), name=self.name(f"{name}_constant"))(x)
+        x = self.new(keras.layers.Rescaling, op, 0.0, value.ravel().tolist(), name="constant")(x)
         if value.ndim > 1:
-            x = keras.layers.Reshape(value.shape, name=self.name(f"{name}_shape"))(x)
+            x = self.new(keras.layers.Reshape, op, value.shape, name="shape")(x)
         repeats = [size // own for size, own in zip(tensor.shape[1:-1], value.shape)]
         if any(times > 1 for times in repeats):
             x = keras.ops.tile(x, (1, *repeats, 1))

@@ -14,12 +14,12 @@ A kind without a rule is a `Barrier`: all that it reads and gives stays.
 from utils.pruning.rules.counted import Attention, Recurrent, Unweighted
 from utils.pruning.rules.depthwise import Depthwise, Separable
 from utils.pruning.rules.merge import Concatenate, Merge, Product
-from utils.pruning.rules.rule import Barrier, Input, Rule, Spatial, ZeroPadding, width
+from utils.pruning.rules.rule import Barrier, Input, Rule, Spatial, ZeroPadding, is_of, treats_units_alone, width
 from utils.pruning.rules.units import Affine, Flatten, Noise, Reshape, Scalar, Take, is_take, taken
 from utils.pruning.rules.weighted import Convolution, Grouped, Normalisation, Transposed, Weighted
 
 __all__ = ["Barrier", "Input", "Merge", "Noise", "Normalisation", "Product", "Take", "Weighted"]
-__all__ += ["is_take", "of", "taken", "width"]
+__all__ += ["is_of", "is_take", "of", "taken", "treats_units_alone", "width"]
 
 # The first that fits.
 KINDS = (

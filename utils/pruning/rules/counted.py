@@ -1,9 +1,11 @@
 """Layers that pruning leaves as they are, and whose multiply-adds are known all the same."""
 
+import inspect
+
 import numpy as np
 from keras import layers
 
-from utils.pruning.rules.rule import Barrier, width
+from utils.pruning.rules.rule import Barrier, is_of, width
 from utils.pruning.rules.weighted import positions
 
 
@@ -14,7 +16,7 @@ class Recurrent(Barrier):
 
     @classmethod
     def fits(cls, node):
-        return isinstance(node.operation, cls.KINDS)
+        return is_of(node.operation, cls.KINDS)
 
     def multiply_adds(self, inputs, outputs):
         cell = self.op.cell
@@ -28,13 +30,15 @@ class Attention(Barrier):
 
     @classmethod
     def fits(cls, node):
-        return isinstance(node.operation, layers.MultiHeadAttention)
+        return is_of(node.operation, layers.MultiHeadAttention)
 
     def multiply_adds(self, inputs, outputs):
-        op, (query, value, *key) = self.op, self.node.input_tensors
+        op, given = self.op, self.node.arguments
+        given = inspect.signature(op.call).bind(*given.args, **given.kwargs).arguments
+        query, value, key = given["query"], given["value"], given.get("key")
         queries, keys = positions(query), positions(value)
         heads, key_dim, value_dim = op.num_heads, op.key_dim, op.value_dim or op.key_dim
-        key_width = width(key[0]) if key else width(value)
+        key_width = width(value if key is None else key)
         projections = queries * heads * (width(query) * key_dim + value_dim * width(self.node.outputs[0]))
         projections += keys * heads * (key_width * key_dim + width(value) * value_dim)
         return projections + heads * queries * keys * (key_dim + value_dim)
@@ -48,13 +52,14 @@ class Unweighted(Barrier):
         layers.GroupNormalization,
         layers.LayerNormalization,
         layers.BatchNormalization,
+        layers.Normalization,
         layers.RMSNormalization,
         layers.UnitNormalization,
     )
 
     @classmethod
     def fits(cls, node):
-        return isinstance(node.operation, cls.KINDS)
+        return is_of(node.operation, cls.KINDS)
 
     def multiply_adds(self, inputs, outputs):
         return 0

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from utils.pruning.rules.rule import width
+from utils.pruning.rules.rule import treats_units_alone, width
 from utils.pruning.rules.weighted import Convolution, positions
 
 
@@ -18,11 +18,7 @@ class Depthwise(Convolution):
     def __init__(self, node, multiplier=None):
         super().__init__(node, multiplier)
         self.each = self.op.depth_multiplier
-        self.aligned = self.each == 1
-
-    @classmethod
-    def fits(cls, node):
-        return super(Convolution, cls).fits(node)
+        self.aligned = self.each == 1 and treats_units_alone(self.op.activation)
 
     @functools.cached_property
     def leads(self):
@@ -31,7 +27,8 @@ class Depthwise(Convolution):
         return np.eye(inputs, dtype=bool)[:, :, None].repeat(self.each, 2).reshape(inputs, -1) & own.ravel()
 
     def stays(self, keep):
-        return [keep[0].reshape(-1, self.each).any(1).repeat(self.each)]
+        (keep,) = super().stays(keep)
+        return [keep.reshape(-1, self.each).any(1).repeat(self.each)]
 
     def reads(self, keep):
         return [keep[0].reshape(-1, self.each).any(1)]
@@ -69,10 +66,6 @@ class Separable(Convolution):
     """A separable convolution: a depthwise one, and a dense layer at each position of what it gives."""
 
     KINDS = (layers.SeparableConv1D, layers.SeparableConv2D)
-
-    @classmethod
-    def fits(cls, node):
-        return super(Convolution, cls).fits(node)
 
     @functools.cached_property
     def kernel(self):

@@ -4,22 +4,20 @@ import numpy as np
 from keras import layers
 
 from utils.pruning import graph
-from utils.pruning.rules.rule import Rule, width
-
-# Not public, so by their classes' names: of keras.ops, and the sum of keras.applications.InceptionResNetV2.
-SUMS = {"Add", "Maximum", "Minimum", "Subtract", "CustomScaleLayer"}
+from utils.pruning.rules.rule import Rule, is_of, width
 
 
 class Merge(Rule):
     """A sum, difference, mean, maximum or minimum of tensors, unit by unit."""
 
     KINDS = (layers.Add, layers.Average, layers.Maximum, layers.Minimum, layers.Subtract)
-    NAMES = SUMS
+    # Not public, so by their classes' names: of keras.ops, and the sum of keras.applications.InceptionResNetV2.
+    NAMES = frozenset(("Add", "Maximum", "Minimum", "Subtract", "CustomScaleLayer"))
 
     @classmethod
     def fits(cls, node):
         shapes = [tensor.shape for tensor in node.input_tensors]
-        known = isinstance(node.operation, cls.KINDS) or (
+        known = is_of(node.operation, cls.KINDS) or (
             type(node.operation).__name__ in cls.NAMES and type(node.operation).__module__.startswith("keras.")
         )
         return known and len(shapes) > 1 and len({len(shape) for shape in shapes}) == 1 and len(shapes[0]) > 1
@@ -67,7 +65,7 @@ class Product(Merge):
     """A product of tensors, unit by unit: 0 where one of them is 0 throughout."""
 
     KINDS = layers.Multiply
-    NAMES = {"Multiply"}
+    NAMES = frozenset(("Multiply",))
 
     def varies(self, varies, constants):
         zero = [~units & ~constant.any(tuple(range(constant.ndim - 1))) for units, constant in zip(varies, constants)]
@@ -80,7 +78,6 @@ class Product(Merge):
 class Concatenate(Rule):
     """Tensors side by side: their units one after the other."""
 
-    KINDS = layers.Concatenate
     aligned = False
 
     @classmethod
@@ -112,7 +109,7 @@ class Concatenate(Rule):
         factor = np.concatenate([part.factor for part in chosen])
         if len(chosen) == 1:
             return [build.part(chosen[0].tensor, keep, factor)]
-        layer = layers.Concatenate(name=self.op.name)
+        layer = build.new(layers.Concatenate, self.op)
         return [build.part(layer([part.tensor for part in chosen]), keep, factor)]
 
     def _ends(self):

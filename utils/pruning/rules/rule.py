@@ -1,18 +1,15 @@
 """The rules of layers that treat every unit alone, of inputs, and of what the other rules do not know."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import layers
 
 from utils.pruning import graph
 
-# Activations that do not treat a unit alone.
-MIXING = (
-    keras.activations.glu,
-    keras.activations.log_softmax,
-    keras.activations.softmax,
-    keras.activations.sparsemax,
-)
+# Operations without weights that sum up products all the same.
+PRODUCTS = {"AdditiveAttention", "Attention", "Dot", "Einsum", "Matmul", "Tensordot"}
 # Those for which a positive factor on a unit may as well come after them.
 HOMOGENEOUS = (keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
 
@@ -52,7 +49,9 @@ class Rule:
     def fits(cls, node):
         """Whether the rule is that of a node."""
         op = node.operation
-        if not isinstance(op, cls.KINDS) or not by_last_axis(node):
+        if not is_of(op, cls.KINDS) or not by_last_axis(node):
+            return False
+        if not hasattr(op, "kernel") and hasattr(op, "activation") and not treats_units_alone(op.activation):
             return False
         return not isinstance(op, layers.Permute) or op.dims[-1] == len(op.dims)
 
@@ -108,7 +107,9 @@ class Rule:
             return [part]
         layer = build.like(self.op)
         (tensor,) = graph.call(self.node, layer, [part.tensor])
-        build.take_weights(layer, self.op, [(..., part.units)] * len(getattr(self.op, "weights", [])))
+        # A PReLU may have one slope for all units.
+        weights, whole = getattr(self.op, "weights", []), width(self.node.input_tensors[0])
+        build.take_weights(layer, self.op, [(..., part.units) if w.shape[-1] == whole else ... for w in weights])
         return [part._replace(tensor=tensor)]
 
     def multiply_adds(self, inputs, outputs):
@@ -204,7 +205,7 @@ class Barrier(Rule):
         return [build.part(tensor) for tensor in outputs]
 
     def multiply_adds(self, inputs, outputs):
-        return None if any(weight.trainable for weight in getattr(self.op, "weights", [])) else 0
+        return None if getattr(self.op, "weights", []) or type(self.op).__name__ in PRODUCTS else 0
 
 
 def width(tensor):
@@ -224,14 +225,33 @@ def spread(constant, tensor):
     return np.broadcast_to(constant, tensor.shape[1:])
 
 
+def is_of(op, kinds):
+    """Whether an operation computes as one of these kinds does.
+
+    What a subclass of somebody's computes is not known, unless it says with which kernel (`sparse_kernel`).
+    """
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    return type(op) in kinds or (isinstance(op, kinds) and hasattr(op, "sparse_kernel"))
+
+
+@functools.cache
+def treats_units_alone(activation):
+    """Whether a unit of a function's output is told by that unit of its input: tried on some numbers."""
+    x = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
+    other = np.concatenate([x[:, :4], x[::-1, 4:] + 1], axis=-1)
+    try:
+        before, after = (np.asarray(activation(keras.ops.convert_to_tensor(values))) for values in (x, other))
+    except Exception:  # whatever a function of somebody's raises
+        return False
+    return before.shape == x.shape and np.array_equal(before[:, :4], after[:, :4])
+
+
 def by_last_axis(node):
-    """Whether the units of a layer are its last axis, and all of its groups are one."""
-    op = node.operation
-    mixing = not hasattr(op, "kernel") and getattr(op, "activation", None) in MIXING
-    axis = getattr(op, "axis", -1)
+    """Whether a layer reads one tensor, whose units are the last axis. A mask would be a second one."""
+    op, axis = node.operation, getattr(node.operation, "axis", -1)
     axis = list(axis) if isinstance(axis, (list, tuple)) else [axis]
     return (
-        not mixing
+        len(node.input_tensors) == 1
         and getattr(op, "data_format", None) != "channels_first"
         and axis in ([-1], [len(node.outputs[0].shape) - 1])
     )

@@ -15,9 +15,13 @@ class Affine(Rule):
 
     @classmethod
     def fits(cls, node):
-        # Normalization of more than one axis, or before it has been adapted, has no number for each unit.
-        return super().fits(node) and not (
-            isinstance(node.operation, layers.Normalization) and node.operation.mean is None
+        if not super().fits(node):
+            return False
+        op, count = node.operation, width(node.outputs[0])
+        # Normalization before it has been adapted has no numbers, and those of others may be a position's.
+        numbers = (op.scale, op.offset) if isinstance(op, layers.Rescaling) else (op.mean, op.variance)
+        return all(
+            x is not None and np.size(x) in (1, count) and np.size(x) == np.atleast_1d(x).shape[-1] for x in numbers
         )
 
     def numbers(self):
@@ -44,7 +48,7 @@ class Affine(Rule):
         scale, offset = scale[part.units], offset[part.units]
         if build.plain and (scale >= 0).all() and not offset.any():
             return [part._replace(factor=part.factor * scale)]
-        layer = layers.Rescaling((scale * part.factor).tolist(), offset.tolist(), name=build.name(self.op.name))
+        layer = build.new(layers.Rescaling, self.op, (scale * part.factor).tolist(), offset.tolist())
         return [build.part(layer(part.tensor), part.units)]
 
 
@@ -53,7 +57,7 @@ class Noise(Rule):
 
     @classmethod
     def fits(cls, node):
-        return hasattr(node.operation, "multiplier")
+        return callable(getattr(node.operation, "multiplier", None))
 
     def varies(self, varies, constants):
         return varies if self.multiplier is None else [varies[0] & (self.multiplier != 0)]
@@ -64,7 +68,9 @@ class Noise(Rule):
     def rebuild(self, build, parts, keep):
         if build.plain:
             part = parts[0]
-            return [part._replace(factor=part.factor * self.multiplier[part.units])]
+            part = part._replace(factor=part.factor * self.multiplier[part.units])
+            # A factor moves on past a ReLU or a pooling only if it is positive.
+            return [part if (part.factor >= 0).all() else build.rescaled(part, self.op)]
         part = build.select(parts[0], keep[0])
         layer = build.like(self.op)
         tensor = layer(part.tensor)
@@ -98,7 +104,7 @@ class Flatten(Rule):
     def rebuild(self, build, parts, keep):
         (part,), count, positions = parts, width(self.node.input_tensors[0]), self._positions()
         units = (np.arange(positions)[:, None] * count + part.units).ravel()
-        layer = build.like(self.op) if isinstance(self.op, layers.Flatten) else layers.Flatten(name=self.op.name)
+        layer = build.new(layers.Flatten, self.op)
         return [build.part(layer(part.tensor), units, np.tile(part.factor, positions))]
 
     def _positions(self):
@@ -123,7 +129,7 @@ class Reshape(Rule):
 
     def rebuild(self, build, parts, keep):
         (part,) = parts
-        layer = layers.Reshape((*self.op.target_shape[:-1], len(part.units)), name=build.name(self.op.name))
+        layer = build.new(layers.Reshape, self.op, (*self.op.target_shape[:-1], len(part.units)))
         return [part._replace(tensor=layer(part.tensor))]
 
 
@@ -188,5 +194,5 @@ def is_take(node):
 
 
 def taken(node):
-    """The indices that a node of keras.ops.take takes."""
-    return np.asarray(node.arguments.args[1], int)
+    """The indices that a node of keras.ops.take takes, counted from the first unit."""
+    return np.asarray(node.arguments.args[1], int) % width(node.input_tensors[0])

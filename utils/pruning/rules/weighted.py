@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from utils.pruning.rules.rule import MIXING, Rule, is_even, spread, width
+from layers.batch_normalization import BatchNormalization
+from utils.pruning.rules.rule import Rule, is_even, spread, treats_units_alone, width
 
 
 class Weighted(Rule):
@@ -34,14 +35,18 @@ class Weighted(Rule):
         return constant @ self.kernel
 
     def varies(self, varies, constants):
-        return [self.leads[varies[0]].any(0)]
+        return self._together(self.leads[varies[0]].any(0))
 
     def constants(self, constants):
         sums = self.linear(constants[0]) + (np.asarray(self.op.bias, np.float32) if self.op.use_bias else 0.0)
         return [np.asarray(self.op.activation(keras.ops.convert_to_tensor(sums, "float32")))]
 
     def stays(self, keep):
-        return [np.full_like(keep[0], keep[0].any())] if self.op.activation in MIXING else keep
+        return self._together(keep[0])
+
+    def _together(self, units):
+        """All or none of the units, where the activation mixes them."""
+        return [units if treats_units_alone(self.op.activation) else np.full_like(units, units.any())]
 
     def reads(self, keep):
         return [self.leads[:, keep[0]].any(1)]
@@ -102,7 +107,7 @@ class Convolution(Weighted):
 
     @classmethod
     def fits(cls, node):
-        return super().fits(node) and node.operation.groups == 1
+        return super().fits(node) and getattr(node.operation, "groups", 1) == 1
 
     def linear(self, constant):
         rank = constant.ndim - 1
@@ -138,10 +143,6 @@ class Transposed(Convolution):
     """A transposed convolution: its kernel is (..., outputs, inputs)."""
 
     KINDS = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
-
-    @classmethod
-    def fits(cls, node):
-        return super(Convolution, cls).fits(node)
 
     @functools.cached_property
     def kernel(self):
@@ -187,7 +188,8 @@ class Grouped(Convolution):
         return outputs.reshape(self.op.groups, -1).any(1)
 
     def stays(self, keep):
-        return [np.repeat(self.groups(keep[0]), self.kernel.shape[-1] // self.op.groups)]
+        (keep,) = super().stays(keep)
+        return [np.repeat(self.groups(keep), self.kernel.shape[-1] // self.op.groups)]
 
     def reads(self, keep):
         return [np.repeat(self.groups(keep[0]), self.kernel.shape[-2])]
@@ -213,7 +215,7 @@ class Grouped(Convolution):
 class Normalisation(Rule):
     """Batch normalisation: part of the layer before it in a plain network, if nothing else reads that."""
 
-    KINDS = layers.BatchNormalization
+    KINDS = (layers.BatchNormalization, BatchNormalization)
 
     def rebuild(self, build, parts, keep):
         (part,), op = parts, self.op

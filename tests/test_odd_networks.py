@@ -1,0 +1,211 @@
+"""Networks of layers that are almost of a kind that pruning knows: what they compute stays, whatever goes."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+from keras import ops
+
+from layers.sbp import SBP
+from tests import families
+from utils import cost, fit, inference, pruning
+
+IMAGES = (8, 8, 3)
+
+
+@keras.saving.register_keras_serializable("tests")
+def to_length_1(x):
+    return x / (1e-3 + ops.norm(x, axis=-1, keepdims=True))
+
+
+@keras.saving.register_keras_serializable("tests")
+class StandardisedConv2D(L.Conv2D):
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, kernel - ops.mean(kernel, axis=(0, 1, 2)))
+
+
+@keras.saving.register_keras_serializable("tests")
+class Doubled(L.Dense):
+    def call(self, inputs):
+        return 2 * super().call(inputs) + ops.mean(inputs, axis=-1, keepdims=True)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Plain(keras.Layer):
+    """Without a dtype among its arguments, and with an attribute that the noise has as a method."""
+
+    def __init__(self, multiplier):
+        super().__init__()
+        self.multiplier = multiplier
+
+    def call(self, inputs):
+        return inputs * self.multiplier
+
+    def get_config(self):
+        return {"multiplier": self.multiplier}
+
+
+def adapted():
+    layer = L.Normalization()
+    layer.adapt(np.random.default_rng(1).normal(3, 2, (64, *IMAGES)).astype(np.float32))
+    return layer
+
+
+def inside():
+    """A network to put into others, with a concatenation."""
+    inputs = keras.Input(IMAGES)
+    x = L.Conv2D(6, 3, padding="same", activation="relu")(inputs)
+    return keras.Model(inputs, L.Conv2D(3, 1)(L.Concatenate()([x, L.Conv2D(4, 1)(x)])))
+
+
+def twice(inner):
+    return lambda x: L.Concatenate()([inner(x), inner(x + 1)])
+
+
+def by_name():
+    """A model that is built from a list and called with a dict."""
+    second, first = keras.Input((6,), name="b"), keras.Input((6,), name="a")
+    inner = keras.Model([second, first], L.Concatenate()([L.Dense(4)(second), first]))
+    return lambda x: inner({"a": L.Dense(6, activation="relu")(x), "b": L.Dense(6)(x)})
+
+
+def text(*after):
+    """Of an embedding with a mask, which some layers read."""
+    inputs = keras.Input((12,), dtype="int32")
+    x = L.Embedding(50, 8, mask_zero=True)(inputs)
+    x = L.Dense(8, activation="relu")(x)
+    for layer in after:
+        x = layer(x)
+    return keras.Model(inputs, L.Dense(3)(x))
+
+
+def attention(x):
+    x = L.LayerNormalization()(L.Add()([x, L.Dense(8)(L.Dense(16, activation="relu")(x))]))
+    return L.GlobalAveragePooling1D()(L.MultiHeadAttention(2, 4)(x, x))
+
+
+# {what is odd: layers between two convolutions and the end}
+ON_IMAGES = {
+    "adapted normalisation": lambda x: L.Conv2D(8, 3, activation="relu")(adapted()(x)),
+    "adapted normalisation inside": lambda x: keras.Sequential([keras.Input(IMAGES), adapted(), L.Conv2D(8, 3)])(x),
+    "subclass": lambda x: L.Conv2D(6, 3)(StandardisedConv2D(8, 3, activation="relu")(L.Conv2D(8, 3)(x))),
+    "subclass of a dense layer": lambda x: Doubled(6)(L.Dense(8, activation="relu")(x)),
+    "activation that mixes": lambda x: L.Conv2D(6, 3)(L.Conv2D(8, 3, activation=to_length_1)(x)),
+    "activation of another library": lambda x: L.Conv2D(6, 3)(L.Conv2D(8, 3, activation=ops.silu)(x)),
+    "layer of an activation that mixes": lambda x: L.Activation(to_length_1)(L.Conv2D(8, 3)(x)),
+    "softmax, depthwise": lambda x: L.DepthwiseConv2D(3, activation="softmax")(L.Conv2D(8, 3, activation="relu")(x)),
+    "softmax, groups": lambda x: L.Conv2D(16, 3, groups=4, activation="softmax")(L.Conv2D(8, 3)(x)),
+    "softmax at each pixel": lambda x: L.Conv2D(3, 1, activation="softmax")(L.Conv2D(8, 3, activation="relu")(x)),
+    "negative index": lambda x: L.Dense(5)(ops.take(L.Dense(8)(x), [-1, 0, 2], axis=-1)),
+    "scale of positions": lambda x: L.Rescaling(np.linspace(-1, 1, 8).reshape(8, 1))(L.Conv2D(8, 1)(x)),
+    "one slope for all": lambda x: L.PReLU(shared_axes=[1, 2, 3])(L.Conv2D(8, 3)(x)),
+    "concatenation twice": lambda x: twice(inside())(x),
+    "lambda": lambda x: L.Lambda(lambda y: y[..., ::-1])(L.Conv2D(8, 3, activation="relu")(x)),
+    "no dtype": lambda x: Plain(0.5)(L.Conv2D(8, 3, activation="relu")(x)),
+    "inputs by name": lambda x: by_name()(L.GlobalAveragePooling2D()(x)),
+    "names that noise would have": lambda x: L.Conv2D(4, 3, name="d_noise")(L.Conv2D(8, 3, name="d")(x)),
+}
+TEXTS = {
+    "masked mean": lambda: text(L.GlobalAveragePooling1D()),
+    "masked normalisation": lambda: text(L.BatchNormalization(), L.Dense(6, activation="relu"), L.LSTM(4)),
+    "masked attention": lambda: text(attention),
+}
+
+
+def network(kind):
+    if kind in TEXTS:
+        return TEXTS[kind]()
+    inputs = keras.Input(IMAGES)
+    x = ON_IMAGES[kind](inputs)
+    x = L.Flatten()(x) if len(x.shape) > 2 else x
+    return keras.Model(inputs, L.Dense(3)(L.Dense(6, activation="relu")(x)))
+
+
+@pytest.mark.parametrize("kind", [*ON_IMAGES, *TEXTS])
+def test_outputs_stay(kind):
+    put_in, found = families.check(network(kind), shares=(0.0, 0.5, 1.0))
+    assert put_in <= 1e-5 and max(difference for difference, _ in found) <= families.TOLERANCE
+
+
+def test_a_negative_multiplier_moves_past_no_activation():
+    class Signs(keras.Layer):
+        def multiplier(self):
+            return np.float32([1, -1, -2, 0])
+
+        def call(self, inputs):
+            return inputs * self.multiplier()
+
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, L.Dense(3)(L.ReLU()(Signs()(L.Dense(4)(inputs)))))
+    x = families.examples(model, np.random.default_rng(0), 8)
+    assert families.difference(model, pruning.shrink(model), x) < 1e-5
+
+
+@pytest.mark.parametrize("size", [8, None])
+def test_a_network_arranged_for_a_cpu_computes_the_same(size):
+    """A softmax at each pixel, images of any size, a convolution in two places."""
+    inputs = keras.Input((size, size, 1))
+    shared = L.Conv2D(1, 3, activation="relu")
+    x = L.Conv2D(3, 1, activation="softmax")(shared(shared(L.Conv2D(1, 3)(inputs))))
+    model = keras.Model(inputs, x)
+    x = families.examples(model, np.random.default_rng(0))
+    assert families.difference(model, inference.fast(model), x) < 1e-5
+
+
+def test_a_smaller_network_is_float32_whatever_the_global_policy():
+    noisy = pruning.insert(network("adapted normalisation"))
+    families.kill(noisy, 0.5, np.random.default_rng(0))
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        smaller = pruning.shrink(noisy)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {layer.compute_dtype for layer in smaller.layers} == {"float32"}
+
+
+def test_errors_say_what_to_do():
+    with pytest.raises(ValueError, match="is not built"):
+        pruning.insert(keras.Sequential([L.Dense(3)]))
+    noisy = pruning.insert(network("lambda"))
+    noisy.compile(fit.optimizer(keras.optimizers.Adam(), keras.optimizers.Adam()), "mse")
+    with pytest.raises(ValueError, match="insert it with 1 / N"):
+        noisy.fit(np.zeros((4, *IMAGES)), np.zeros((4, 3)), verbose=0, callbacks=[fit.by_cost(noisy, 0.1, 1)])
+
+
+def test_a_head_of_zeros_has_costs():
+    inputs = keras.Input((5,))
+    x = L.Dense(6, activation="relu")(L.Dense(8, activation="relu")(inputs))
+    noisy = pruning.insert(keras.Model(inputs, L.Dense(3, kernel_initializer="zeros")(x)))
+    assert all(np.isfinite(costs) and costs >= 1 for costs in cost.relative_costs(noisy).values())
+
+
+def test_noise_in_a_network_inside_another_is_counted_and_set():
+    noisy = pruning.insert(network("one slope for all"), kl_weight=1e-3)
+    model = keras.Sequential([keras.Input(IMAGES), noisy])
+    layers = [layer for layer in noisy.layers if isinstance(layer, SBP)]
+    assert fit.noises(model) == layers and cost.unit_costs(model) == cost.unit_costs(noisy)
+    living = fit.Living()
+    living.set_model(model)
+    living.on_epoch_end(0, logs := {})
+    assert logs["multiply_adds"] == cost.multiply_adds(noisy) and logs["kl_divergence"] > 0
+
+
+def test_multiply_adds_of_attention_whatever_its_arguments_are_called():
+    query, value = keras.Input((4, 6)), keras.Input((5, 8))
+    mask = keras.Input((4, 5))
+    attention = L.MultiHeadAttention(2, 3)
+    by_hand = 2 * 3 * (4 * 6 + 5 * 8 + 5 * 8 + 4 * 6) + 2 * 2 * 4 * 5 * 3
+    for model in (
+        keras.Model([query, value], attention(query=query, key=value, value=value)),
+        keras.Model([query, value, mask], attention(query, value, attention_mask=mask)),
+    ):
+        assert cost.multiply_adds(model) == by_hand
+
+
+@pytest.mark.parametrize("layer", [L.Attention(), L.Dot(2), L.TimeDistributed(L.Dense(3), trainable=False)])
+def test_what_cannot_be_counted_is_named_frozen_or_without_weights(layer):
+    first, second = keras.Input((4, 6)), keras.Input((5, 6))
+    several = not isinstance(layer, L.TimeDistributed)
+    model = keras.Model([first, second] if several else first, layer([first, second] if several else first))
+    with pytest.warns(UserWarning, match=type(layer).__name__):
+        cost.multiply_adds(model)
