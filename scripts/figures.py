@@ -1,4 +1,4 @@
-"""The pictures of the README, from the published results, without training: docs/figures/*.png and *.svg.
+"""The pictures that need no training, from the published results: docs/figures/*.png and *.svg.
 
 - pixels: the signal-to-noise ratio of Lenet-fc's 784 pixels, beside the mean image.
 - vgglike-units: the units a layer of VGG-like that each method leaves.
@@ -18,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from absl import flags
 
-import layers.sbp  # noqa: F401  # Keras has to know the layer that a checkpoint has
 from nets import lenet5, resnet20, vgglike
 from utils import cost, experiment, training
 from utils.plumbing import checkpoint, command_line, data, figures, paper, report
@@ -124,8 +123,7 @@ def units_over_epochs(runs):
     curves = {script: curve for script, curve in curves.items() if curve}
     for script in PRUNED:
         if script not in curves:
-            own = f"{script}.py --checkpoints_dir=RUNS/{script}, then --checkpoints_dir=RUNS"
-            lacking(f"units-epochs, {script}", own)
+            lacking(f"units-epochs, {script}", f"{script}.py")
     if not curves:
         return
     figure, panels = figures.plt.subplots(1, len(curves), figsize=(1 + 1.8 * len(curves), 3), squeeze=False)
@@ -145,7 +143,7 @@ def pixels(folder):
     """The map of what Lenet-fc listens to, from the training checkpoint: git holds the smaller network only."""
     arrays = checkpoint.latest(folder)
     if not arrays:
-        return lacking("pixels", "lenet-fc-sbp.py --checkpoints_dir=RUNS/lenet-fc-sbp, then --checkpoints_dir=RUNS")
+        return lacking("pixels", "lenet-fc-sbp.py")
     snr = figures.pixel_snr(training.network(arrays))
     mean = data.load("mnist", FLAGS.data_dir or data.default_data_dir(), "train").images.mean(0)[..., 0]
     figure, (left, right) = figures.plt.subplots(1, 2, figsize=(6, 2.7))

@@ -1,9 +1,10 @@
 """ResNet-20 on CIFAR-10, StructuredBPc: the KL divergence of a unit stays scaled by what the unit costs.
 
-Sizes on held-out images, from an Original of 24 epochs, --kl_scale=10*cost^0.5 (--kl_start): 60*cost^0.5: 2.4x.
+Sizes on held-out images, from an Original of 24 epochs, --kl_scale=10*cost^0.5 (--kl_start). 60*cost^0.5: 2.4x.
 80*cost^0.5: 4.2x by the eighth of 12 epochs, stopped. 120*cost^0.5: the first stage's stream falls to two filters in
-the fourth epoch, and nearly everything with it, since all of a stream's summands go when its unit goes. All training
-images are 1.25 times as many, so the default's 90 lies between the first two. Errors were not compared.
+the fourth epoch, and nearly everything with it: all of a stream's summands go when its unit goes. The whole training
+set is 1.25 times as large as what is left then, so the default's 90 lies between the first two. Errors were not
+compared.
 """
 
 import functools
@@ -17,6 +18,7 @@ from absl import flags
 
 from nets import resnet20
 from utils import experiment, structured_bp
+from utils.experiment import schedule
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
@@ -24,14 +26,16 @@ experiment.define_flags(dataset="cifar10", epochs=12, batch_size=125, learning_r
 structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="10*cost^0.5", kl_start="90*cost^0.5", shrink_every=2)
 experiment.define_finetune_flags(epochs=40, learning_rate=0.1)
 structured_bp.define_retraining_flags(weight_decay=5e-4)
-flags.DEFINE_float("width", 1.0, "Scales the filters of every stage.", lower_bound=0.1)
+schedule.define_width()
 # The shares of the training at which learning rates have risen from 0 and begin to fall to 0.
 COURSE = (0.1, 0.2)
 
 
 def main():
     build = functools.partial(resnet20.resnet20, width=FLAGS.width)
-    run = experiment.Experiment("ResNet-20", "StructuredBPc", build, resnet20.units, data.standardised)
+    run = experiment.Experiment(
+        schedule.network_name("ResNet-20"), "StructuredBPc", build, resnet20.units, data.standardised
+    )
     # Batch normalisation is frozen: part of the pretrained convolutions.
     model = run.build(unit=structured_bp.unit, norm=keras.layers.Identity)
     experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("resnet20", run.folder))

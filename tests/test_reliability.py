@@ -1,4 +1,4 @@
-"""Short forms of what the README's section on reliability prints."""
+"""Short forms of what docs/reliability.md prints."""
 
 import subprocess
 import sys

@@ -72,6 +72,11 @@ def run_folder(script, within="checkpoints"):
     return str(ROOT / within / "-".join(parts))
 
 
+def original_folder(script, folder):
+    """The folder of the Original that a run in a folder makes for itself: beside it, if it has a --checkpoints_dir."""
+    return f"{folder}-{script}" if FLAGS.checkpoints_dir else run_folder(script)
+
+
 def published_folder(script):
     """Where git holds the network and the result of such a run, if it does."""
     return run_folder(script, "checkpoints/published")

@@ -17,7 +17,7 @@ from absl import flags
 
 from utils import cost, pruning, training
 from utils.experiment import export, published, testing
-from utils.experiment.flags import as_given, published_folder, run_folder
+from utils.experiment.flags import ROOT, as_given, original_folder, published_folder, run_folder
 from utils.plumbing import checkpoint, data, report, towers
 from utils.plumbing.command_line import UserError
 
@@ -30,7 +30,7 @@ class Experiment:
     """One run of a script, from its flags to its row.
 
     Args:
-        network, method: the paper's names of them.
+        network, method: their names in the tables.
         build: from the method's layers to the network, as in nets/.
         units: from the smaller network's kernels to its units a layer, as in nets/.
         prepare: from uint8 images to the network's input.
@@ -245,8 +245,10 @@ class Experiment:
     def print_rows(self):
         """The Original's row and this run's, each below the published one and the paper's."""
         original, found = self.script.rpartition("-")[0], {}
-        folders = [(original, run_folder(original)), (self.script, self.folder)]
-        for script, own in folders:
+        folders = {original: original_folder(original, self.folder), self.script: self.folder}
+        if not (ROOT / "scripts" / f"{original}.py").exists():
+            del folders[original]
+        for script, own in folders.items():
             for label, folder in (("published", published_folder(script)), ("ours", own)):
                 if result := report.read(folder):
                     found.setdefault(result["method"], {})[label] = [result]

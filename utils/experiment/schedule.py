@@ -17,6 +17,11 @@ def define_flags():
         "paper: rates are constant for 250 of 300 epochs, then fall to 0. short: one that a CPU can finish, with other "
         "defaults; rates rise over a fifth of the epochs, then fall to 0.",
     )
+    define_width()
+
+
+def define_width():
+    """--width."""
     flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
 
 

@@ -8,7 +8,7 @@ import keras
 from absl import flags
 
 from utils import cost
-from utils.experiment.flags import ROOT, published_folder, run_folder
+from utils.experiment.flags import ROOT, original_folder, published_folder, run_folder
 from utils.plumbing import command_line, networks, report
 from utils.plumbing.command_line import UserError
 
@@ -23,11 +23,11 @@ def pretrained(script, folder):
 
     Args:
         script: its name.
-        folder: of the run that starts from it, beside which it is made if that is not in checkpoints/.
+        folder: of the run that starts from it.
     Raises:
         UserError: it has to be made, and there are several machines, or making it failed.
     """
-    place = f"{folder}-{script}" if FLAGS.checkpoints_dir else run_folder(script)
+    place = original_folder(script, folder)
     for made in (place, run_folder(script), published_folder(script)):
         if report.read(made) and os.path.exists(os.path.join(made, "network.keras")):
             return made

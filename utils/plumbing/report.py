@@ -51,10 +51,10 @@ def _check(result):
     if not isinstance(result, dict):
         raise ValueError("it is not the result of a run")
     units = result.get("units")
-    wrong = {
-        "method": not isinstance(result.get("method"), str),
+    wrong = {name: not isinstance(result.get(name), str) for name in ("network", "method", "dataset")}
+    wrong |= {name: not is_number(result.get(name)) for name in ("error", "multiply_adds", "seed")}
+    wrong |= {
         "settings": not isinstance(result.get("settings"), dict),
-        "error": not is_number(result.get("error")),
         "units": not (isinstance(units, list) and all(map(is_number, units))),
     }
     for name in ("cpu_speedup", "gpu_speedup", "flops_speedup"):
@@ -87,7 +87,7 @@ def rows(network, dataset, results):
     """The cells of a table: for each method the paper's row, if the table is of the paper's data set, and ours.
 
     Args:
-        network: "Lenet-fc", "LeNet5", "VGG-like".
+        network: "Lenet-fc", "LeNet5", "VGG-like", "ResNet-20".
         dataset: where our results come from.
         results: {method: {whose they are: the results of some seeds}}; a method without any has the paper's row only.
     Returns:

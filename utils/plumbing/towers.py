@@ -24,7 +24,7 @@ def strategy(num_gpus=None):
         try:
             return tf.distribute.MultiWorkerMirroredStrategy()
         except (KeyError, TypeError, ValueError, tf.errors.OpError) as error:
-            raise UserError(f"$TF_CONFIG is no cluster ({error}): give one like the README's, or none") from None
+            raise UserError(f"$TF_CONFIG is no cluster ({error}): give one as in docs/running.md, or none") from None
     gpus = tf.config.list_physical_devices("GPU")
     if num_gpus is not None and num_gpus > len(gpus):
         raise UserError(f"--num_gpus={num_gpus}, but this machine has {len(gpus)} GPUs; ask for at most that many")

@@ -52,7 +52,7 @@ class Batches:
         tower = tf.distribute.get_replica_context().replica_id_in_sync_group
         place = step * self.towers + tower
         chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-        moment = tf.cast((epoch * self.steps + step) * self.towers + tower, tf.int64)
+        moment = tf.cast(epoch * self.steps + step, tf.int64) * self.towers + tf.cast(tower, tf.int64)
         seeds = tf.random.stateless_uniform(
             (sources + 1, 2), (tf.constant(self.seed, tf.int64), moment), None, None, tf.int32
         )

@@ -58,7 +58,7 @@ def train(
     other = f"{folder} is not the same on all machines: put --checkpoints_dir where all see it"
     towers.agree(strategy, progress.done, other)
     bar = tqdm(total=step.total, initial=progress.done, desc=run, unit="step", disable=not chief, mininterval=1)
-    saved, length = time.time(), 1
+    saved, length = time.monotonic(), 1
     with _Signals() as signals, bar:
         while progress.done < step.total:
             epoch = progress.done // step.steps
@@ -69,10 +69,10 @@ def train(
             if ended:
                 summaries.write(epoch + 1, figures, units, measure(step.model) if chief else {})
                 step = _end_epoch(step, progress, make, shrink_every)
-            if ended or signals.received or time.time() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            if ended or signals.received or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 if chief:
                     state.save(folder, step, progress, run, extra or {})
-                saved = time.time()
+                saved = time.monotonic()
             if signals.received:
                 stopped = f"stopped at step {progress.done}{f', saved in {folder}' if chief else ''}"
                 print(f"{stopped}; the same command goes on from there", file=sys.stderr)
@@ -87,11 +87,11 @@ def _advance(step, progress, length, folder, run):
         UserError: the loss is no longer finite.
     """
     epoch, first = divmod(progress.done, step.steps)
-    last, began = min(first + length, step.steps), time.time()
+    last, began = min(first + length, step.steps), time.monotonic()
     with towers.all_there(step.strategy, folder):
         sums, at = step.run(epoch, first, last)
         # Machines have to call the graph alike.
-        elapsed = towers.mean(step.strategy, time.time() - began)
+        elapsed = towers.mean(step.strategy, time.monotonic() - began)
     if not np.isfinite(sums).all():
         raise state.not_finite("the loss", epoch * step.steps + int(at), run, folder)
     progress.done += last - first

@@ -5,7 +5,6 @@ import dataclasses
 import sys
 import time
 
-import keras
 import numpy as np
 
 from utils.plumbing import checkpoint, networks
@@ -22,7 +21,7 @@ class Progress:
     under: {noise layer's name: at how many epochs' ends in a row a unit was under its threshold}, an int for all units
         or (units,).
     seconds: of the starts before this one.
-    start: of this one, as time.time gives it.
+    start: of this one, as time.monotonic gives it.
     """
 
     done: int
@@ -33,7 +32,7 @@ class Progress:
 
     def spent(self):
         """Seconds of training, over all starts."""
-        return self.seconds + time.time() - self.start
+        return self.seconds + time.monotonic() - self.start
 
 
 def noise_layers(model):
@@ -75,7 +74,7 @@ def started(folder, model, make, strategy):
     Raises:
         UserError: the checkpoint is of another run, or none is whole.
     """
-    start, arrays = time.time(), checkpoint.latest(folder)
+    start, arrays = time.monotonic(), checkpoint.latest(folder)
     if not arrays:
         return make(model), Progress(0, np.zeros(len(FIGURES)), dict.fromkeys(_names(model), 0), 0.0, start)
     with _reading(folder), strategy.scope():
@@ -90,10 +89,15 @@ def started(folder, model, make, strategy):
 
 def network(arrays):
     """The network of a training checkpoint, as `checkpoint.latest` reads it: noise, dead units and all."""
-    model = keras.models.model_from_json(str(arrays["config"]))
+    model = _made(arrays)
     for v in weights(model):
         v.assign(arrays[f"model/{v.path}"])
     return model
+
+
+def _made(arrays):
+    """The network of a checkpoint, without its weights."""
+    return networks.from_config(str(arrays["config"]), sum(array.nbytes for array in arrays.values()))
 
 
 @contextlib.contextmanager
@@ -109,7 +113,7 @@ def _reading(folder):
 
 def _network(arrays, whole):
     """The network of a checkpoint: `whole`, or what `pruning.take_out` left of it."""
-    model = networks.from_config(str(arrays["config"]), sum(array.nbytes for array in arrays.values()))
+    model = _made(arrays)
     kinds = {type(op).__name__ for op in model.operations}
     known = {type(op).__name__ for op in whole.operations}
     known |= {"Conv2D", "Dense", "Flatten", "Rescaling", "Reshape", "Take"}

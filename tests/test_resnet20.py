@@ -1,0 +1,70 @@
+"""ResNet-20: its size, and its scripts from the Original to what is trained on after pruning."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from layers import truncated_log_normal
+from layers.sbp import SBP
+from nets import resnet20
+from tests import scripts
+from utils import cost, pruning
+
+ARGUMENTS = ("--width=0.25", "--epochs=2", "--batch_size=20", "--precision=bfloat16")
+
+
+def test_it_has_the_size_that_a_count_by_hand_gives():
+    # Each stage: its first block's first convolution and shortcut read the stage before, the other five read its own.
+    first = 32**2 * (27 * 16 + 6 * 9 * 16 * 16)
+    second, third = (side**2 * (9 * n // 2 * n + n // 2 * n + 5 * 9 * n * n) for side, n in ((16, 32), (8, 64)))
+    model = resnet20.resnet20()
+    assert cost.multiply_adds(model) == first + second + third + 64 * 10 == 40_813_184
+    assert resnet20.units(cost.kernels(model)) == [16] * 4 + [32] * 4 + [64] * 4
+
+
+def test_batch_normalisation_is_put_back_as_the_identity():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.ReLU()(keras.layers.Conv2D(4, 3, bias_initializer="normal")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
+    images = np.random.default_rng(0).normal(size=(300, 8, 8, 3)).astype(np.float32)
+    again = pruning.normalised(model, images)
+    np.testing.assert_allclose(again(images), model(images), rtol=1e-4, atol=1e-5)
+    (norm,) = [layer for layer in again.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    before = keras.Model(again.inputs, norm.input)(images)
+    np.testing.assert_allclose(norm.moving_mean, np.mean(before, (0, 1, 2)), atol=1e-5)
+    np.testing.assert_allclose(norm.moving_variance, np.var(before, (0, 1, 2)), rtol=1e-4)
+
+
+def run(script, folder, *arguments):
+    return scripts.run(script, f"--checkpoints_dir={folder}", *ARGUMENTS, *arguments, before=[("made_images",)])
+
+
+def test_scripts_from_the_original_to_a_trained_smaller_network(tmp_path):
+    done = run("resnet20", tmp_path / "original")
+    assert done.returncode == 0, done.stderr
+    arguments = f"--checkpoint={tmp_path / 'original'}", "--finetune_epochs=1"
+    # Units start at the threshold: some go, though images are few.
+    start = float(truncated_log_normal.snr(np.float64(0), np.float64(0)))
+    done = run("resnet20-sbp", tmp_path / "sbp", *arguments, "--log_sigma=0", f"--snr_threshold={start}")
+    assert done.returncode == 0, done.stderr
+    header, row = done.stdout.splitlines()
+    assert header.startswith("ResNet-20, k = 0.25 on CIFAR-10") and "->" in row
+    result = json.loads((tmp_path / "sbp" / "result.json").read_text())
+    assert result["max_logit_difference"] < 1e-3 and result["error"] != result["error_before_finetuning"]
+    smaller = keras.models.load_model(tmp_path / "sbp" / "network.keras")
+    assert cost.multiply_adds(smaller) == result["multiply_adds"] < cost.multiply_adds(resnet20.resnet20(width=0.25))
+    # Batch normalisation has become part of the convolutions again.
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in smaller.layers)
+    assert {layer.compute_dtype for layer in smaller.layers} == {"float32"}
+
+
+@pytest.mark.parametrize("dead", [(), (1,), (0, 3)])
+def test_a_residual_stream_keeps_the_units_that_its_noise_keeps(dead):
+    model = resnet20.resnet20(unit=SBP, norm=keras.layers.Identity, width=0.25)
+    stream = model.get_layer("stage1_unit")
+    stream.mu.assign(np.where(np.isin(np.arange(4), dead), -20.0, 0.0))
+    stream.log_sigma.assign(np.where(np.isin(np.arange(4), dead), 5.0, -5.0))
+    units = resnet20.units(cost.kernels(pruning.shrink(model)))
+    assert units == [4 - len(dead), 4, 4, 4, *[8] * 4, *[16] * 4]
