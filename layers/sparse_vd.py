@@ -67,16 +67,16 @@ class _SparseVD:
         return self.activation(x)
 
     def sparse_kernel(self):
-        """The kernel at test time: 0 for the weights that are removed."""
+        """The kernel at test time, a float32 tensor of its shape: 0 for the weights that are removed."""
         return tf.where(self.log_alpha() > self.threshold, 0.0, keras.ops.cast(self.kernel, tf.float32))
 
     def log_alpha(self):
-        """log alpha of each weight, clipped to BOX."""
+        """log alpha of each weight, clipped to BOX: a float32 tensor of the kernel's shape."""
         square = keras.ops.cast(self.kernel, tf.float32) ** 2
         return tf.clip_by_value(self.log_sigma2.value - tf.math.log(square + EPSILON), *BOX)
 
     def kl_divergence(self):
-        """KL(q || p) of each weight, in nats."""
+        """KL(q || p) of each weight, in nats: a float32 tensor of the kernel's shape."""
         return kl_divergence(self.log_alpha())
 
     # Those of Dense and Conv2D write the kernel and the bias only.

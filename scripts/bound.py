@@ -45,7 +45,7 @@ def main():
 
     axes, early = figures.plt.figure(figsize=(4.5, 3)).gca(), []
     title = f"Lenet-fc on {report.DATASET_NAMES[FLAGS.dataset]}"
-    print(f"{title:<26}{'Bound, nats':>13}{'Error %':>10}   Units a layer")
+    print(f"{title:<26}{'Bound, nats':>13}{'Error %':>10}   Units per layer")
     for index, (folder, (label, _)) in enumerate(zip(folders, RUNS.values())):
         result = report.read(folder)
         curves = figures.curves(folder)

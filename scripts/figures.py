@@ -2,7 +2,7 @@
 
 - pixels: the signal-to-noise ratio of Lenet-fc's 784 pixels, beside the mean image.
 - vgglike-units: the units a layer of VGG-like that each method leaves.
-- error-flops-NETWORK: error against multiply-adds saved, ours, the paper's and later papers'.
+- error-flops-NETWORK: error against multiply-adds saved, ours, the paper's and other papers'.
 - units-epochs: the units alive over the epochs of training.
 
 What a picture lacks is said on stderr, with the command that makes it. Pictures of the other experiments are drawn by
@@ -66,7 +66,7 @@ def lacking(name, command):
 
 
 def error_against_flops(network, results):
-    """Ours filled, the mean over seeds and their spread; the paper's open; later papers' by name."""
+    """Ours filled, the mean over seeds and their spread; the paper's open; other papers' by name."""
     name = "error-flops-" + re.sub(r"\W+", "-", network.lower())
     own = {method: runs for (of, method), runs in results.items() if of == network}
     if not own:
@@ -82,11 +82,11 @@ def error_against_flops(network, results):
         if method in theirs:
             row = theirs[method]
             axes.plot(row.flops, row.error, label=f"{method}, paper", fillstyle="none", **style)
-    later = paper.LATER.get(network, {})
-    if later:
+    others = paper.OTHERS.get(network, {})
+    if others:
         whole = cost.multiply_adds(ORIGINALS[network]())
-        points = {method: (whole / row.multiply_adds, row.error) for method, row in later.items()}
-        axes.plot(*zip(*points.values()), "x", color="grey", label="later papers")
+        points = {method: (whole / row.multiply_adds, row.error) for method, row in others.items()}
+        axes.plot(*zip(*points.values()), "x", color="grey", label="other papers")
         # Above and below in turns, from left to right: labels of neighbours do not run into each other.
         for number, (method, point) in enumerate(sorted(points.items(), key=lambda item: item[1])):
             place = {"xytext": (3, -8 if number % 2 else 3), "textcoords": "offset points"}

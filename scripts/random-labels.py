@@ -94,7 +94,7 @@ def title():
 
 
 def show_table(results):
-    print(f"{title():<32}{'Training error %':>16}{'Test error %':>14}   Units a layer")
+    print(f"{title():<32}{'Training error %':>16}{'Test error %':>14}   Units per layer")
     for method, result in results.items():
         left = " - ".join(map(str, result["units"]))
         print(f"{METHODS[method]:<32}{result['train_error']:>16.2f}{result['error']:>14.2f}   {left}")

@@ -45,7 +45,7 @@ def main():
         show = report.markdown if FLAGS.format == "markdown" else report.text
         rows = report.rows(network, dataset, results)
         # Where the paper has no row, those of others stand beside ours.
-        rows += [] if paper_rows else report.later_rows(network, cost.multiply_adds(build()))
+        rows += [] if paper_rows else report.other_rows(network, cost.multiply_adds(build()))
         print(show(network, dataset, rows), end="\n\n")
     print(paper.NOTE)
 

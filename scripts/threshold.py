@@ -76,7 +76,7 @@ def main():
         smaller = pruning.shrink(model)
         error, macs = experiment.error(smaller, test, prepare), cost.multiply_adds(smaller)
         rows.append((threshold, error, units(cost.kernels(smaller)), whole / macs if macs else None))
-    print(f"{title}\n{'Threshold':>9}{'Error %':>10}   {'Units a layer':<24}{'FLOPs':>9}")
+    print(f"{title}\n{'Threshold':>9}{'Error %':>10}   {'Units per layer':<24}{'FLOPs':>9}")
     for threshold, error, left, speedup in rows:
         times = f"{speedup:.2f}x" if speedup else "-"
         rule = f"{threshold:g}" if threshold else "evidence"

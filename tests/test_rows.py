@@ -74,7 +74,7 @@ def test_the_cells_of_a_terminals_table_stand_apart_however_long_they_are():
     runs = {method: {"ours": [run | errors] * 3} for method in ("Original", "StructuredBPa, fine-tuned")}
     lines = report.text("LeNet5", "mnist", report.rows("LeNet5", "mnist", runs)).split("\n")
     heading, paper, *ours = [re.split(" {2,}", line.strip()) for line in lines]
-    assert heading == ["LeNet5 on MNIST", "Error %", "Units a layer", "CPU", "GPU", "FLOPs"]
+    assert heading == ["LeNet5 on MNIST", "Error %", "Units per layer", "CPU", "GPU", "FLOPs"]
     assert paper == ["Original", "paper", "0.80", "20 - 50 - 800 - 500", "1.00x", "1.00x", "1.00x"]
     assert [cells[-6:-3] for cells in ours] == [["ours", "11.50 ± 0.00 -> 10.25 ± 0.00", "20 - 50 - 800 - 500"]] * 2
     assert [cells[:-6] for cells in ours] == [[], ["StructuredBPa, fine-tuned"]] and len({*map(len, lines)}) == 1

@@ -14,8 +14,11 @@ def multiply_adds(model):
     """Multiply-adds of a Keras model for one example: of what multiplies units by weights and sums up, as the paper
     counts FLOPs, and of attention's products.
 
-    Of a kind of layer whose multiply-adds are not known, and where images are of any size, a UserWarning says so; they
-    are left out, and counted for one position.
+    Warns (UserWarning) of layers whose multiply-adds are not known, which are left out, and of layers whose input is of
+    any size, which are counted for one position.
+
+    Raises:
+        ValueError: the model is a subclass of keras.Model without a graph.
     """
     total, unknown, unsized = 0, set(), set()
     for node in graph.nodes(graph.opened(model)):

@@ -21,6 +21,10 @@ def fast(model):
 
     Args:
         model: functional or Sequential, of stock layers and ops.
+    Returns:
+        A Keras model.
+    Raises:
+        ValueError: the model is a subclass of keras.Model without a graph.
     """
 
     model = graph.opened(model)

@@ -96,6 +96,8 @@ def timings(original, smaller, batch_size, pairs, runtime, examples=None):
 
     Args:
         original, smaller: Keras models of one input shape.
+        batch_size: images at a time.
+        pairs: turns; after half a minute, five will do.
         runtime: `LiteRT` or `TensorFlow`.
         examples: (N, ...), what they run on. None: random images.
     """

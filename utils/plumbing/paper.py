@@ -13,8 +13,8 @@ class Row(NamedTuple):
     flops: float
 
 
-class Later(NamedTuple):
-    """A network of a later paper: test error in %, units a layer where it gives them, multiply-adds, citation."""
+class Other(NamedTuple):
+    """A network of another paper: test error in %, units a layer where it gives them, multiply-adds, citation."""
 
     error: float
     units: tuple
@@ -59,7 +59,7 @@ NOTE = (
     "and 10.49x that it prints."
 )
 
-# {network: {method: row}} of later papers on the same data. LeNet5's multiply-adds as Tang et al. list them: "FLOPs as
+# {network: {method: row}} of other papers on the same data. LeNet5's multiply-adds as Tang et al. list them: "FLOPs as
 # a Direct Optimization Objective for Learning Sparse Neural Networks", 2018 (arXiv 1811.03060); VGG-like's as Dai et
 # al. list them, Table 3 of arXiv 1802.10399; ResNet-20's as He et al. list them, Table 1 of arXiv 1811.00250.
 _SRINIVAS = "Srinivas and Babu, Generalized Dropout, 2016 (arXiv 1611.06791)"
@@ -67,21 +67,21 @@ _LOUIZOS = "Louizos, Ullrich and Welling, Bayesian Compression for Deep Learning
 _L0 = "Louizos, Welling and Kingma, Learning Sparse Neural Networks through L0 Regularization, 2018 (arXiv 1712.01312)"
 _SFP = "He, Kang, Dong, Fu and Yang, Soft Filter Pruning, IJCAI 2018 (arXiv 1808.06866)"
 _FPGM = "He, Liu, Wang, Hu and Yang, Filter Pruning via Geometric Median, CVPR 2019 (arXiv 1811.00250)"
-LATER = {
+OTHERS = {
     "LeNet5": {
-        "Generalized dropout": Later(1.1, (7, 13, 208, 16), 254_000, _SRINIVAS),
-        "BC-GNJ": Later(1.0, (8, 13, 88, 13), 290_000, _LOUIZOS),
-        "BC-GHS": Later(1.0, (5, 10, 76, 16), 158_000, _LOUIZOS),
-        "L0": Later(0.9, (20, 25, 45, 462), 1_300_000, _L0),
-        "L0-sep": Later(1.0, (9, 18, 65, 25), 403_000, _L0),
+        "Generalized dropout": Other(1.1, (7, 13, 208, 16), 254_000, _SRINIVAS),
+        "BC-GNJ": Other(1.0, (8, 13, 88, 13), 290_000, _LOUIZOS),
+        "BC-GHS": Other(1.0, (5, 10, 76, 16), 158_000, _LOUIZOS),
+        "L0": Other(0.9, (20, 25, 45, 462), 1_300_000, _L0),
+        "L0-sep": Other(1.0, (9, 18, 65, 25), 403_000, _L0),
     },
     "VGG-like": {
-        "BC-GNJ": Later(8.6, (), 141_500_000, _LOUIZOS),
-        "BC-GHS": Later(9.0, (), 121_900_000, _LOUIZOS),
+        "BC-GNJ": Other(8.6, (), 141_500_000, _LOUIZOS),
+        "BC-GHS": Other(9.0, (), 121_900_000, _LOUIZOS),
     },
     "ResNet-20": {
-        "SFP": Later(9.17, (), 24_300_000, _SFP),
-        "FPGM 30 %": Later(8.91, (), 24_300_000, _FPGM),
-        "FPGM 40 %": Later(9.56, (), 18_700_000, _FPGM),
+        "SFP": Other(9.17, (), 24_300_000, _SFP),
+        "FPGM 30 %": Other(8.91, (), 24_300_000, _FPGM),
+        "FPGM 40 %": Other(9.56, (), 18_700_000, _FPGM),
     },
 }

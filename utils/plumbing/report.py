@@ -19,7 +19,7 @@ DATASET_NAMES = {
     "digits-random": "digits, random labels",
 }
 LARGEST_FILE = 1_000_000  # bytes; a result.json has about 1,000
-COLUMNS = ("Error %", "Units a layer", "CPU", "GPU", "FLOPs")
+COLUMNS = ("Error %", "Units per layer", "CPU", "GPU", "FLOPs")
 
 
 def read(folder):
@@ -104,11 +104,19 @@ def rows(network, dataset, results):
     return table
 
 
-def later_rows(network, whole):
-    """The cells of later papers' rows; `whole`: the Original's multiply-adds."""
+def other_rows(network, whole):
+    """The cells of other papers' rows; `whole`: the Original's multiply-adds."""
     return [
-        (method, "published", f"{row.error:.2f}", _units(row.units) or "-", "-", "-", _times(whole / row.multiply_adds))
-        for method, row in paper.LATER.get(network, {}).items()
+        (
+            method,
+            "other paper",
+            f"{row.error:.2f}",
+            _units(row.units) or "-",
+            "-",
+            "-",
+            _times(whole / row.multiply_adds),
+        )
+        for method, row in paper.OTHERS.get(network, {}).items()
     ]
 
 
