@@ -136,6 +136,8 @@ def write(folder, kind):
         arrays["y"] = y[1:]
     elif kind == "out of range":
         arrays["y"] = y + 1
+    elif kind == "beyond int32":
+        arrays["y"] = y + 2**32
     elif kind == "negative":
         arrays["y"] = y - 1
     elif kind == "halves":
@@ -181,6 +183,7 @@ BAD = {
     "damaged network": "cannot be read as a Keras model", "a pickle": "cannot be read as arrays",
     "a pickle for a file": "cannot be read as arrays", "subclassed": "keras.applications has no Model",
     "other shape": "reads examples of", "other count": "a class for each", "out of range": "knows classes 0 to 2",
+    "beyond int32": "no whole numbers",
     "negative": "no whole numbers", "halves": "no whole numbers", "not a number": "not finite", "text": "no numbers",
     "no y": "has no y", "half a test set": "both or neither", "too few": "examples of", "no data": "no data at",
     "no digits": "without --data", "no network": "no network at", "no name": "give one network",

@@ -57,4 +57,5 @@ def call(command):
     for number, handler in before.items():
         signal.signal(number, handler)
     if status:
-        sys.exit(status)
+        # A shell's status where a signal ended it.
+        sys.exit(status if status > 0 else 128 - status)
