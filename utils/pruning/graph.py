@@ -36,8 +36,8 @@ def call(node, operation, tensors):
 def rebuilt(model, outputs):
     """A model from the inputs of another to new outputs, in the structure of the other's."""
     functional = _functional(model)
-    outputs = tree.pack_sequence_as(functional._outputs_struct, outputs)
-    return keras.Model(functional._inputs_struct, outputs, name=model.name)
+    outputs = tree.pack_sequence_as(functional.output, outputs)
+    return keras.Model(functional.input, outputs, name=model.name)
 
 
 def remade(layer, kind=None, **changes):
