@@ -50,8 +50,8 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, log_sigma=-5.0
     flags.DEFINE_integer(
         "shrink_every",
         shrink_every,
-        "Every so many epochs, take units out of the running network that were dead at as many epochs' "
-        "ends, if they are a tenth of its multiply-adds; 0: all at the end.",
+        "Every so many epochs, take units out of the running network that were dead at as many epochs' ends, if they "
+        "are a tenth of its multiply-adds; 0: all at the end.",
         lower_bound=0,
     )
 

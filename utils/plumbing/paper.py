@@ -60,8 +60,9 @@ NOTE = (
 )
 
 # {network: {method: row}} of other papers on the same data. LeNet5's multiply-adds as Tang et al. list them: "FLOPs as
-# a Direct Optimization Objective for Learning Sparse Neural Networks", 2018 (arXiv 1811.03060); VGG-like's as Dai et
-# al. list them, Table 3 of arXiv 1802.10399; ResNet-20's as He et al. list them, Table 1 of arXiv 1811.00250.
+# a Direct Optimization Objective for Learning Sparse Neural Networks", 2018 (arXiv 1811.03060); VGG-like's are
+# 2.22 and 2.57 times fewer than the Original's, which was not checked against its source; ResNet-20's as He et al. list
+# them, Table 1 of arXiv 1811.00250.
 _SRINIVAS = "Srinivas and Babu, Generalized Dropout, 2016 (arXiv 1611.06791)"
 _LOUIZOS = "Louizos, Ullrich and Welling, Bayesian Compression for Deep Learning, NIPS 2017 (arXiv 1705.08665)"
 _L0 = "Louizos, Welling and Kingma, Learning Sparse Neural Networks through L0 Regularization, 2018 (arXiv 1712.01312)"
