@@ -19,12 +19,14 @@ from absl import flags
 
 from nets import lenet_fc
 from utils import experiment, structured_bp
+from utils.experiment import schedule
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=100, batch_size=128, learning_rate=3e-3, weight_decay=0.0)
 structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="1")
 experiment.define_finetune_flags()
+schedule.define_flags(default="short")
 flags.DEFINE_bool("fixed_mu", False, "Keep mu at 0 and learn log sigma alone; scripts/bound.py compares the bounds.")
 
 
@@ -33,6 +35,7 @@ def rate(variable):
 
 
 def main():
+    schedule.take("paper", epochs=200, learning_rate=1e-3, noise_learning_rate=1e-3, shrink_every=0)
     run = experiment.Experiment("Lenet-fc", "StructuredBP", lenet_fc.lenet_fc, lenet_fc.units, data.scaled)
     model = run.build(unit=structured_bp.unit)
     if FLAGS.checkpoint:

@@ -13,13 +13,16 @@ from absl import flags
 
 from nets import lenet_fc
 from utils import experiment, training
+from utils.experiment import schedule
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=30, batch_size=128, learning_rate=1e-3, weight_decay=2e-4)
+schedule.define_flags(default="short")
 
 
 def main():
+    schedule.take("paper", epochs=200)
     run = experiment.Experiment("Lenet-fc", "Original", lenet_fc.lenet_fc, lenet_fc.units, data.scaled)
     model = run.build()
     if FLAGS.checkpoint:

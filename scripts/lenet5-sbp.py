@@ -28,15 +28,18 @@ from absl import flags
 
 from nets import lenet5
 from utils import experiment, structured_bp
+from utils.experiment import schedule
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
 structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="1", kl_start="145,64,1,1.6")
 experiment.define_finetune_flags()
+schedule.define_flags(default="short")
 
 
 def main():
+    schedule.take("paper", epochs=200, noise_learning_rate=1e-3, kl_start=[], shrink_every=0)
     run = experiment.Experiment("LeNet5", "StructuredBP", lenet5.lenet5, lenet5.units, data.scaled)
     model = run.build(unit=structured_bp.unit)
     experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("lenet5", run.folder))

@@ -1,5 +1,6 @@
 """The paper's tables with our rows in them, from checkpoints/published/: one seed's, or the mean over seeds."""
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -60,15 +61,11 @@ def _scripts(prefix):
 
 
 def _folders(script):
-    """The folders of a script's published runs of the seeds 0, 1, 2, ..., as far as they are there.
-
-    Of the paper's schedule, or else of the short one.
-    """
+    """The folders of a script's published runs, in either schedule, of the seeds 0, 1, 2, ..., as far as they are."""
     found, runs = [], experiment.ROOT / "checkpoints" / "published"
-    if not report.read(runs / script):
-        script = f"{script}-short"
-    while report.read(folder := runs / (f"{script}-seed{len(found)}" if found else script)):
-        found.append(folder)
+    for schedule in ("", "-short", "-paper"):
+        names = (f"{script}{schedule}{f'-seed{seed}' if seed else ''}" for seed in itertools.count())
+        found += itertools.takewhile(report.read, (runs / name for name in names))
     return found
 
 

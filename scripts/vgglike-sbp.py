@@ -29,14 +29,15 @@ FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)
 structured_bp.define_flags(noise_learning_rate=1e-4, kl_scale="1")
 schedule.define_flags()
+schedule.define_width()
 # Of the short schedule, a factor a layer of noise; see lenet5-sbp.py for what such a start does. It is meant to take
 # filters from block 3 on, as in the paper's row.
 KL_START = "20,20,18,18,20,20,20,10,10,10,4,4,3,2,2"
 
 
 def main():
-    course = schedule.take(
-        epochs=24, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1, kl_start=KL_START.split(",")
+    schedule.take(
+        "short", epochs=24, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1, kl_start=KL_START.split(",")
     )
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     name = schedule.network_name("VGG-like")
@@ -44,7 +45,7 @@ def main():
     # Batch normalisation is frozen: part of the pretrained convolutions.
     model = run.build(unit=structured_bp.unit, norm=keras.layers.Identity)
     experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder))
-    model = structured_bp.train(run, model, course=course, prepare=data.augmented)
+    model = structured_bp.train(run, model, course=schedule.course(), prepare=data.augmented)
     run.finish(model)
 
 

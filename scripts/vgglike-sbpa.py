@@ -28,13 +28,14 @@ experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_
 # A factor a layer of noise: those after the convolutions, before both dense layers.
 structured_bp.define_flags(noise_learning_rate=1e-4, kl_scale=["10"] * 2 + ["5"] * 2 + ["1"] * 11)
 schedule.define_flags()
+schedule.define_width()
 # Of the short schedule; see vgglike-sbp.py.
 KL_START = "60,60,40,40,20,20,20,10,10,10,4,4,3,2,2"
 
 
 def main():
-    course = schedule.take(
-        epochs=24, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1, kl_start=KL_START.split(",")
+    schedule.take(
+        "short", epochs=24, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1, kl_start=KL_START.split(",")
     )
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     name = schedule.network_name("VGG-like")
@@ -42,7 +43,7 @@ def main():
     # Batch normalisation is frozen: part of the pretrained convolutions.
     model = run.build(unit=structured_bp.unit, norm=keras.layers.Identity)
     experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder))
-    model = structured_bp.train(run, model, course=course, prepare=data.augmented)
+    model = structured_bp.train(run, model, course=schedule.course(), prepare=data.augmented)
     run.finish(model)
 
 

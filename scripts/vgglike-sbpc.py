@@ -29,10 +29,11 @@ FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)
 structured_bp.define_flags(noise_learning_rate=1e-4, kl_scale="17,20,15,15,11,13,11,9,10,8,5.5,5.5,4,4,1")
 schedule.define_flags()
+schedule.define_width()
 
 
 def main():
-    course = schedule.take(epochs=24, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1)
+    schedule.take("short", epochs=24, learning_rate=3e-4, noise_learning_rate=5e-2, shrink_every=1)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     name = schedule.network_name("VGG-like")
     run = experiment.Experiment(name, "StructuredBPc", build, vgglike.units, data.standardised)
@@ -40,7 +41,7 @@ def main():
     # Batch normalisation is frozen: part of the pretrained convolutions.
     model = run.build(unit=structured_bp.unit, norm=keras.layers.Identity, counts=experiment.units_in(start, run))
     experiment.set_weights(model, start)
-    model = structured_bp.train(run, model, course=course, prepare=data.augmented)
+    model = structured_bp.train(run, model, course=schedule.course(), prepare=data.augmented)
     run.finish(model)
 
 

@@ -21,6 +21,7 @@ from utils.plumbing import command_line, data
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)
 schedule.define_flags()
+schedule.define_width()
 flags.DEFINE_float("noise_learning_rate", 1e-4, "Adam's rate for log sigma^2, with the schedule of the weights'.", 0)
 flags.DEFINE_float(
     "warm_up", 1.0, "The share of the training in which the KL divergence grows from 0 to its full.", 0, 1
@@ -32,14 +33,14 @@ def rate(variable):
 
 
 def main():
-    course = schedule.take(epochs=20, learning_rate=3e-4, noise_learning_rate=1e-3)
+    schedule.take("short", epochs=20, learning_rate=3e-4, noise_learning_rate=1e-3)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     run = experiment.Experiment(schedule.network_name("VGG-like"), "SparseVD", build, vgglike.units, data.standardised)
     # Batch normalisation is frozen: part of the pretrained convolutions.
     model = run.build(dense=sparse_vd.Dense, conv=sparse_vd.Conv2D, norm=keras.layers.Identity)
     experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder))
     objective = training.Objective(sparse_vd.kl(FLAGS.warm_up), FLAGS.weight_decay)
-    updates = training.Updates(rate, course)
+    updates = training.Updates(rate, schedule.course())
     model = run.train(model, objective, updates, prepare=data.augmented, alive=sparse_vd.alive)
     run.finish(model, zero_weights=sparse_vd.zero_share(model))
 

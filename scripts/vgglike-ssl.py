@@ -21,12 +21,13 @@ from utils.plumbing import command_line, data
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-2, weight_decay=5e-4)
 schedule.define_flags()
+schedule.define_width()
 flags.DEFINE_float("conv_strength", 1e-5, "Of the group lasso on convolutions, an image.", 0)
 flags.DEFINE_float("dense_strength", 1e-5, "Of the group lasso on dense layers.", 0)
 
 
 def main():
-    course = schedule.take(epochs=20, learning_rate=5e-2)
+    schedule.take("short", epochs=20, learning_rate=5e-2)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     run = experiment.Experiment(schedule.network_name("VGG-like"), "SSL", build, vgglike.units, data.standardised)
     # Batch normalisation is part of the pretrained convolutions: it would undo what the lasso does to a filter.
@@ -39,7 +40,10 @@ def main():
 
     # SGD's rate is meant for the mean over the images, and the bound is a sum.
     updates = training.Updates(
-        lambda variable: FLAGS.learning_rate / count, course, optimizer=ssl.sgd, proximal=ssl.proximal(strength)
+        lambda variable: FLAGS.learning_rate / count,
+        schedule.course(),
+        optimizer=ssl.sgd,
+        proximal=ssl.proximal(strength),
     )
     objective = training.Objective(weight_decay=FLAGS.weight_decay)
     model = run.train(model, objective, updates, prepare=data.augmented, alive=ssl.alive)

@@ -8,8 +8,8 @@ where they start at random; with offsets of batch normalisation at 16 times the 
 Nothing else of it was tried there, nor its 30 epochs. 16 epochs from a random start, its first form, ended at 8.67 %
 on the test set, which was known by then.
 
-The paper's schedule was not run. Of it, the authors' script for the Original has 200 epochs, rates that fall from the
-100th on, and a weight decay that grows from 0 to 2e-5.
+The paper's schedule, 200 epochs and rates that fall from the 100th on as in the authors' script, was not run. Their
+weight decay grows from 0 to 2e-5; here it is 2e-5 throughout.
 """
 
 import functools
@@ -28,8 +28,9 @@ from utils.plumbing import command_line, data
 from utils.training import updates
 
 FLAGS = flags.FLAGS
-experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-3, weight_decay=2e-5)
+experiment.define_flags(dataset="cifar10", epochs=200, batch_size=100, learning_rate=1e-3, weight_decay=2e-5)
 schedule.define_flags()
+schedule.define_width()
 flags.DEFINE_float("dropout", 1.0, "Scales the shares that binary dropout drops; 1: the paper's, 0: none.", 0, 1.9)
 flags.DEFINE_float("label_smoothing", 0.0, "The share of a label that is spread over all classes.", 0, 1)
 
@@ -42,7 +43,7 @@ def unit(name):
 
 def main():
     short = FLAGS.schedule == "short"
-    course = schedule.take(epochs=30, learning_rate=0.1, weight_decay=5e-4, dropout=0.0, label_smoothing=0.1)
+    schedule.take("short", epochs=30, learning_rate=0.1, weight_decay=5e-4, dropout=0.0, label_smoothing=0.1)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     run = experiment.Experiment(schedule.network_name("VGG-like"), "Original", build, vgglike.units, data.standardised)
     model = run.build(unit=unit)
@@ -59,6 +60,8 @@ def main():
 
     objective = training.Objective(weight_decay=FLAGS.weight_decay, label_smoothing=FLAGS.label_smoothing)
     optimizer = updates.nesterov if short else updates.adam
+    # The authors' rates of their Original fall from the half on, unlike those of their StructuredBP.
+    course = schedule.course() if short else training.Updates.course
     model = run.train(model, objective, training.Updates(rate, course, optimizer), prepare=data.augmented)
     run.finish(model)
 

@@ -59,24 +59,49 @@ def test_the_tables_of_the_readme_are_those_of_the_results():
         ("Lenet-fc", "lenet-fc-sbp", "StructuredBP"),
         ("LeNet5", "lenet5-sbp", "StructuredBP"),
     ):
-        folders = [ROOT / "checkpoints" / "published" / (script + seed) for seed in ("", "-seed1", "-seed2")]
-        runs = [json.loads((folder / "result.json").read_text()) for folder in folders]
-        errors, speedups = ([run[key] for run in runs] for key in ("error", "flops_speedup"))
+        seeds = sorted((ROOT / "checkpoints" / "published").glob(f"{script}-seed*/result.json"))
+        first = ROOT / "checkpoints" / "published" / script / "result.json"
+        runs = [json.loads(path.read_text()) for path in (first, *seeds)]
+        errors, speedups = (np.array([run[key] for run in runs]) for key in ("error", "flops_speedup"))
         (table,) = [table for table in printed.split("\n\n") if table.startswith(f"| {network} on")]
-        error = f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f}"
-        row = rf"\| {method} \| ours \| {error} \| .* {np.mean(speedups):.2f}x \|"
-        assert re.search(row, table), row
+        row = rf"\| {method} \| ours \| {errors.mean():.2f} ± ([\d.]+)[^|]*\| .* {speedups.mean():.2f}x[^|]*\|"
+        half = float(re.search(row, table).group(1))
+        # Of Student's distribution with 2 and with 9 degrees of freedom, from a table of it.
+        times = {3: 4.303, 10: 2.262}[len(runs)]
+        assert half == pytest.approx(times * errors.std(ddof=1) / len(runs) ** 0.5, abs=0.0051)
+
+
+@pytest.mark.parametrize("errors, said", [((0.8, 0.9, 1.0), True), ((0.8, 0.81, 0.82), False), ((0.86,), False)])
+def test_an_error_is_called_the_same_where_its_interval_holds_the_papers(errors, said):
+    """The paper's LeNet5 StructuredBP has 0.86 %; halves of the intervals here: 4.303 * 0.1 / sqrt 3, and a tenth."""
+    run = json.loads((ROOT / "checkpoints" / "published" / "lenet5-sbp" / "result.json").read_text())
+    runs = [run | {"error": error, "multiply_adds": 1000 * seed} for seed, error in enumerate(errors)]
+    _, ours = report.rows("LeNet5", "mnist", {"StructuredBP": {"ours": runs}})
+    assert ours[2].endswith("(same)") == said
+
+
+def test_a_row_shows_the_units_of_the_run_with_the_median_of_the_multiply_adds():
+    run = json.loads((ROOT / "checkpoints" / "published" / "lenet5-sbp" / "result.json").read_text())
+    runs = [run | {"multiply_adds": macs, "units": [macs]} for macs in (5, 1, 4, 2)]
+    assert report.rows("LeNet5", "mnist", {"StructuredBP": {"ours": runs}})[1][3] == "2"
+
+
+def test_runs_of_the_papers_settings_have_a_row_of_their_own():
+    run = json.loads((ROOT / "checkpoints" / "published" / "lenet5-sbp" / "result.json").read_text())
+    other = run | {"error": 1.5, "settings": run["settings"] | {"schedule": "paper"}}
+    rows = report.rows("LeNet5", "mnist", {"StructuredBP": {"ours": [run, other]}})
+    assert [row[1:3] for row in rows[1:]] == [("ours", "0.83"), ("ours, paper's settings", "1.50")]
 
 
 def test_the_cells_of_a_terminals_table_stand_apart_however_long_they_are():
     run = json.loads((ROOT / "checkpoints" / "published" / "lenet5" / "result.json").read_text())
-    errors = {"error": 10.25, "error_before_finetuning": 11.5}
-    runs = {method: {"ours": [run | errors] * 3} for method in ("Original", "StructuredBPa, fine-tuned")}
+    runs = [run | {"error": 10.25 + seed, "error_before_finetuning": 11.5} for seed in (-1, 0, 1)]
+    runs = {method: {"ours": runs} for method in ("Original", "StructuredBPa, fine-tuned")}
     lines = report.text("LeNet5", "mnist", report.rows("LeNet5", "mnist", runs)).split("\n")
     heading, paper, *ours = [re.split(" {2,}", line.strip()) for line in lines]
     assert heading == ["LeNet5 on MNIST", "Error %", "Units per layer", "CPU", "GPU", "FLOPs"]
     assert paper == ["Original", "paper", "0.80", "20 - 50 - 800 - 500", "1.00x", "1.00x", "1.00x"]
-    assert [cells[-6:-3] for cells in ours] == [["ours", "11.50 ± 0.00 -> 10.25 ± 0.00", "20 - 50 - 800 - 500"]] * 2
+    assert [cells[-6:-3] for cells in ours] == [["ours", "11.50 -> 10.25 ± 2.48", "20 - 50 - 800 - 500"]] * 2
     assert [cells[:-6] for cells in ours] == [[], ["StructuredBPa, fine-tuned"]] and len({*map(len, lines)}) == 1
 
 

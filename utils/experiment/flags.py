@@ -61,7 +61,7 @@ def run_folder(script, within="checkpoints"):
     parts = [script]
     if FLAGS.dataset != FLAGS["dataset"].default:
         parts.append(FLAGS.dataset)
-    if "schedule" in FLAGS and FLAGS.schedule != "paper":
+    if "schedule" in FLAGS and FLAGS.schedule != FLAGS["schedule"].default:
         parts.append(FLAGS.schedule)
     if "width" in FLAGS and FLAGS.width != 1:
         parts.append(f"width{FLAGS.width:g}")

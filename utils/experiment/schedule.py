@@ -1,23 +1,22 @@
-"""--schedule, where the paper's takes days of a CPU, and --width: the defaults and the course of learning rates."""
+"""--schedule: the paper's settings, or those that a CPU can finish; and --width."""
 
 from absl import flags
 
 FLAGS = flags.FLAGS
 
-# The shares of the training at which learning rates have risen from 0 and begin to fall to 0.
+# VGG-like's: the shares of the training at which learning rates have risen from 0 and begin to fall to 0.
 COURSES = {"paper": (0.0, 250 / 300), "short": (0.2, 0.2)}
 
 
-def define_flags():
-    """--schedule, the flags' own defaults being the paper's, and --width."""
+def define_flags(default="paper"):
+    """--schedule, the flags' own defaults being those of `default`."""
     flags.DEFINE_enum(
         "schedule",
-        "paper",
+        default,
         COURSES,
-        "paper: rates are constant for 250 of 300 epochs, then fall to 0. short: one that a CPU can finish, with other "
-        "defaults; rates rise over a fifth of the epochs, then fall to 0.",
+        "paper: the settings of the paper and, where it gives none, of its authors' code. short: those that a CPU can "
+        "finish. Each has defaults of its own.",
     )
-    define_width()
 
 
 def define_width():
@@ -25,11 +24,15 @@ def define_width():
     flags.DEFINE_float("width", 1.0, "k: scales the units of every layer.", lower_bound=0.02)
 
 
-def take(**short):
-    """Let the defaults that the short schedule has of its own hold, if it is asked for; returns the rates' course."""
-    if FLAGS.schedule == "short":
-        for name, value in short.items():
+def take(schedule, **defaults):
+    """Let the defaults that a schedule has of its own hold, if it is asked for."""
+    if FLAGS.schedule == schedule:
+        for name, value in defaults.items():
             FLAGS.set_default(name, value)
+
+
+def course():
+    """The course of VGG-like's learning rates, as `training.Updates` takes it."""
     return COURSES[FLAGS.schedule]
 
 

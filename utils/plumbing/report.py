@@ -90,18 +90,25 @@ def rows(network, dataset, results):
         network: "Lenet-fc", "LeNet5", "VGG-like", "ResNet-20".
         dataset: where our results come from.
         results: {method: {whose they are: the results of some seeds}}; a method without any has the paper's row only.
+            Those of the paper's settings have a row of their own.
     Returns:
-        A list of (method, "paper" or whose, and its schedule, error, units, CPU, GPU, FLOPs), all str.
+        A list of (method, "paper" or whose, error, units, CPU, GPU, FLOPs), all str.
     """
     paper_dataset, paper_rows = paper.TABLES.get(network, (None, {}))
     table = []
     for method, found in results.items():
-        if dataset == paper_dataset and method in paper_rows:
-            table.append((method, "paper", *_paper_cells(paper_rows[method])))
+        theirs = paper_rows.get(method) if dataset == paper_dataset else None
+        if theirs:
+            table.append((method, "paper", *_paper_cells(theirs)))
         for whose, runs in found.items():
-            schedule = runs[0].get("settings", {}).get("schedule", "paper")
-            table.append((method, whose if schedule == "paper" else f"{whose}, {schedule}", *_our_cells(runs)))
+            own, faithful = ([run for run in runs if _of_the_paper(run) == is_of] for is_of in (False, True))
+            table += [(method, whose, *_our_cells(own, theirs))] if own else []
+            table += [(method, f"{whose}, paper's settings", *_our_cells(faithful, theirs))] if faithful else []
     return table
+
+
+def _of_the_paper(run):
+    return run["settings"].get("schedule") == "paper"
 
 
 def other_rows(network, whole):
@@ -147,21 +154,43 @@ def _paper_cells(row):
     return f"{row.error:.2f}", _units(row.units), _times(row.cpu), _times(row.gpu), _times(row.flops)
 
 
-def _our_cells(runs):
-    """One seed's figures, or the mean over the seeds; the units are those of the first."""
+def _our_cells(runs, theirs):
+    """One seed's figures, or the mean over the seeds; the units are of the run whose multiply-adds are the median.
 
-    def mean(key):
-        values = [run[key] for run in runs]
-        return None if None in values else statistics.fmean(values)
-
-    def spread(key):
-        return f"{mean(key):.2f}" + (f" ± {statistics.stdev(run[key] for run in runs):.2f}" if len(runs) > 1 else "")
-
-    error = spread("error")
+    An error whose interval holds the paper's is called the same.
+    """
+    error, spread = interval([run["error"] for run in runs])
+    cell = _with_interval(error, spread)
     if all("error_before_finetuning" in run for run in runs):
-        error = f"{spread('error_before_finetuning')} -> {error}"
-    speedups = (_times(mean(key)) for key in ("cpu_speedup", "gpu_speedup", "flops_speedup"))
-    return error, _units(runs[0]["units"]), *speedups
+        cell = f"{_with_interval(*interval([run['error_before_finetuning'] for run in runs]))} -> {cell}"
+    if theirs and spread and abs(error - theirs.error) <= spread:
+        cell += " (same)"
+    return cell, _units(median(runs)["units"]), *(_speedup(runs, name) for name in ("cpu", "gpu", "flops"))
+
+
+def median(runs):
+    """The run whose multiply-adds are the median of all runs', the smaller one of two."""
+    return sorted(runs, key=lambda run: run["multiply_adds"])[(len(runs) - 1) // 2]
+
+
+def interval(values):
+    """The mean of some runs' values, and half of its 95 % interval by Student's t; None for a single run."""
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        return mean, None
+    # Imported here, as it takes half a second.
+    from scipy import stats
+
+    return mean, stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+
+
+def _with_interval(mean, spread, unit=""):
+    return f"{mean:.2f}{unit} ± {spread:.2f}" if spread else f"{mean:.2f}{unit}"
+
+
+def _speedup(runs, name):
+    values = [run[f"{name}_speedup"] for run in runs]
+    return "-" if None in values else _with_interval(*interval(values), "x")
 
 
 def _units(units):
