@@ -5,6 +5,7 @@ import mpmath
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import stats
 
 from layers import sparse_vd
 from utils import cost, pruning
@@ -116,3 +117,17 @@ def test_round_trip_and_mixed_precision(tmp_path):
     assert again.layers[0].threshold == 1.0 and again.layers[-1].get_config() == layers[1].get_config()
     assert np.isfinite(model(x, training=True)).all()
     assert again.layers[0].log_sigma2.dtype == "float32" and again.layers[0](x, training=True).dtype == tf.bfloat16
+
+
+@pytest.mark.parametrize("units", [1, 4, 7])
+def test_the_noise_is_standard_normal_and_independent(units):
+    """By the test of Kolmogorov and Smirnov, and by correlations of numbers that come from one draw."""
+    noise = sparse_vd.normal([20_000, units], (3, 1)).numpy()
+    assert noise.shape == (20_000, units) and np.isfinite(noise).all()
+    assert stats.kstest(noise.ravel(), "norm").pvalue > 0.01
+    for power in (1, 2):
+        correlations = np.corrcoef(noise.T**power) if units > 1 else np.eye(1)
+        assert np.abs(correlations - np.eye(units)).max() < 0.03
+    assert np.all(noise == sparse_vd.normal([20_000, units], (3, 1))) and np.any(
+        noise != sparse_vd.normal([20_000, units], (3, 2))
+    )
