@@ -18,27 +18,19 @@ from absl import flags
 
 from layers import sparse_vd
 from nets import lenet_fc
-from utils import experiment, training
+from utils import experiment, sparse_variational_dropout
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
-flags.DEFINE_float("noise_learning_rate", 1e-4, "Adam's rate for log sigma^2, with the schedule of the weights'.", 0)
-flags.DEFINE_float(
-    "warm_up", 1.0, "The share of the training in which the KL divergence grows from 0 to its full.", 0, 1
-)
-
-
-def rate(variable):
-    return FLAGS.noise_learning_rate if variable.name == "log_sigma2" else FLAGS.learning_rate
+sparse_variational_dropout.define_flags(noise_learning_rate=1e-4)
 
 
 def main():
     run = experiment.Experiment("Lenet-fc", "SparseVD", lenet_fc.lenet_fc, lenet_fc.units, data.scaled)
     model = run.build(dense=sparse_vd.Dense)
     experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("lenet-fc", run.folder))
-    objective = training.Objective(sparse_vd.kl(FLAGS.warm_up), FLAGS.weight_decay)
-    model = run.train(model, objective, training.Updates(rate), alive=sparse_vd.alive)
+    model = sparse_variational_dropout.train(run, model)
     run.finish(model, zero_weights=sparse_vd.zero_share(model))
 
 

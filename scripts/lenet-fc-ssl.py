@@ -18,15 +18,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from absl import flags
 
-from layers import ssl
 from nets import lenet_fc
-from utils import experiment, training
+from utils import experiment, structured_sparsity, training
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=80, batch_size=128, learning_rate=0.2, weight_decay=0.0)
 # The lasso makes the groups that live shorter, too: without it they recover.
 experiment.define_finetune_flags(epochs=20, learning_rate=3e-4)
+training.define_shrinking_flag(0)
 flags.DEFINE_float("strength", 1.5e-5, "Of the group lasso, an image.", 0)
 
 
@@ -35,15 +35,7 @@ def main():
     model = run.build()
     if FLAGS.checkpoint:
         experiment.set_weights(model, FLAGS.checkpoint)
-    count = len(run.train_set.labels)
-    # SGD's rate is meant for the mean over the images, and the bound is a sum.
-    updates = training.Updates(
-        lambda variable: FLAGS.learning_rate / count,
-        optimizer=ssl.sgd,
-        proximal=ssl.proximal(lambda layer: count * FLAGS.strength),
-    )
-    objective = training.Objective(weight_decay=FLAGS.weight_decay)
-    model = run.train(model, objective, updates, alive=ssl.alive)
+    model = structured_sparsity.train(run, model, lambda layer: FLAGS.strength)
     run.finish(model, run.finetune(model))
 
 

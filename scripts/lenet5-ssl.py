@@ -16,13 +16,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from absl import flags
 
-from layers import ssl
 from nets import lenet5
-from utils import experiment, training
+from utils import experiment, structured_sparsity, training
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=0.1, weight_decay=0.0)
+training.define_shrinking_flag(0)
 flags.DEFINE_float("conv1_strength", 5e-4, "Of the group lasso on the first convolution, an image.", 0)
 flags.DEFINE_float("conv2_strength", 1e-4, "Of the group lasso on the second.", 0)
 flags.DEFINE_float("dense_strength", 5e-6, "Of the group lasso on both dense layers.", 0)
@@ -32,16 +32,8 @@ def main():
     run = experiment.Experiment("LeNet5", "SSL", lenet5.lenet5, lenet5.units, data.scaled)
     model = run.build()
     experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("lenet5", run.folder))
-    count = len(run.train_set.labels)
     strength = {"conv1": FLAGS.conv1_strength, "conv2": FLAGS.conv2_strength}
-    # SGD's rate is meant for the mean over the images, and the bound is a sum.
-    updates = training.Updates(
-        lambda variable: FLAGS.learning_rate / count,
-        optimizer=ssl.sgd,
-        proximal=ssl.proximal(lambda layer: count * strength.get(layer.name, FLAGS.dense_strength)),
-    )
-    objective = training.Objective(weight_decay=FLAGS.weight_decay)
-    model = run.train(model, objective, updates, alive=ssl.alive)
+    model = structured_sparsity.train(run, model, lambda layer: strength.get(layer.name, FLAGS.dense_strength))
     run.finish(model)
 
 

@@ -169,7 +169,9 @@ def table(lines):
         times = statistics.fmean(whole / multiply_adds(run["units"], on) for run in runs)
         error, bound, at_best = (statistics.fmean(run[key] for run in runs) for key in ("error", "bound", "best"))
         name = ", ".join(on) or "once"
-        cells.append((name, str(len(runs)), units, f"{error:.2f}", f"{times:.2f}x", f"{bound:,.0f}", f"{at_best:.2f}", best))
+        cells.append(
+            (name, str(len(runs)), units, f"{error:.2f}", f"{times:.2f}x", f"{bound:,.0f}", f"{at_best:.2f}", best)
+        )
     print(report.aligned(cells, "<>><>>><"[: len(cells[0])]))
 
 

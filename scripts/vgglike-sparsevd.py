@@ -14,7 +14,7 @@ from absl import flags
 
 from layers import sparse_vd
 from nets import vgglike
-from utils import experiment, training
+from utils import experiment, sparse_variational_dropout
 from utils.experiment import schedule
 from utils.plumbing import command_line, data
 
@@ -22,14 +22,7 @@ FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)
 schedule.define_flags()
 schedule.define_width()
-flags.DEFINE_float("noise_learning_rate", 1e-4, "Adam's rate for log sigma^2, with the schedule of the weights'.", 0)
-flags.DEFINE_float(
-    "warm_up", 1.0, "The share of the training in which the KL divergence grows from 0 to its full.", 0, 1
-)
-
-
-def rate(variable):
-    return FLAGS.noise_learning_rate if variable.name == "log_sigma2" else FLAGS.learning_rate
+sparse_variational_dropout.define_flags(noise_learning_rate=1e-4)
 
 
 def main():
@@ -39,9 +32,7 @@ def main():
     # Batch normalisation is frozen: part of the pretrained convolutions.
     model = run.build(dense=sparse_vd.Dense, conv=sparse_vd.Conv2D, norm=keras.layers.Identity)
     experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder))
-    objective = training.Objective(sparse_vd.kl(FLAGS.warm_up), FLAGS.weight_decay)
-    updates = training.Updates(rate, schedule.course())
-    model = run.train(model, objective, updates, prepare=data.augmented, alive=sparse_vd.alive)
+    model = sparse_variational_dropout.train(run, model, course=schedule.course(), prepare=data.augmented)
     run.finish(model, zero_weights=sparse_vd.zero_share(model))
 
 

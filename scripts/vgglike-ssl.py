@@ -12,9 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import keras
 from absl import flags
 
-from layers import ssl
 from nets import vgglike
-from utils import experiment, training
+from utils import experiment, structured_sparsity, training
 from utils.experiment import schedule
 from utils.plumbing import command_line, data
 
@@ -22,6 +21,7 @@ FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-2, weight_decay=5e-4)
 schedule.define_flags()
 schedule.define_width()
+training.define_shrinking_flag(0)
 flags.DEFINE_float("conv_strength", 1e-5, "Of the group lasso on convolutions, an image.", 0)
 flags.DEFINE_float("dense_strength", 1e-5, "Of the group lasso on dense layers.", 0)
 
@@ -33,20 +33,11 @@ def main():
     # Batch normalisation is part of the pretrained convolutions: it would undo what the lasso does to a filter.
     model = run.build(norm=keras.layers.Identity)
     experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder))
-    count = len(run.train_set.labels)
 
     def strength(layer):
-        return count * (FLAGS.conv_strength if isinstance(layer, keras.layers.Conv2D) else FLAGS.dense_strength)
+        return FLAGS.conv_strength if isinstance(layer, keras.layers.Conv2D) else FLAGS.dense_strength
 
-    # SGD's rate is meant for the mean over the images, and the bound is a sum.
-    updates = training.Updates(
-        lambda variable: FLAGS.learning_rate / count,
-        schedule.course(),
-        optimizer=ssl.sgd,
-        proximal=ssl.proximal(strength),
-    )
-    objective = training.Objective(weight_decay=FLAGS.weight_decay)
-    model = run.train(model, objective, updates, prepare=data.augmented, alive=ssl.alive)
+    model = structured_sparsity.train(run, model, strength, course=schedule.course(), prepare=data.augmented)
     run.finish(model)
 
 

@@ -142,7 +142,7 @@ def test_the_map_of_pixels_knows_each_pixel_s_place():
     assert whole[5, 4] == pytest.approx((np.exp(np.exp(-4.0)) - 1) ** -0.5, rel=1e-4)
     dead = {layer.name: layer.multiplier().numpy() == 0 for layer in model.layers if isinstance(layer, SBP)}
     smaller, origin = pruning.take_out(model, dead)
-    for new, old, index in origin:
+    for new, old, index, _ in origin:
         new.assign(old.numpy()[index])
     np.testing.assert_array_equal(figures.pixel_snr(smaller), whole)
 

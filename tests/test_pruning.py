@@ -459,9 +459,9 @@ def taken_out(model, dead, rng):
     smaller, origin = pruning.take_out(model, dead)
     for layer in noises(model):
         kill(layer, dead[layer.name], rng)
-    for new, old, index in origin:
+    for new, old, index, _ in origin:
         new.assign(old.numpy()[index])
-    assert {id(new) for new, _, _ in origin} == {id(weight) for weight in smaller.weights}
+    assert {id(new) for new, *_ in origin} == {id(weight) for weight in smaller.weights}
     assert [layer.name for layer in noises(smaller)] == [layer.name for layer in noises(model)]
     assert all(layer.input.shape[-1] > 0 for layer in noises(smaller))
     assert difference(model, smaller) <= TOLERANCE
@@ -513,11 +513,11 @@ def test_take_out_leaves_the_model_and_goes_on(network):
     first = {name: units & (rng.random(len(units)) < 0.5) for name, units in dead.items()}
     before = [weight.numpy() for weight in model.weights]
     half, origin = pruning.take_out(model, first)
-    for new, old, index in origin:
+    for new, old, index, _ in origin:
         new.assign(old.numpy()[index])
     rest = {layer.name: np.equal(layer.multiplier(), 0) for layer in noises(half)}
     smaller, origin = pruning.take_out(half, rest)
-    for new, old, index in origin:
+    for new, old, index, _ in origin:
         new.assign(old.numpy()[index])
     assert difference(model, half) <= TOLERANCE
     assert difference(model, smaller) <= TOLERANCE

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from layers import ssl
-from tests.steps import steps
+from tests.steps import steps, train
 from utils import cost, pruning
 from utils.plumbing import data
 
@@ -93,3 +93,36 @@ def test_dead_groups_are_0_after_the_last_step():
     step.run(1, 0, 15)
     np.testing.assert_array_equal(model.layers[-1].kernel, np.zeros((784, 10)))
     assert np.any(np.asarray(model.layers[-1].bias) != 0)
+
+
+def with_dead_units():
+    """Of 5 filters 2 are 0; of 8 neurons, 2 have no weight but a bias of 0.5, and 2 more are read by nobody."""
+    inputs = keras.Input((28, 28, 1))
+    x = keras.layers.Conv2D(5, 5, strides=3, activation="relu", name="conv")(inputs)
+    x = keras.layers.Dense(8, activation="relu", name="dense")(keras.layers.Flatten()(x))
+    model = keras.Model(inputs, keras.layers.Dense(10, name="logits")(x))
+    generator = np.random.default_rng(0)
+    conv, dense, logits = (model.get_layer(name) for name in ("conv", "dense", "logits"))
+    for layer in (conv, dense, logits):
+        layer.set_weights([0.1 * generator.normal(size=weight.shape) for weight in layer.weights])
+    conv.set_weights([np.where(np.arange(5) < 2, 0, weight) for weight in conv.get_weights()])
+    kernel, bias = dense.get_weights()
+    dense.set_weights([np.where(np.arange(8) < 2, 0, kernel), np.where(np.arange(8) < 2, 0.5, bias)])
+    logits.kernel.assign(np.where(np.isin(np.arange(8), (4, 5))[:, None], 0, logits.kernel))
+    return model
+
+
+def test_units_without_weights_leave_the_running_network(tmp_path):
+    """Only the convolution is trained, so that the dead stay dead: with them and without them, it becomes the same."""
+    digits, found = data.load("digits", "", "train"), []
+    make = steps(digits, rate=lambda variable: 0.1 if variable.path.startswith("conv") else 0.0, epochs=3)
+    for shrink_every in (0, 1):
+        folder = tmp_path / str(shrink_every)
+        folder.mkdir()
+        found.append(train(with_dead_units(), make, str(folder), shrink_every=shrink_every))
+    whole, smaller = found
+    assert [whole.get_layer("conv").filters, whole.get_layer("dense").units] == [5, 8]
+    assert [smaller.get_layer("conv").filters, smaller.get_layer("dense").units] == [3, 4]
+    x = data.scaled(digits.images[:50])
+    np.testing.assert_allclose(smaller(x), whole(x), rtol=1e-4, atol=1e-5)
+    assert np.abs(whole(x) - with_dead_units()(x)).max() > 0.01

@@ -47,13 +47,7 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, log_sigma=-5.0
         "larger evidence (BMRS).",
     )
     flags.DEFINE_float("snr_threshold", 1.0, "Units whose signal-to-noise ratio is at most this are taken out.", 0)
-    flags.DEFINE_integer(
-        "shrink_every",
-        shrink_every,
-        "Every so many epochs, take units out of the running network that were dead at as many epochs' ends, if they "
-        "are a tenth of its multiply-adds; 0: all at the end.",
-        lower_bound=0,
-    )
+    training.define_shrinking_flag(shrink_every)
 
 
 def unit(name):

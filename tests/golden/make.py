@@ -51,7 +51,7 @@ def in_training(build):
         layer.name: generator.permutation(layer.mu.shape[0]) >= 6 for layer in model.layers if isinstance(layer, SBP)
     }
     smaller, origin = pruning.take_out(model, dead)
-    for variable, old, index in origin:
+    for variable, old, index, _ in origin:
         variable.assign(np.asarray(old)[index])
     return smaller
 

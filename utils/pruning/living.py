@@ -23,12 +23,13 @@ class Living:
     Args:
         model: as for `shrink`, without models in it.
         multipliers: {noise layer's name: (units,)}, 0 for a unit that is to go.
-        plain: whether the network is to be without noise, the constants of dead units in its biases; else a unit whose
-            constant is not 0 stays.
+        plain: whether the network is to be without noise; else it goes on in training.
     Attributes:
         rules: of the model's nodes, inputs first.
         places: {operation's id: the rules of its nodes}.
         varies: {tensor's id: (units,) bool}.
+        moves: whether constants of dead units go into biases; else a unit whose constant is not 0 stays: in training,
+            noise and batch normalisation would make something else of it.
         keep: {tensor's id: (units,) bool}, the living.
         constant: {tensor's id: (..., units)}, the values of units that do not vary; an axis of positions has length 1
             if all are alike.
@@ -37,6 +38,7 @@ class Living:
     def __init__(self, model, multipliers, plain=True):
         self.plain = plain
         self.rules = [rules.of(node, multipliers.get(node.operation.name)) for node in graph.nodes(model)]
+        self.moves = plain or not any(isinstance(rule, (rules.Noise, rules.Normalisation)) for rule in self.rules)
         self.places = collections.defaultdict(list)
         for rule in self.rules:
             self.places[id(rule.op)].append(rule)
@@ -104,7 +106,7 @@ class Living:
         for places in self._living_places():
             if isinstance(places[0], Weighted):
                 parts = np.concatenate([self.constant_part(rule) for rule in places])
-                if not self.plain:
+                if not self.moves or not (self.plain or places[0].op.use_bias):
                     parts = np.pad(parts, ((0, 1), (0, 0)))
                 even = parts.min(axis=0) + 1e-6 * np.abs(parts).max(initial=1e-30) >= parts.max(axis=0)
                 if not even.all():

@@ -50,7 +50,8 @@ def take_out(model, dead):
         dead: {noise layer's name: (units,) bool}.
     Returns:
         smaller: the model, its weights still at their start.
-        origin: a list of (variable of smaller, variable of model, index): the one is to be the other[index].
+        origin: a list of (variable of smaller, variable of model, index, offset): the one is to be the other[index]
+            plus the offset, what dead units added.
     """
     multipliers = {name: ~units if not units.all() else np.arange(len(units)) == 0 for name, units in dead.items()}
     living = Living(model, multipliers, plain=False)
@@ -140,14 +141,19 @@ class Rebuild:
         dtype = "float32" if self.plain else getattr(op, "dtype_policy", None)
         return kind(*settings, name=self.name(op, name), dtype=dtype)
 
-    def take_weights(self, layer, op, index):
-        """Let the weights of a new layer be those of `op`, each at its index: at once, or as the origin says."""
+    def take_weights(self, layer, op, index, offset=0.0):
+        """Let the weights of a new layer be those of `op`, each at its index: at once, or as the origin says.
+
+        In the origin, the offset is added to the bias.
+        """
         if not index:
             return
         if self.plain:
             graph.take_weights(layer, [np.asarray(weight)[place] for weight, place in zip(op.weights, index)], op)
         elif not any(variable is new for new, *_ in self.origin for variable in layer.weights):
-            self.origin += zip(layer.weights, op.weights, index)
+            bias = getattr(layer, "bias", None)
+            offsets = [offset if variable is bias else 0.0 for variable in layer.weights]
+            self.origin += zip(layer.weights, op.weights, index, offsets)
 
     def is_shared(self, op):
         """Whether a layer is in several places of the network."""

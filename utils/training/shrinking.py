@@ -1,12 +1,24 @@
 """Taking units out while training runs: those that were under their threshold for long enough, for good."""
 
 import numpy as np
+from absl import flags
 
 from utils import cost, pruning
 from utils.training.state import noise_layers
 
 # Of the multiply-adds: for less than that, no new graph, which takes the time of hundreds of steps to make.
 WORTH_A_GRAPH = 0.1
+
+
+def define_shrinking_flag(epochs):
+    """--shrink_every, for those who give it to `training.train`."""
+    flags.DEFINE_integer(
+        "shrink_every",
+        epochs,
+        "Every so many epochs, take units out of the running network if they are a tenth of its multiply-adds: those "
+        "whose noise was above their signal at as many epochs' ends, or that no weight is left of. 0: all at the end.",
+        lower_bound=0,
+    )
 
 
 def audible(model):
@@ -22,7 +34,8 @@ def count_under(under, model):
 def without_dead(step, make, under, epochs):
     """The step of the network without the units that were under their threshold for so many epochs, in the same state.
 
-    The same step where they are no tenth of the multiply-adds.
+    Units that no weight other than 0 leads to, or from, go as well. The same step where all are no tenth of the
+    multiply-adds.
 
     Args:
         step: the `Step` that runs.
@@ -33,19 +46,20 @@ def without_dead(step, make, under, epochs):
         The step, and `under` of the units that are left.
     """
     dead = {name: count >= epochs for name, count in under.items()}
-    if not any(units.any() for units in dead.values()):
+    if dead and not any(units.any() for units in dead.values()):
         return step, under
     with step.strategy.scope():
         model, origin = pruning.take_out(step.model, dead)
     if cost.multiply_adds(model) > (1 - WORTH_A_GRAPH) * cost.multiply_adds(step.model):
         return step, under
     smaller, state = make(model), step.state()
-    for _, old, index in origin:
+    for _, old, index, offset in origin:
         # A weight, and the moments that the optimiser keeps of it.
         slots = [f"{old.path.replace('/', '_')}_{slot}" for slot in ("momentum", "velocity")]
         for name in state:
             if name == f"model/{old.path}" or name.split("/")[-1] in slots:
                 state[name] = state[name][index]
+        state[f"model/{old.path}"] += offset
         under = {name: count[index] if old.path == f"{name}/mu" else count for name, count in under.items()}
     smaller.restore(state)
     return smaller, under

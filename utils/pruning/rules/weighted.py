@@ -62,7 +62,8 @@ class Weighted(Rule):
         if not build.plain:
             layer = build.like(self.op, **changes)
             tensor = layer(part.tensor)
-            build.take_weights(layer, self.op, [self.index(weight, part.units, keep) for weight in self.op.weights])
+            index = [self.index(weight, part.units, keep) for weight in self.op.weights]
+            build.take_weights(layer, self.op, index, build.living.constant_part(self)[0])
             return [build.part(tensor, keep)]
         layer = build.like(self.op, **changes, use_bias=True)
         tensor = layer(part.tensor)
