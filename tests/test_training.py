@@ -1,5 +1,7 @@
 """Training: its bound, towers that agree, a loss that stops being finite, a network that shrinks as it runs."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -190,13 +192,24 @@ def test_the_kl_divergence_is_scaled_layer_by_layer_on_a_line(monkeypatch):
             nats(0.9, f"--kl_scale={wrong}")
 
 
-def test_the_fused_update_is_keras_s_adam():
+@pytest.mark.parametrize(
+    "fused, kind",
+    [
+        (functools.partial(updates.FusedAdam, beta_1=0.95), functools.partial(keras.optimizers.Adam, beta_1=0.95)),
+        (
+            functools.partial(updates.FusedNesterov, momentum=0.9),
+            functools.partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
+        ),
+    ],
+    ids=["Adam", "Nesterov"],
+)
+def test_a_fused_update_is_keras_s(fused, kind):
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=(3, 4)), rng.normal(size=(20, 3, 4)).astype(np.float32)
     found = []
-    for kind in (updates.FusedAdam, keras.optimizers.Adam):
+    for make in (fused, kind):
         variable = keras.Variable(start, dtype="float32")
-        optimizer = kind(updates.Course(0.1, 10, 20), beta_1=0.95)
+        optimizer = make(updates.Course(0.1, 10, 20))
         optimizer.build([variable])
         apply = tf.function(lambda gradient: optimizer.apply([gradient], [variable]))
         for gradient in gradients:

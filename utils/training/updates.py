@@ -45,9 +45,26 @@ def adam(course, group):
     return FusedAdam(course, beta_1=0.95, name=f"adam_{group}")
 
 
+class FusedNesterov(keras.optimizers.SGD):
+    """Keras's SGD with Nesterov's momentum, likewise."""
+
+    def __init__(self, learning_rate, momentum, **settings):
+        super().__init__(learning_rate, momentum, nesterov=True, **settings)
+
+    def update_step(self, gradient, variable, learning_rate):
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=self.momentums[self._get_variable_index(variable)].value.handle,
+            lr=tf.cast(learning_rate, tf.float32),
+            grad=gradient,
+            momentum=self.momentum,
+            use_nesterov=True,
+        )
+
+
 def nesterov(course, group):
     """Nesterov's momentum: fewer image passes than Adam where the rate may be high."""
-    return keras.optimizers.SGD(course, momentum=0.9, nesterov=True, name=f"sgd_{group}")
+    return FusedNesterov(course, momentum=0.9, name=f"sgd_{group}")
 
 
 @dataclasses.dataclass(frozen=True)
