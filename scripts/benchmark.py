@@ -5,6 +5,7 @@ ratios are to the faster of the two. --infer: instead of training, how fast netw
 1, of 32 and of 1024, each network and the original in turns.
 """
 
+import inspect
 import json
 import os
 import resource
@@ -22,19 +23,25 @@ import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
-from nets import lenet5, lenet_fc, vgglike
+from layers import sparse_vd
+from nets import NETWORKS
 from utils import cost, runtimes, structured_bp, training
 from utils.plumbing import command_line, data, networks, towers
 from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
-NETS = {"lenet-fc": lenet_fc.lenet_fc, "lenet5": lenet5.lenet5, "vgglike": vgglike.vgglike}
+NETS = {network.script: network.build for network in NETWORKS.values()}
 IMAGES = 10_000
 # A training step reads the weights three times: forwards, for the gradient of the inputs and for that of the weights.
 FLOPS_A_MULTIPLY_ADD = 6
 
 flags.DEFINE_enum("net", "lenet5", NETS, "The network.")
-flags.DEFINE_enum("method", "sbp", ["original", "sbp"], "With noise after every unit, or without.")
+flags.DEFINE_enum(
+    "method",
+    "sbp",
+    ["original", "sbp", "sparsevd"],
+    "Without noise, or with noise after every unit or on every weight.",
+)
 flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1, upper_bound=IMAGES)
 flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "bfloat16 is Keras's mixed_bfloat16.")
 flags.DEFINE_float("seconds", 20, "How long to measure, after the graph has been made and warmed up.", lower_bound=0.1)
@@ -94,14 +101,14 @@ def train():
     keras.config.set_dtype_policy("mixed_bfloat16" if FLAGS.precision == "bfloat16" else "float32")
     # The peer runs on the CPU.
     strategy, build = towers.strategy(0 if FLAGS.peer else None), NETS[FLAGS.net]
-    model = build(unit=structured_bp.unit) if FLAGS.method == "sbp" else build()
+    model, kl = network(build)
     generator = np.random.default_rng(0)
     images = generator.integers(256, size=(IMAGES, *model.inputs[0].shape[1:]), dtype=np.uint8)
     labels = generator.integers(data.CLASSES, size=IMAGES, dtype=np.int32)
     step = training.Step(
         model,
         batches=training.Batches(data.Images(images, labels), data.scaled, FLAGS.batch_size, 0, strategy),
-        objective=training.Objective(structured_bp.kl(model) if FLAGS.method == "sbp" else None),
+        objective=training.Objective(kl),
         updates=training.Updates(structured_bp.rate),
         epochs=1000,
         strategy=strategy,
@@ -150,8 +157,22 @@ def train():
     print(json.dumps(result))
 
 
+def network(build):
+    """The network with --method in it, and its KL divergence as `training.Objective` takes it."""
+    if FLAGS.method == "original":
+        return build(), None
+    if FLAGS.method == "sbp":
+        model = build(unit=structured_bp.unit)
+        return model, structured_bp.kl(model)
+    layers = {"dense": sparse_vd.Dense, "conv": sparse_vd.Conv2D}
+    taken = inspect.signature(build).parameters
+    return build(**{name: layer for name, layer in layers.items() if name in taken}), sparse_vd.kl(1.0)
+
+
 def _peers(images, labels):
     """{name: runs so many steps of the same training in PyTorch}, warmed up."""
+    if FLAGS.method == "sparsevd" or FLAGS.net == "resnet20":
+        raise UserError("--peer has the LeNets and VGG-like, as they are or with StructuredBP: take one of them")
     try:
         import peer_torch
     except ImportError as error:

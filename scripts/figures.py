@@ -18,12 +18,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from absl import flags
 
-from nets import lenet5, resnet20, vgglike
+from nets import NETWORKS
 from utils import cost, experiment, training
 from utils.plumbing import checkpoint, command_line, data, figures, paper, report
 
 FLAGS = flags.FLAGS
-ORIGINALS = {"LeNet5": lenet5.lenet5, "VGG-like": vgglike.vgglike, "ResNet-20": resnet20.resnet20}
 # Whose units over epochs are shown.
 PRUNED = ("lenet-fc-sbp", "lenet-fc-sbpc", "lenet5-sbp", "lenet5-sbpc")
 
@@ -84,7 +83,7 @@ def error_against_flops(network, results):
             axes.plot(row.flops, row.error, label=f"{method}, paper", fillstyle="none", **style)
     others = paper.OTHERS.get(network, {})
     if others:
-        whole = cost.multiply_adds(ORIGINALS[network]())
+        whole = cost.multiply_adds(NETWORKS[network].build())
         points = {method: (whole / row.multiply_adds, row.error) for method, row in others.items()}
         axes.plot(*zip(*points.values()), "x", color="grey", label="other papers")
         # Above and below in turns, from left to right: labels of neighbours do not run into each other.

@@ -18,8 +18,6 @@ from utils.plumbing import command_line, data, image_files, networks
 from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
-# {the shape of a network's images: what it reads of uint8 images}
-PREPARE = {(28, 28, 1): data.scaled, (32, 32, 3): data.standardised}
 SHOWN = 3
 
 flags.DEFINE_bool("invert", False, "Dark digits on light paper: MNIST's are light on dark.")
@@ -32,11 +30,11 @@ def main(files):
     network, *files = files
     model = networks.load(network)
     shape = tuple(model.inputs[0].shape[1:])
-    if shape not in PREPARE:
-        raise UserError(f"{network} reads images of {shape}; this script knows {', '.join(map(str, PREPARE))}")
+    if shape not in data.PREPARE:
+        raise UserError(f"{network} reads images of {shape}; this script knows {', '.join(map(str, data.PREPARE))}")
     for file in files:
         images = image_files.read(file, shape)[: FLAGS.first]
-        logits = model(PREPARE[shape](255 - images if FLAGS.invert else images), training=False)
+        logits = model(data.PREPARE[shape](255 - images if FLAGS.invert else images), training=False)
         for index, probabilities in enumerate(tf.nn.softmax(logits).numpy()):
             best = np.argsort(-probabilities, kind="stable")[:SHOWN]
             guesses = "   ".join(f"{label} {100 * probabilities[label]:6.2f} %" for label in best)

@@ -23,21 +23,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import keras
 from absl import flags
 
-from nets import lenet5, vgglike
+from nets import NETWORKS
 from utils import experiment, structured_bp, training
 from utils.plumbing import command_line, data, figures, report
 
 FLAGS = flags.FLAGS
-# {--network: (its name, how it is built, its units, its data set)}
-NETWORKS = {
-    "lenet5": ("LeNet5", lenet5.lenet5, lenet5.units, "mnist-random"),
-    "vgglike": ("VGG-like", vgglike.vgglike, vgglike.units, "cifar10-random"),
-}
+# {--network: (its name, its data set)}
+CHOICES = {"lenet5": ("LeNet5", "mnist-random"), "vgglike": ("VGG-like", "cifar10-random")}
 METHODS = {"dropout": "Dropout", "sbp": "StructuredBP"}
 # The curve of the training error is that of so many images; the last point, in the table, that of all.
 MEASURED = 10_000
 
-flags.DEFINE_enum("network", "lenet5", NETWORKS, "The network.")
+flags.DEFINE_enum("network", "lenet5", CHOICES, "The network.")
 flags.DEFINE_enum("method", None, METHODS, "Train with this one only. Default: both, one after the other.")
 flags.DEFINE_float("dropout", 0.1, "The share of units that binary dropout drops.", 0, 1)
 flags.DEFINE_string("figures_dir", None, "Where the picture goes. Default: docs/figures.")
@@ -46,7 +43,7 @@ structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1")
 
 
 def main():
-    FLAGS.set_default("dataset", NETWORKS[FLAGS.network][3])
+    FLAGS.set_default("dataset", CHOICES[FLAGS.network][1])
     base = FLAGS.checkpoints_dir or experiment.run_folder(f"random-labels-{FLAGS.network}")
     folders = {method: f"{base}-{method}" for method in METHODS}
     summaries = {method: f"{FLAGS.summaries_dir or base}-{method}" for method in METHODS}
@@ -64,7 +61,8 @@ def main():
 
 def train():
     """One method's run."""
-    name, build, units, _ = NETWORKS[FLAGS.network]
+    name, _ = CHOICES[FLAGS.network]
+    _, build, units = NETWORKS[name]
     run = experiment.Experiment(name, METHODS[FLAGS.method], build, units, data.standardised)
     test = run.test_set()
 
@@ -90,7 +88,7 @@ def train():
 
 
 def title():
-    return f"{NETWORKS[FLAGS.network][0]} on {report.DATASET_NAMES[FLAGS.dataset]}"
+    return f"{CHOICES[FLAGS.network][0]} on {report.DATASET_NAMES[FLAGS.dataset]}"
 
 
 def show_table(results):

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from absl import flags
 
-from nets import lenet5, lenet_fc, resnet20, vgglike
+from nets import NETWORKS
 from utils import cost, experiment
 from utils.plumbing import command_line, networks, paper, report
 
@@ -18,17 +18,9 @@ flags.DEFINE_bool(
     "measure", False, "Time all networks anew, in this one run, and put the figures in their result.json."
 )
 
-# {network: (the beginning of its scripts' names, how to build the Original)}
-NETWORKS = {
-    "Lenet-fc": ("lenet-fc", lenet_fc.lenet_fc),
-    "LeNet5": ("lenet5", lenet5.lenet5),
-    "VGG-like": ("vgglike", vgglike.vgglike),
-    "ResNet-20": ("resnet20", resnet20.resnet20),
-}
-
 
 def main():
-    for network, (prefix, build) in NETWORKS.items():
+    for network, (prefix, build, _) in NETWORKS.items():
         dataset, paper_rows = paper.TABLES.get(network, ("cifar10", {}))
         results = {method: {} for method in paper_rows}
         for script in _scripts(prefix):

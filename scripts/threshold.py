@@ -27,18 +27,12 @@ from absl import flags
 from tqdm import tqdm
 
 from layers.sbp import SBP
-from nets import lenet5, lenet_fc, vgglike
+from nets import NETWORKS
 from utils import cost, experiment, pruning, training
 from utils.plumbing import checkpoint, command_line, data, figures, report
 from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
-# {network: (how to build the Original, its units, what it reads of uint8 images)}
-NETWORKS = {
-    "Lenet-fc": (lenet_fc.lenet_fc, lenet_fc.units, data.scaled),
-    "LeNet5": (lenet5.lenet5, lenet5.units, data.scaled),
-    "VGG-like": (vgglike.vgglike, vgglike.units, data.standardised),
-}
 
 flags.DEFINE_string(
     "run", str(experiment.ROOT / "checkpoints" / "lenet5-sbp"), "The folder of a StructuredBP run that is done."
@@ -64,7 +58,7 @@ def main():
         raise UserError(
             f"{FLAGS.run} is {result['network']} {result['method']}: give a StructuredBP run of {', '.join(NETWORKS)}"
         )
-    build, units, prepare = NETWORKS[result["network"]]
+    _, build, units = NETWORKS[result["network"]]
     split = "held_out" if settings["validate"] else "test"
     test = data.load(result["dataset"], FLAGS.data_dir or data.default_data_dir(), split, result["seed"])
 
@@ -74,7 +68,7 @@ def main():
         for layer in noise:
             layer.rule, layer.threshold = ("snr", threshold) if threshold else ("evidence", layer.threshold)
         smaller = pruning.shrink(model)
-        error, macs = experiment.error(smaller, test, prepare), cost.multiply_adds(smaller)
+        error, macs = experiment.error(smaller, test, data.PREPARE[test.images.shape[1:]]), cost.multiply_adds(smaller)
         rows.append((threshold, error, units(cost.kernels(smaller)), whole / macs if macs else None))
     print(f"{title}\n{'Threshold':>9}{'Error %':>10}   {'Units per layer':<24}{'FLOPs':>9}")
     for threshold, error, left, speedup in rows:

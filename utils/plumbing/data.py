@@ -240,6 +240,10 @@ def standardised(images, seed=None):
     return tf.image.per_image_standardization(images)
 
 
+# {the shape of a data set's images: what the networks read of them}
+PREPARE = {(28, 28, 1): scaled, (32, 32, 3): standardised}
+
+
 def augmented(images, seed):
     """`standardised`, then a random crop of the image padded by 4, and, at even odds, a flip from left to right.
 
