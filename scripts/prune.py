@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -170,9 +169,7 @@ def compile_(model, optimizer="sgd"):
 def save(smaller):
     """Write --output, whole or not at all."""
     try:
-        with tempfile.TemporaryDirectory() as aside:
-            smaller.save(f"{aside}/network.keras")
-            content = Path(aside, "network.keras").read_bytes()
+        content = networks.content(smaller)
         checkpoint.write(os.path.abspath(FLAGS.output), lambda file: file.write(content))
     except OSError as error:
         raise UserError(f"cannot write {FLAGS.output} ({error.strerror or error}); give another --output") from None
@@ -190,9 +187,7 @@ def figures(model, smaller, data):
     lines, sizes = [("", "before", "after", "")], []
     for network in (model, smaller):
         compile_(network)
-        with tempfile.TemporaryDirectory() as folder:
-            network.save(f"{folder}/network.keras")
-            size = os.path.getsize(f"{folder}/network.keras")
+        size = len(networks.content(network))
         with contextlib.redirect_stdout(sys.stderr):
             accuracy = network.evaluate(data.x_test, data.y_test, verbose=0)[1]
         sizes.append((accuracy, cost.multiply_adds(network), network.count_params(), size))

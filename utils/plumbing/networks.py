@@ -2,6 +2,7 @@
 
 import math
 import os
+import tempfile
 
 import keras
 import tensorflow as tf
@@ -26,6 +27,14 @@ def load(path):
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # whatever a damaged file makes Keras raise
         raise UserError(f"{path} cannot be read as a Keras model ({error}): give another, or make it again") from None
+
+
+def content(model):
+    """The bytes of a model's .keras file."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/network.keras")
+        with open(f"{folder}/network.keras", "rb") as file:
+            return file.read()
 
 
 def from_config(config, size):

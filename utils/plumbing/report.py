@@ -3,10 +3,8 @@
 import json
 import os
 import statistics
-import tempfile
-from pathlib import Path
 
-from utils.plumbing import checkpoint, paper
+from utils.plumbing import checkpoint, networks, paper
 from utils.plumbing.command_line import UserError
 
 DATASET_NAMES = {
@@ -71,9 +69,7 @@ def write(folder, result, model=None):
     """
     try:
         if model:
-            with tempfile.TemporaryDirectory() as aside:
-                model.save(f"{aside}/network.keras")
-                content = Path(aside, "network.keras").read_bytes()
+            content = networks.content(model)
             checkpoint.write(os.path.join(folder, "network.keras"), lambda file: file.write(content))
         text = json.dumps(result, indent=2) + "\n"
         checkpoint.write(os.path.join(folder, "result.json"), lambda file: file.write(text.encode()))
