@@ -12,7 +12,7 @@ from layers.sbp import SBP
 from nets import lenet5, lenet_fc
 from tests import scripts
 from tests.steps import steps, train
-from utils import pruning, structured_bp
+from utils import pruning, structured_bp, training
 from utils.plumbing import checkpoint, data
 from utils.plumbing.command_line import UserError
 from utils.training import loop, noise, shrinking, state, updates
@@ -153,6 +153,13 @@ def test_weight_decay_is_half_of_it_times_the_squares_of_the_kernels_an_image(di
         # The first moment is 1 - 0.95 of the gradient.
         gradient = (with_decay[moment] - without[moment]) / 0.05
         np.testing.assert_allclose(gradient, 1500 * 1e-3 * kernel, atol=2e-3 * np.abs(with_decay[moment]).max())
+
+
+def test_a_growing_decay_is_on_a_line_from_a_thousandth():
+    model, whole = network(), training.Objective(weight_decay=1e-3)
+    growing = training.Objective(weight_decay=1e-3, growing_decay=True)
+    for done, share in ((0.0, 0.001), (0.5, 0.5005), (1.0, 1.0)):
+        assert float(growing.decay(model, 10, done)) == pytest.approx(share * float(whole.decay(model, 10, done)))
 
 
 def test_label_smoothing_spreads_a_share_of_the_label(digits):

@@ -256,7 +256,7 @@ class Experiment:
 
 
 def _shrink(model):
-    """The smaller network in float32, however the model was trained."""
+    """The smaller network in float32, however the model was trained; the model itself is in float32 from now on."""
     keras.config.set_dtype_policy("float32")
     for layer in model.layers:
         layer.dtype_policy = "float32"

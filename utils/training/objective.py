@@ -15,11 +15,14 @@ class Objective:
             takes off, in nats: a scalar tensor. None: the method has none.
         weight_decay: L2 decay of the kernels: half of it times their squares, an image.
         label_smoothing: the share of a label that is spread over all classes.
+        growing_decay: the decay grows to that on a line, from a thousandth of it, as in the authors' script for
+            VGG-like.
     """
 
     kl: Callable | None = None
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
+    growing_decay: bool = False
 
     def data_term(self, logits, labels):
         """The mean cross entropy of an image: a scalar tensor, from logits (batch, classes) and labels (batch,)."""
@@ -31,9 +34,10 @@ class Objective:
         """The scaled KL divergence: a scalar tensor in nats."""
         return self.kl(model, done) if self.kl else tf.constant(0.0)
 
-    def decay(self, model, count):
-        """The kernels' decay over `count` images: a scalar tensor in nats."""
+    def decay(self, model, count, done):
+        """The kernels' decay over `count` images, at a share of the training: a scalar tensor in nats."""
         if not self.weight_decay:
             return tf.constant(0.0)
         kernels = [layer.kernel.value for layer in model.layers if hasattr(layer, "kernel")]
-        return count * self.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+        grown = 1e-3 + (1 - 1e-3) * done if self.growing_decay else 1.0
+        return grown * count * self.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])

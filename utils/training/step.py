@@ -60,7 +60,7 @@ class Step:
         count, done = self.batches.count, tf.cast(epoch * self.steps + step, tf.float32) / self.total
         with tf.GradientTape() as tape:
             # Before theta goes into some of the kernels.
-            decay = self.objective.decay(self.model, count)
+            decay = self.objective.decay(self.model, count, done)
             with self.noise.drawn(seeds) as scope:
                 logits = tf.cast(self.model(inputs, training=True), tf.float32)
             data_term = self.objective.data_term(logits, labels)
