@@ -65,7 +65,7 @@ def lacking(name, command):
 
 
 def error_against_flops(network, results):
-    """Ours filled, the mean over seeds and their spread; the paper's open; other papers' by name."""
+    """Ours filled, the mean over seeds and its 95 % interval; the paper's open; other papers' by name."""
     name = "error-flops-" + re.sub(r"\W+", "-", network.lower())
     own = {method: runs for (of, method), runs in results.items() if of == network}
     if not own:
@@ -76,7 +76,7 @@ def error_against_flops(network, results):
         style = {"color": colour, "marker": marker, "markersize": 7, "linestyle": ""}
         points = [(run["flops_speedup"], run["error"]) for run in own.get(method, []) if run["flops_speedup"]]
         if points:
-            (x, y), (width, height) = np.mean(points, 0), np.std(points, 0, ddof=len(points) > 1)
+            (x, width), (y, height) = map(report.interval, zip(*points))
             axes.errorbar(x, y, height, width, label=f"{method}, ours", **style)
         if method in theirs:
             row = theirs[method]

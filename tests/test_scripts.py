@@ -257,3 +257,16 @@ def test_a_second_run_in_one_folder_is_refused(tmp_path):
         first.kill()
     assert first.status() == -signal.SIGKILL
     assert second.returncode == 2 and "another run is writing" in second.stderr
+
+
+@pytest.mark.parametrize("script", ["lenet5-sbp", "lenet-fc-sbp"])
+def test_the_papers_schedule_has_its_settings(script, tmp_path, pretrained):
+    """As shared by the paper and its authors' code; whatever is given on the command line holds all the same."""
+    start = [f"--checkpoint={pretrained}"] if script == "lenet5-sbp" else []
+    done = run(script, tmp_path / "run", "--dataset=digits", "--schedule=paper", "--epochs=1", *start)
+    assert done.returncode == 0, done.stderr
+    assert "ours, paper's settings" in done.stdout
+    settings = json.loads((tmp_path / "run" / "result.json").read_text())["settings"]
+    rates = {"learning_rate": 1e-3, "noise_learning_rate": 1e-3, "weight_decay": 0.0}
+    expected = {"epochs": 1, "batch_size": 128, **rates, "kl_scale": ["1"], "log_sigma": -5.0, "shrink_every": 0}
+    assert {name: settings[name] for name in expected} == expected and not settings["kl_start"]
