@@ -65,7 +65,7 @@ def main():
     # The authors' rates of the Original fall from half of the training on, unlike those of their StructuredBP.
     course = schedule.course() if short else training.Updates.course
     model = run.train(model, objective, training.Updates(rate, course, optimizer), prepare=data.augmented)
-    run.finish(model)
+    run.finish(model, half=True)
 
 
 if __name__ == "__main__":

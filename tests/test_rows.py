@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import scripts
-from utils.plumbing import report
+from utils.plumbing import networks, report
 
 ROOT = Path(__file__).parents[1]
 RUNS = sorted(path.parent for path in (ROOT / "checkpoints" / "published").glob("*/network.keras"))
@@ -99,7 +99,7 @@ def test_the_cells_of_a_terminals_table_stand_apart_however_long_they_are():
     runs = {method: {"ours": runs} for method in ("Original", "StructuredBPa, fine-tuned")}
     lines = report.text("LeNet5", "mnist", report.rows("LeNet5", "mnist", runs)).split("\n")
     heading, paper, *ours = [re.split(" {2,}", line.strip()) for line in lines]
-    assert heading == ["LeNet5 on MNIST", "Error %", "Units per layer", "CPU", "GPU", "FLOPs"]
+    assert heading == ["LeNet5 on MNIST", "Error %", "Units per layer", "CPU, LiteRT", "GPU", "FLOPs"]
     assert paper == ["Original", "paper", "0.80", "20 - 50 - 800 - 500", "1.00x", "1.00x", "1.00x"]
     assert [cells[-6:-3] for cells in ours] == [["ours", "11.50 -> 10.25 ± 2.48", "20 - 50 - 800 - 500"]] * 2
     assert [cells[:-6] for cells in ours] == [[], ["StructuredBPa, fine-tuned"]] and len({*map(len, lines)}) == 1
@@ -111,3 +111,16 @@ def test_the_benchmark_prints_one_line_of_json():
     assert {"net", "method", "batch_size", "precision", "steps", "compile_seconds", "peak_rss_mb"} < set(found)
     # 545,000 multiply-adds, forwards and twice backwards, of two operations each.
     assert found["gflops_per_second"] == pytest.approx(found["images_per_second"] * 545_000 * 6 / 1e9, rel=1e-2)
+
+
+def test_weights_as_float16_take_half_the_file_and_keras_reads_them(tmp_path):
+    model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(64, 3), keras.layers.BatchNormalization()])
+    model.add(keras.layers.Dense(3000))
+    whole, half = (networks.content(model, half) for half in (False, True))
+    assert len(half) < 0.6 * len(whole)
+    (tmp_path / "half.keras").write_bytes(half)
+    for load in (keras.models.load_model, networks.load):
+        read = load(str(tmp_path / "half.keras"))
+        assert {weight.dtype for weight in read.weights} == {"float32"}
+        for ours, theirs in zip(read.weights, model.weights, strict=True):
+            np.testing.assert_array_equal(ours, np.float16(theirs).astype(np.float32))

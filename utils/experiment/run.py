@@ -195,12 +195,13 @@ class Experiment:
             strategy=self.strategy,
         )
 
-    def finish(self, model, tuned=None, **figures):
+    def finish(self, model, tuned=None, half=False, **figures):
         """Shrink, measure once on the test set, write network.keras and result.json, print the row.
 
         Args:
             model: the trained network.
             tuned: what `finetune` returned; if not None, the row is its, and the error before it is kept beside it.
+            half: network.keras has weights of float16: half the file. The row is of those weights.
             figures: further ones of the method, for result.json.
         """
         if not towers.is_chief(self.strategy):
@@ -211,7 +212,11 @@ class Experiment:
         if tuned:
             figures["error_before_finetuning"] = testing.wrong(logits, test.labels)
             smaller, logits = tuned, testing.logits(tuned, test.images, self.prepare)
-        report.write(self.folder, self._result(smaller, testing.wrong(logits, test.labels), figures), smaller)
+        if half:
+            for weight in smaller.weights:
+                weight.assign(np.float16(weight))
+            logits = testing.logits(smaller, test.images, self.prepare)
+        report.write(self.folder, self._result(smaller, testing.wrong(logits, test.labels), figures), smaller, half)
         if FLAGS.export:
             export.export(self.folder)
         self.print_rows()

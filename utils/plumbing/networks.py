@@ -3,8 +3,11 @@
 import math
 import os
 import tempfile
+import zipfile
 
+import h5py
 import keras
+import numpy as np
 import tensorflow as tf
 
 from utils.plumbing import checkpoint
@@ -29,12 +32,38 @@ def load(path):
         raise UserError(f"{path} cannot be read as a Keras model ({error}): give another, or make it again") from None
 
 
-def content(model):
-    """The bytes of a model's .keras file."""
+def content(model, half=False):
+    """The bytes of a model's .keras file; `half`: its weights as float16, which Keras reads into a float32 model."""
     with tempfile.TemporaryDirectory() as folder:
         model.save(f"{folder}/network.keras")
+        if half:
+            _halve(f"{folder}/network.keras", folder)
         with open(f"{folder}/network.keras", "rb") as file:
             return file.read()
+
+
+def _halve(path, folder):
+    """Let the weights of a .keras file be float16; `folder` is for what is in between."""
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)
+        names = archive.namelist()
+    with h5py.File(f"{folder}/model.weights.h5") as whole, h5py.File(f"{folder}/half.h5", "w") as halves:
+
+        def copy(name, item):
+            if isinstance(item, h5py.Group):
+                halves.require_group(name)
+            else:
+                halves[name] = item[...].astype(np.float16) if item.dtype == np.float32 else item[...]
+            for key, value in item.attrs.items():
+                halves[name].attrs[key] = value
+
+        whole.visititems(copy)
+        for key, value in whole.attrs.items():
+            halves.attrs[key] = value
+    os.replace(f"{folder}/half.h5", f"{folder}/model.weights.h5")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.write(os.path.join(folder, name), name)
 
 
 def from_config(config, size):
@@ -51,6 +80,7 @@ def _check_weights(config, size):
     # In a graph of its own, where weights have a shape and take no memory.
     with tf.Graph().as_default():
         weights = keras.models.model_from_json(config).weights
-    claimed = sum(math.prod(weight.shape) * tf.as_dtype(weight.dtype).size for weight in weights)
+    # A file may hold them as float16.
+    claimed = sum(math.prod(weight.shape) * min(2, tf.as_dtype(weight.dtype).size) for weight in weights)
     if claimed > size:
         raise ValueError(f"{size} bytes claim to hold {claimed} of weights")

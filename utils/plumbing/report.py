@@ -17,7 +17,7 @@ DATASET_NAMES = {
     "digits-random": "digits, random labels",
 }
 LARGEST_FILE = 1_000_000  # bytes; a result.json has about 1,000
-COLUMNS = ("Error %", "Units per layer", "CPU", "GPU", "FLOPs")
+COLUMNS = ("Error %", "Units per layer", "CPU, LiteRT", "GPU", "FLOPs")
 
 
 def read(folder):
@@ -61,15 +61,17 @@ def _check(result):
         raise ValueError(f"its {', '.join(name for name in wrong if wrong[name])} cannot be right")
 
 
-def write(folder, result, model=None):
+def write(folder, result, model=None, half=False):
     """Put network.keras, if a model is given, and result.json in a folder, each whole or not at all.
+
+    `half`: the network's weights as float16.
 
     Raises:
         UserError: they cannot be written.
     """
     try:
         if model:
-            content = networks.content(model)
+            content = networks.content(model, half)
             checkpoint.write(os.path.join(folder, "network.keras"), lambda file: file.write(content))
         text = json.dumps(result, indent=2) + "\n"
         checkpoint.write(os.path.join(folder, "result.json"), lambda file: file.write(text.encode()))
