@@ -73,9 +73,10 @@ class _SparseVD:
     def call(self, inputs, training=False):
         if training:
             x = self.product(inputs, keras.ops.cast(self.kernel, inputs.dtype))
-            variance = self.product(inputs**2, tf.cast(tf.exp(self.log_sigma2.value), inputs.dtype))
+            # The epsilon is in the inputs, of which there are fewer than outputs.
+            variance = self.product(inputs**2 + EPSILON, tf.cast(tf.exp(self.log_sigma2.value), inputs.dtype))
             noise = normal([*tf.unstack(tf.shape(x)[:-1]), x.shape[-1]], self.seed_generator.next())
-            x += tf.sqrt(variance + EPSILON) * tf.cast(noise, x.dtype)
+            x += tf.sqrt(variance) * tf.cast(noise, x.dtype)
         else:
             x = self.product(inputs, tf.cast(self.sparse_kernel(), inputs.dtype))
         if self.use_bias:
