@@ -26,7 +26,7 @@ from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=100, batch_size=128, learning_rate=3e-3, weight_decay=0.0)
-structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="cost")
+structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="cost^0.9", kl_start="2*cost^0.9")
 experiment.define_finetune_flags()
 
 

@@ -27,7 +27,7 @@ from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
-structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="25,12,1,1.3", kl_start="400,170,1,1.6")
+structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="cost^0.9", kl_start="2*cost^0.9")
 experiment.define_finetune_flags()
 
 
