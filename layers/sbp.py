@@ -12,6 +12,10 @@ from layers import truncated_log_normal
 # What mu and log sigma are clipped to; the distribution is exact on all of it.
 BOX = (-20.0, 5.0)
 RULES = ("snr", "evidence")
+# Nats of evidence that a unit has to be worth to stay. One that does nothing is worth 0 once its posterior is the prior,
+# and a little more before that, as BOX and the length of a training leave it; less than a factor e is "not worth more
+# than a bare mention" (the grades of Kass and Raftery, "Bayes Factors", 1995).
+WORTH = 1.0
 
 
 def _clip(parameter):
@@ -58,8 +62,9 @@ class SBP(keras.layers.Layer):
             mean over a batch, the evidence lower bound wants 1 / N for N training examples. Where it is more than 0,
             `layer.kl_weight.assign(...)` changes it. 0: nothing is added.
         threshold: the signal-to-noise ratio that a living unit is above (the paper: 1).
-        rule: "snr": a unit lives above that threshold. "evidence": it lives while the model has the larger evidence
-            with it, a rule without a threshold (`truncated_log_normal.log_evidence_ratio`).
+        rule: "snr": a unit lives above that threshold. "evidence": it lives while the model with it has the evidence
+            of the model without it more than e times over, a rule with no threshold to choose
+            (`truncated_log_normal.log_evidence_ratio`).
         log_sigma: where log sigma starts (the paper: -5); mu starts at 0.
         seed: of the noise, an int; None: a random one.
         scale: multiplies theta, a number > 0: 1 / E theta at the start leaves a trained network as it is.
@@ -122,7 +127,7 @@ class SBP(keras.layers.Layer):
     def alive(self):
         """Which units the rule keeps: (units,) bool."""
         if self.rule == "evidence":
-            return truncated_log_normal.log_evidence_ratio(self.mu.value, self.log_sigma.value) < 0
+            return truncated_log_normal.log_evidence_ratio(self.mu.value, self.log_sigma.value) < -WORTH
         return self.snr() > self.threshold
 
     def snr(self):

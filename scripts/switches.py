@@ -108,7 +108,9 @@ def main():
 
     decay = 0.0 if "no_decay" in on else 5e-4
     dense = network(lambda name: keras.layers.Identity(), on)
-    start = folder / "-".join(["start", *(name for name in on if name in ("mean", "no_decay", "same", "order", "long"))])
+    start = folder / "-".join(
+        ["start", *(name for name in on if name in ("mean", "no_decay", "same", "order", "long"))]
+    )
     epochs, start_rate = (40, 4e-3) if "long" in on else (5, 1e-3)
     dense = train(dense, start / str(FLAGS.seed), epochs, None, decay, lambda variable: start_rate)
     layer = Cut if "cut" in on else SBP

@@ -4,7 +4,7 @@
     python scripts/threshold.py --run=checkpoints/lenet5-sbp-whole
 
 No training: the trained network is taken from the run's training checkpoint, and made really smaller for each. The
-last row is of the rule without a threshold, `SBP(rule="evidence")`.
+last row is of the rule with no threshold to choose, `SBP(rule="evidence")`.
 Units that --shrink_every took out are gone for good; for thresholds below the run's own it has to be 0, as above.
 
 Nothing is chosen here: the run's own images to report on are read once for each threshold. To choose, give a run that

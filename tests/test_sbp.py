@@ -92,14 +92,14 @@ def test_the_mean_of_the_living_and_zero_for_the_others(threshold, living):
         assert np.all(outputs.numpy()[..., ~alive] == 0)
 
 
-def test_the_evidence_keeps_a_unit_whose_density_at_theta_0_is_below_the_priors():
-    """The rule without a threshold; no evidence is lost by a unit whose density there is that of the prior or more."""
-    mu, log_sigma = [*MU[:3], -19.0, -12.0], [*LOG_SIGMA[:3], 1.0, 1.5]
+def test_the_evidence_keeps_a_unit_whose_density_at_theta_0_is_far_below_the_priors():
+    """By more than a factor e; a unit that does nothing has the prior as its posterior, the density there 1 / 20."""
+    mu, log_sigma = [*MU[:2], -9.96, -19.0, -12.0], [*LOG_SIGMA[:2], 5.0, 1.0, 1.5]
     layer = built(mu, log_sigma, rule="evidence")
     posterior = [(m, fp.exp(s)) for m, s in zip(mu, log_sigma)]
     at_0 = [fp.npdf(-20, m, s) / (fp.ncdf(0, m, s) - fp.ncdf(-20, m, s)) for m, s in posterior]
-    alive = np.array(at_0) < 1 / 20
-    assert alive.tolist() == [True, True, True, False, True]
+    alive = np.array(at_0) < 1 / 20 / np.e
+    assert at_0[2] < 1 / 20 and alive.tolist() == [True, False, False, False, True]
     np.testing.assert_array_equal(layer.alive(), alive)
     np.testing.assert_array_equal(layer(ramp(2, UNITS)) != 0, np.broadcast_to(alive, (2, UNITS)))
     with pytest.raises(ValueError, match="snr, evidence"):

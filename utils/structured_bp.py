@@ -43,8 +43,8 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, log_sigma=-5.0
         "rule",
         "snr",
         RULES,
-        "Which units are taken out. snr: those under --snr_threshold. evidence: those without which the model has the "
-        "larger evidence (BMRS).",
+        "Which units are taken out. snr: those under --snr_threshold. evidence: those that the evidence is "
+        "no more than e times as large with (BMRS).",
     )
     flags.DEFINE_float("snr_threshold", 1.0, "Units whose signal-to-noise ratio is at most this are taken out.", 0)
     training.define_shrinking_flag(shrink_every)
