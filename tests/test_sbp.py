@@ -94,7 +94,7 @@ def test_the_mean_of_the_living_and_zero_for_the_others(threshold, living):
 
 def test_the_evidence_keeps_a_unit_whose_density_at_theta_0_is_far_below_the_priors():
     """By more than a factor e; a unit that does nothing has the prior as its posterior, the density there 1 / 20."""
-    mu, log_sigma = [*MU[:2], -9.96, -19.0, -12.0], [*LOG_SIGMA[:2], 5.0, 1.0, 1.5]
+    mu, log_sigma = [*MU[:2], -9.96, -19.0, -12.0], [*LOG_SIGMA[:2], 5.0, 1.0, 1.0]
     layer = built(mu, log_sigma, rule="evidence")
     posterior = [(m, fp.exp(s)) for m, s in zip(mu, log_sigma)]
     at_0 = [fp.npdf(-20, m, s) / (fp.ncdf(0, m, s) - fp.ncdf(-20, m, s)) for m, s in posterior]
