@@ -3,7 +3,7 @@
 Ten seeds, last epoch: 1.49 % error, 95 % interval 1.45 to 1.53 (the paper 1.54), 545,000 multiply-adds; half a minute
 to 1.5 minutes on one core.
 
-The paper's settings (--schedule=paper, 200 epochs; seed 0): FCP
+The paper's settings (--schedule=paper, 200 epochs; seed 0): 1.39 %, 4 minutes.
 """
 
 import sys

@@ -2,6 +2,10 @@
 
 Seeds 0, 1, 2, last epoch: 0.64 % error (0.65, 0.59, 0.69; the paper 0.80), 2,293,000 multiply-adds; 7 to 17 minutes on
 one core with other work beside it.
+
+The paper's settings (--schedule=paper, 200 epochs; seed 0): 0.73 %, 33 minutes. The weight decay has taken units in
+them: of 10 first filters, 31 second ones and 464 neurons no weight is left that is more than a thousandth of the
+others.
 """
 
 import sys
