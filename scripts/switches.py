@@ -85,6 +85,13 @@ def network(noise, on):
     return keras.Model(inputs, keras.layers.Dense(10, name="logits")(dense(name="dense1_unit")(x)))
 
 
+def living(model, images):
+    """[units of each layer with ReLU that are more than 0 for one of the images]."""
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.ReLU)] + [model.get_layer("dense1")]
+    found = keras.Model(model.inputs, [layer.output for layer in layers])(images)
+    return [int(tf.reduce_sum(tf.cast(tf.reduce_max(x, range(len(x.shape) - 1)) > 0, tf.int32))) for x in found]
+
+
 def main():
     if FLAGS.table:
         return table([json.loads(line) for path in FLAGS.table for line in Path(path).read_text().splitlines()])
@@ -113,6 +120,7 @@ def main():
     )
     epochs, start_rate = (40, 4e-3) if "long" in on else (5, 1e-3)
     dense = train(dense, start / str(FLAGS.seed), epochs, None, decay, lambda variable: start_rate)
+    before = living(dense, prepare(held_out.images[:2000]))
     layer = Cut if "cut" in on else SBP
     model = network(lambda name: layer(name=name), on)
     stored = {variable.path: variable for variable in dense.weights}
@@ -146,7 +154,14 @@ def main():
         losses.append(float(tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))))
     error, units = epochs[-1]
     best, at_best = min(epochs, key=lambda epoch: epoch[0])
-    line = {"on": on, "seed": FLAGS.seed, "error": error, "units": units, "bound": -sum(losses) - float(kl(model))}
+    line = {
+        "on": on,
+        "seed": FLAGS.seed,
+        "before": before,
+        "error": error,
+        "units": units,
+        "bound": -sum(losses) - float(kl(model)),
+    }
     (folder / f"{'-'.join([*on, str(FLAGS.seed)])}.json").write_text(
         json.dumps({**line, "best": best, "units_at_best": at_best}) + "\n"
     )
@@ -162,21 +177,22 @@ def multiply_adds(units, on):
 
 def table(lines):
     """Print a row a set of switches: means over the seeds."""
-    cells = [("Switch", "Seeds", "Units", "Error %", "FLOPs", "Bound, nats", "Best epoch, error %", "its units")]
+    cells = [
+        ("Switch", "Seeds", "Before", "Units", "Error %", "FLOPs", "Bound, nats", "Best epoch, error %", "its units")
+    ]
     for on in sorted({tuple(line["on"]) for line in lines}, key=lambda on: (len(on), on)):
         runs = [line for line in lines if tuple(line["on"]) == on]
-        units, best = (
+        before, units, best = (
             " - ".join(f"{statistics.fmean(column):.0f}" for column in zip(*(run[key] for run in runs)))
-            for key in ("units", "units_at_best")
+            for key in ("before", "units", "units_at_best")
         )
         whole = multiply_adds([20, 50], on)
         times = statistics.fmean(whole / multiply_adds(run["units"], on) for run in runs)
         error, bound, at_best = (statistics.fmean(run[key] for run in runs) for key in ("error", "bound", "best"))
         name = ", ".join(on) or "once"
-        cells.append(
-            (name, str(len(runs)), units, f"{error:.2f}", f"{times:.2f}x", f"{bound:,.0f}", f"{at_best:.2f}", best)
-        )
-    print(report.aligned(cells, "<>><>>><"[: len(cells[0])]))
+        figures = f"{error:.2f}", f"{times:.2f}x", f"{bound:,.0f}", f"{at_best:.2f}"
+        cells.append((name, str(len(runs)), before, units, *figures, best))
+    print(report.aligned(cells, "<>>>>>>>>"))
 
 
 if __name__ == "__main__":
