@@ -183,7 +183,7 @@ def interval(values):
 
 
 def _with_interval(mean, spread, unit=""):
-    return f"{mean:.2f}{unit} ± {spread:.2f}" if spread else f"{mean:.2f}{unit}"
+    return f"{mean:.2f}{unit}" + (f" ± {spread:.2f}" if spread and spread >= 0.005 else "")
 
 
 def _speedup(runs, name):
