@@ -104,7 +104,7 @@ def test_the_threshold_1_gives_the_row_and_higher_ones_fewer_units(finetuned, tm
 def test_a_threshold_needs_the_training_checkpoint(finetuned, tmp_path):
     for name in ("network.keras", "result.json"):
         shutil.copy(finetuned[0] / name, tmp_path)
-    assert "--shrink_every=0" in error_line(scripts.run("threshold", f"--run={tmp_path}"))
+    assert "lenet5-sbp.py --schedule=paper" in error_line(scripts.run("threshold", f"--run={tmp_path}"))
 
 
 def test_a_shrunk_run_says_which_thresholds_are_gone(finetuned, tmp_path):
