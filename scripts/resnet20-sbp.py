@@ -17,7 +17,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import keras
 from absl import flags
 
 from nets import resnet20
@@ -28,8 +27,7 @@ from utils.plumbing import command_line, data
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=12, batch_size=125, learning_rate=1e-3, weight_decay=0.0)
 structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1", kl_start="75*cost^0.5", shrink_every=2)
-experiment.define_finetune_flags(epochs=40, learning_rate=0.1)
-structured_bp.define_retraining_flags(weight_decay=5e-4)
+structured_bp.define_retraining_flags(epochs=40, learning_rate=0.1, weight_decay=5e-4)
 schedule.define_width()
 # The shares of the training at which learning rates have risen from 0 and begin to fall to 0.
 COURSE = (0.1, 0.2)
@@ -40,12 +38,8 @@ def main():
     run = experiment.Experiment(
         schedule.network_name("ResNet-20"), "StructuredBP", build, resnet20.units, data.standardised
     )
-    # Batch normalisation is frozen: part of the pretrained convolutions.
-    model = run.build(unit=structured_bp.unit, norm=keras.layers.Identity)
-    experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("resnet20", run.folder))
-    model = structured_bp.train(run, model, course=COURSE, prepare=data.augmented)
-    tuned = structured_bp.retrain(run, model, course=COURSE, prepare=data.augmented)
-    run.finish(model, tuned)
+    start = FLAGS.checkpoint or experiment.pretrained("resnet20", run.folder)
+    structured_bp.in_two_stages(run, start, course=COURSE, prepare=data.augmented)
 
 
 if __name__ == "__main__":

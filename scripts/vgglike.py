@@ -23,7 +23,7 @@ from absl import flags
 
 from nets import vgglike
 from utils import experiment, training
-from utils.experiment import schedule
+from utils.experiment import regularisation, schedule
 from utils.plumbing import command_line, data
 from utils.training import updates
 
@@ -32,7 +32,7 @@ experiment.define_flags(dataset="cifar10", epochs=200, batch_size=100, learning_
 schedule.define_flags()
 schedule.define_width()
 flags.DEFINE_float("dropout", 1.0, "Scales the shares that binary dropout drops; 1: the paper's, 0: none.", 0, 1.9)
-flags.DEFINE_float("label_smoothing", 0.0, "The share of a label that is spread over all classes.", 0, 1)
+regularisation.define_flags()
 
 
 def unit(name):
@@ -43,7 +43,16 @@ def unit(name):
 
 def main():
     short = FLAGS.schedule == "short"
-    schedule.take("short", epochs=30, learning_rate=0.1, weight_decay=5e-4, dropout=0.0, label_smoothing=0.1)
+    schedule.take(
+        "short",
+        epochs=28,
+        batch_size=125,
+        learning_rate=0.125,
+        weight_decay=1e-3,
+        dropout=0.0,
+        label_smoothing=0.1,
+        cutout=8,
+    )
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     run = experiment.Experiment(schedule.network_name("VGG-like"), "Original", build, vgglike.units, data.standardised)
     model = run.build(unit=unit)
@@ -64,7 +73,7 @@ def main():
     optimizer = updates.nesterov if short else updates.adam
     # The authors' rates of the Original fall from half of the training on, unlike those of their StructuredBP.
     course = schedule.course() if short else training.Updates.course
-    model = run.train(model, objective, training.Updates(rate, course, optimizer), prepare=data.augmented)
+    model = run.train(model, objective, training.Updates(rate, course, optimizer), prepare=regularisation.augmented())
     run.finish(model, half=True)
 
 

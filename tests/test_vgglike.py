@@ -120,6 +120,21 @@ def test_augmented_images_are_crops_of_the_padded_image_flipped_or_not():
     assert np.any(data.augmented(images, (3, 5)) != data.augmented(images, (3, 4)))
 
 
+def test_a_square_of_its_own_is_cut_out_of_every_augmented_image():
+    images = made(400).images
+    whole, cut = data.augmented(images, (3, 4)).numpy(), data.augmented(images, (3, 4), cutout=8).numpy()
+    corners = set()
+    for before, after in zip(whole, cut, strict=True):
+        rows, columns = np.nonzero((before != after).any(-1))
+        top, left = rows.min(), columns.min()
+        assert rows.max() - top < 8 and columns.max() - left < 8
+        assert not after[rows, columns].any()
+        corners.add((top, left))
+    # 625 places, 400 images: 295 of them on average.
+    assert len(corners) > 250
+    assert min(min(corners)) == 0 and max(max(corners)) >= 24
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_the_smaller_network_of_any_mask_computes_the_same(seed):
     rng = np.random.default_rng(seed)
@@ -282,13 +297,16 @@ def run(script, folder, *arguments):
 
 def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path):
     arguments = "--schedule=short", "--epochs=2", "--batch_size=20", f"--width={NARROW}"
+    # At the rate of the short schedule, which is meant for larger batches, such a network diverges.
+    dense_arguments = *arguments, "--learning_rate=1e-2"
+    pruning = *arguments, "--finetune_epochs=1"
     # Where a run of vgglike-sbp.py without --checkpoint looks for the network that it starts from.
-    done = run("vgglike", tmp_path / "sbp-vgglike", *arguments)
+    done = run("vgglike", tmp_path / "sbp-vgglike", *dense_arguments)
     assert done.returncode == 0, done.stderr
     dense = json.loads((tmp_path / "sbp-vgglike" / "result.json").read_text())
     assert dense["flops_speedup"] == 1 and dense["settings"]["epochs"] == 2
-    assert dense["settings"]["learning_rate"] == 0.1, "the short schedule has a rate of its own"
-    done = run("vgglike-sbp", tmp_path / "sbp", *arguments)
+    assert dense["settings"]["weight_decay"] == 1e-3, "the short schedule has a decay of its own"
+    done = run("vgglike-sbp", tmp_path / "sbp", *pruning)
     assert done.returncode == 0, done.stderr
     header, original, row = done.stdout.splitlines()
     assert header.startswith("VGG-like, k = 0.0625 on CIFAR-10")
@@ -296,19 +314,16 @@ def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path)
     assert row.split()[:2] == ["StructuredBP", "ours"]
     result = json.loads((tmp_path / "sbp" / "result.json").read_text())
     assert result["max_logit_difference"] < 1e-4
+    assert "error_before_finetuning" in result and result["seconds_before_finetuning"] < result["seconds"]
     assert np.any(checkpoint.latest(tmp_path / "sbp-vgglike")["model/conv1_norm/moving_mean"] != 0)
-    done = run("vgglike-sbpc", tmp_path / "sbpc", f"--checkpoint={tmp_path / 'sbp'}", *arguments)
-    assert done.returncode == 0, done.stderr
-    further = json.loads((tmp_path / "sbpc" / "result.json").read_text())
-    assert further["flops_speedup"] >= result["flops_speedup"], "not of the Original of its width"
-    assert all(unit <= before for unit, before in zip(further["units"], result["units"], strict=True))
+    for script in ("vgglike-sbpa", "vgglike-sbpc"):
+        done = run(script, tmp_path / script, f"--checkpoint={tmp_path / 'sbp'}", *pruning)
+        assert done.returncode == 0, done.stderr
+        further = json.loads((tmp_path / script / "result.json").read_text())
+        assert further["flops_speedup"] >= result["flops_speedup"], "not of the Original of its width"
+        assert all(unit <= before for unit, before in zip(further["units"], result["units"], strict=True))
     wider = run("vgglike-sbpc", tmp_path / "wider", f"--checkpoint={tmp_path / 'sbp'}", "--width=0.125")
     assert wider.returncode == 2 and "another network" in wider.stderr.splitlines()[-1]
     for script in ("vgglike-ssl", "vgglike-sparsevd"):
         done = run(script, tmp_path / script, f"--checkpoint={tmp_path / 'sbp-vgglike'}", *arguments)
         assert done.returncode == 0, done.stderr
-    done = run("vgglike-ft", tmp_path / "ft", f"--checkpoint={tmp_path / 'sbp'}", "--epochs=1", "--batch_size=20")
-    assert done.returncode == 0, done.stderr
-    tuned = json.loads((tmp_path / "ft" / "result.json").read_text())
-    assert tuned["error_before_finetuning"] == result["error"] and tuned["units"] == result["units"]
-    assert tuned["flops_speedup"] == result["flops_speedup"], "not of the Original of its width"

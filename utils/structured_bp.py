@@ -3,13 +3,14 @@
 import re
 import sys
 
+import keras
 import numpy as np
 import tensorflow as tf
 from absl import flags
 
 from layers import truncated_log_normal
 from layers.sbp import RULES, SBP
-from utils import cost, training
+from utils import cost, experiment, training
 from utils.plumbing.command_line import UserError
 from utils.training import updates
 
@@ -60,7 +61,7 @@ def rate(variable):
     return FLAGS.noise_learning_rate if variable.name in ("mu", "log_sigma") else FLAGS.learning_rate
 
 
-def train(run, model, *, rate=rate, course=training.Updates.course, prepare=None):
+def train(run, model, *, rate=rate, course=training.Updates.course, prepare=None, label_smoothing=0.0):
     """Train a network with noise to the last epoch, on the bound and at the rates that the flags say.
 
     Args:
@@ -68,39 +69,48 @@ def train(run, model, *, rate=rate, course=training.Updates.course, prepare=None
         model: the network with all its units.
         rate, course: of `training.Updates`.
         prepare: of `Experiment.train`.
+        label_smoothing: of `training.Objective`.
     Returns:
         The trained network, less the units that --shrink_every took out.
     """
-    objective = training.Objective(kl(model), FLAGS.weight_decay)
+    objective = training.Objective(kl(model), FLAGS.weight_decay, label_smoothing)
     how = training.Updates(rate, course)
     return run.train(model, objective, how, prepare=prepare, shrink_every=FLAGS.shrink_every)
 
 
-def define_retraining_flags(*, weight_decay):
-    """What `retrain` needs beside the flags of fine-tuning."""
+def define_retraining_flags(*, epochs, learning_rate, weight_decay):
+    """The flags of `in_two_stages` for its second stage."""
+    experiment.define_finetune_flags(epochs, learning_rate)
     flags.DEFINE_float("finetune_weight_decay", weight_decay, "As --weight_decay, of the smaller network.", 0)
 
 
-def retrain(run, model, *, course, prepare):
-    """Train what is left of a network as its Original was: with batch normalisation and Nesterov's momentum.
+def in_two_stages(run, start, *, course, prepare, label_smoothing=0.0, counts=None):
+    """Train a network with noise, then what is left of it as its Original was, and print the row.
+
+    Batch normalisation is frozen while there is noise, being part of the pretrained convolutions. It is put back for
+    --finetune_epochs with Nesterov's momentum.
 
     Args:
         run: the `Experiment`.
-        model: the trained network, noise and all.
-        course: of `training.Updates`.
+        start: the run's folder, or the .keras file, whose weights to start from.
+        course: of `training.Updates`, of either stage.
         prepare: of `Experiment.train`.
-    Returns:
-        The smaller network after that, or None, as `Experiment.finetune` does.
+        label_smoothing: of `training.Objective`.
+        counts: the units of the network that it starts from, if that is pruned.
     """
+    model = run.build(unit=unit, norm=keras.layers.Identity, **({"counts": counts} if counts else {}))
+    experiment.set_weights(model, start)
+    model = train(run, model, course=course, prepare=prepare, label_smoothing=label_smoothing)
     # The bound is a sum over the images, and a rate of SGD is meant for their mean.
     rate = FLAGS.finetune_learning_rate / len(run.train_set.labels)
-    return run.finetune(
+    tuned = run.finetune(
         model,
         prepare=prepare,
-        objective=training.Objective(weight_decay=FLAGS.finetune_weight_decay),
+        objective=training.Objective(weight_decay=FLAGS.finetune_weight_decay, label_smoothing=label_smoothing),
         updates=training.Updates(lambda variable: rate, course, updates.nesterov),
         normalise=True,
     )
+    run.finish(model, tuned)
 
 
 def kl(model):

@@ -180,6 +180,7 @@ class Experiment:
             run=f"{os.path.basename(self.folder)}, fine-tuning",
             summaries_dir=os.path.join(FLAGS.summaries_dir or self.folder, "finetune"),
         )
+        self.seconds_before_finetuning = self.seconds
         self.seconds += seconds
         return _shrink(tuned) if normalise else tuned
 
@@ -211,6 +212,7 @@ class Experiment:
         figures["max_logit_difference"] = float(np.abs(logits - masked).max())
         if tuned:
             figures["error_before_finetuning"] = testing.wrong(logits, test.labels)
+            figures["seconds_before_finetuning"] = round(self.seconds_before_finetuning, 1)
             smaller, logits = tuned, testing.logits(tuned, test.images, self.prepare)
         if half:
             for weight in smaller.weights:

@@ -244,16 +244,25 @@ def standardised(images, seed=None):
 PREPARE = {(28, 28, 1): scaled, (32, 32, 3): standardised}
 
 
-def augmented(images, seed):
+def augmented(images, seed, cutout=0):
     """`standardised`, then a random crop of the image padded by 4, and, at even odds, a flip from left to right.
 
     Args:
         images: (batch, height, width, colors) uint8.
-        seed: (2,) int32; the same seed crops and flips the same way.
+        seed: (2,) int32; the same seed crops, flips and cuts the same way.
+        cutout: the side of a square in pixels that is set to 0, anywhere in the image: DeVries and Taylor, 2017.
     """
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
     draws = tf.random.stateless_uniform((3, count, 1), seed) * tf.constant([9.0, 9.0, 2.0])[:, None, None]
     top, left, flip = tf.unstack(tf.cast(draws, tf.int32))
     rows, columns = top + tf.range(height), left + tf.where(flip == 1, tf.range(width)[::-1], tf.range(width))
     padded = tf.pad(standardised(images), [[0, 0], [4, 4], [4, 4], [0, 0]])
-    return tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+    cropped = tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+    if not cutout:
+        return cropped
+    sides = tf.constant([height - cutout + 1.0, width - cutout + 1.0])[:, None, None]
+    corners = tf.random.stateless_uniform((2, count, 1), tf.random.experimental.stateless_fold_in(seed, 1)) * sides
+    first_row, first_column = tf.unstack(tf.cast(corners, tf.int32))
+    rows, columns = tf.range(height) - first_row, tf.range(width) - first_column
+    cut = ((rows >= 0) & (rows < cutout))[:, :, None] & ((columns >= 0) & (columns < cutout))[:, None, :]
+    return tf.where(cut[..., None], 0.0, cropped)

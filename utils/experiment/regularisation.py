@@ -1,0 +1,24 @@
+"""--label_smoothing and --cutout: what keeps a network from learning CIFAR-10's training images by heart."""
+
+import functools
+
+from absl import flags
+
+from utils.plumbing import data
+
+FLAGS = flags.FLAGS
+
+
+def define_flags(*, label_smoothing=0.0, cutout=0):
+    """Both, with these defaults."""
+    flags.DEFINE_float(
+        "label_smoothing", label_smoothing, "The share of a label that is spread over all classes.", 0, 1
+    )
+    flags.DEFINE_integer(
+        "cutout", cutout, "The side of a square in pixels that is cut out of every training image.", 0, 32
+    )
+
+
+def augmented():
+    """`data.augmented` with --cutout, as `Experiment.train` takes it."""
+    return functools.partial(data.augmented, cutout=FLAGS.cutout)
