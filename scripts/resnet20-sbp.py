@@ -21,13 +21,13 @@ from absl import flags
 
 from nets import resnet20
 from utils import experiment, structured_bp
-from utils.experiment import schedule
+from utils.experiment import retraining, schedule
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=12, batch_size=125, learning_rate=1e-3, weight_decay=0.0)
 structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1", kl_start="75*cost^0.5", shrink_every=2)
-structured_bp.define_retraining_flags(epochs=40, learning_rate=0.1, weight_decay=5e-4)
+retraining.define_flags(epochs=40, learning_rate=0.1, weight_decay=5e-4)
 schedule.define_width()
 # The shares of the training at which learning rates have risen from 0 and begin to fall to 0.
 COURSE = (0.1, 0.2)

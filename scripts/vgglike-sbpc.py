@@ -14,13 +14,13 @@ from absl import flags
 
 from nets import vgglike
 from utils import experiment, structured_bp
-from utils.experiment import regularisation, schedule
+from utils.experiment import regularisation, retraining, schedule
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)
 structured_bp.define_flags(noise_learning_rate=1e-4, kl_scale="0.25*cost^0.5")
-structured_bp.define_retraining_flags(epochs=0, learning_rate=0.1, weight_decay=5e-4)
+retraining.define_flags(epochs=0, learning_rate=0.1, weight_decay=5e-4)
 regularisation.define_flags()
 schedule.define_flags()
 schedule.define_width()

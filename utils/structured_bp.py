@@ -11,8 +11,8 @@ from absl import flags
 from layers import truncated_log_normal
 from layers.sbp import RULES, SBP
 from utils import cost, experiment, training
+from utils.experiment import retraining
 from utils.plumbing.command_line import UserError
-from utils.training import updates
 
 FLAGS = flags.FLAGS
 # cost, 3*cost, cost^0.5, 3*cost^0.5
@@ -78,17 +78,10 @@ def train(run, model, *, rate=rate, course=training.Updates.course, prepare=None
     return run.train(model, objective, how, prepare=prepare, shrink_every=FLAGS.shrink_every)
 
 
-def define_retraining_flags(*, epochs, learning_rate, weight_decay):
-    """The flags of `in_two_stages` for its second stage."""
-    experiment.define_finetune_flags(epochs, learning_rate)
-    flags.DEFINE_float("finetune_weight_decay", weight_decay, "As --weight_decay, of the smaller network.", 0)
-
-
 def in_two_stages(run, start, *, course, prepare, label_smoothing=0.0, counts=None):
     """Train a network with noise, then what is left of it as its Original was, and print the row.
 
-    Batch normalisation is frozen while there is noise, being part of the pretrained convolutions. It is put back for
-    --finetune_epochs with Nesterov's momentum.
+    Batch normalisation is frozen while there is noise, being part of the pretrained convolutions.
 
     Args:
         run: the `Experiment`.
@@ -101,15 +94,7 @@ def in_two_stages(run, start, *, course, prepare, label_smoothing=0.0, counts=No
     model = run.build(unit=unit, norm=keras.layers.Identity, **({"counts": counts} if counts else {}))
     experiment.set_weights(model, start)
     model = train(run, model, course=course, prepare=prepare, label_smoothing=label_smoothing)
-    # The bound is a sum over the images, and a rate of SGD is meant for their mean.
-    rate = FLAGS.finetune_learning_rate / len(run.train_set.labels)
-    tuned = run.finetune(
-        model,
-        prepare=prepare,
-        objective=training.Objective(weight_decay=FLAGS.finetune_weight_decay, label_smoothing=label_smoothing),
-        updates=training.Updates(lambda variable: rate, course, updates.nesterov),
-        normalise=True,
-    )
+    tuned = retraining.retrain(run, model, course=course, prepare=prepare, label_smoothing=label_smoothing)
     run.finish(model, tuned)
 
 

@@ -8,7 +8,7 @@ from utils import training
 FLAGS = flags.FLAGS
 
 
-def train(run, model, strength, *, course=training.Updates.course, prepare=None):
+def train(run, model, strength, *, course=training.Updates.course, prepare=None, label_smoothing=0.0):
     """Train a network to the last epoch, as the flags say.
 
     Args:
@@ -17,6 +17,7 @@ def train(run, model, strength, *, course=training.Updates.course, prepare=None)
         strength: from a layer to its strength, an image.
         course: of `training.Updates`.
         prepare: of `Experiment.train`.
+        label_smoothing: of `training.Objective`.
     Returns:
         The trained network, less the units that --shrink_every took out.
     """
@@ -28,5 +29,5 @@ def train(run, model, strength, *, course=training.Updates.course, prepare=None)
         optimizer=ssl.sgd,
         proximal=ssl.proximal(lambda layer: count * strength(layer)),
     )
-    objective = training.Objective(weight_decay=FLAGS.weight_decay)
+    objective = training.Objective(weight_decay=FLAGS.weight_decay, label_smoothing=label_smoothing)
     return run.train(model, objective, updates, prepare=prepare, alive=ssl.alive, shrink_every=FLAGS.shrink_every)
