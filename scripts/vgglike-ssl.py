@@ -40,7 +40,7 @@ def main():
         shrink_every=1,
         label_smoothing=0.1,
         cutout=8,
-        finetune_epochs=30,
+        finetune_epochs=60,
     )
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     run = experiment.Experiment(schedule.network_name("VGG-like"), "SSL", build, vgglike.units, data.standardised)
