@@ -31,13 +31,8 @@ def main():
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     name = schedule.network_name("VGG-like")
     run = experiment.Experiment(name, "StructuredBP", build, vgglike.units, data.standardised)
-    structured_bp.in_two_stages(
-        run,
-        FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder),
-        course=schedule.course(),
-        prepare=regularisation.augmented(),
-        label_smoothing=FLAGS.label_smoothing,
-    )
+    start = FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder)
+    structured_bp.in_two_stages(run, start, course=schedule.course(), **regularisation.options())
 
 
 if __name__ == "__main__":

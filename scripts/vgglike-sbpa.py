@@ -33,14 +33,8 @@ def main():
     name = schedule.network_name("VGG-like")
     run = experiment.Experiment(name, "StructuredBPa", build, vgglike.units, data.standardised)
     start = FLAGS.checkpoint or experiment.pretrained("vgglike-sbp", run.folder)
-    structured_bp.in_two_stages(
-        run,
-        start,
-        course=schedule.course(),
-        prepare=regularisation.augmented(),
-        label_smoothing=FLAGS.label_smoothing,
-        counts=experiment.units_in(start, run),
-    )
+    counts = experiment.units_in(start, run)
+    structured_bp.in_two_stages(run, start, course=schedule.course(), counts=counts, **regularisation.options())
 
 
 if __name__ == "__main__":

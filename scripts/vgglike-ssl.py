@@ -51,11 +51,7 @@ def main():
     def strength(layer):
         return FLAGS.conv_strength if isinstance(layer, keras.layers.Conv2D) else FLAGS.dense_strength
 
-    how = {
-        "course": schedule.course(),
-        "prepare": regularisation.augmented(),
-        "label_smoothing": FLAGS.label_smoothing,
-    }
+    how = {"course": schedule.course(), **regularisation.options()}
     model = structured_sparsity.train(run, model, strength, **how)
     run.finish(model, retraining.retrain(run, model, **how))
 

@@ -22,3 +22,8 @@ def define_flags(*, label_smoothing=0.0, cutout=0):
 def augmented():
     """`data.augmented` with --cutout, as `Experiment.train` takes it."""
     return functools.partial(data.augmented, cutout=FLAGS.cutout)
+
+
+def options():
+    """Both flags, as what trains a network in two stages takes them."""
+    return {"prepare": augmented(), "label_smoothing": FLAGS.label_smoothing}
