@@ -11,6 +11,7 @@ from layers.sbp import SBP
 from nets import resnet20
 from tests import scripts
 from utils import cost, pruning
+from utils.experiment import lanes
 
 ARGUMENTS = ("--width=0.25", "--epochs=2", "--batch_size=20", "--precision=bfloat16")
 
@@ -35,6 +36,31 @@ def test_batch_normalisation_is_put_back_as_the_identity():
     before = keras.Model(again.inputs, norm.input)(images)
     np.testing.assert_allclose(norm.moving_mean, np.mean(before, (0, 1, 2)), atol=1e-5)
     np.testing.assert_allclose(norm.moving_variance, np.var(before, (0, 1, 2)), rtol=1e-4)
+
+
+def test_units_of_zeros_stay_out_of_what_is_trained():
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(6, 3, padding="same", name="first")(inputs)
+    for name in ("second", "third"):
+        y = keras.layers.ReLU()(keras.layers.Conv2D(17, 3, padding="same", name=name)(x))
+        x = keras.layers.Add()([x, keras.layers.Conv2D(6, 3, padding="same", name=f"{name}_back")(y)])
+    x = keras.layers.Flatten()(keras.layers.MaxPooling2D()(x))
+    images, labels = rng.normal(size=(64, 8, 8, 3)).astype(np.float32), rng.integers(0, 5, 64)
+    narrow = pruning.normalised(keras.Model(inputs, keras.layers.Dense(5, name="logits")(x)), images)
+    wide = lanes.filled(narrow)
+    kernels = {layer.name: layer.kernel.shape[-2:] for layer in wide.layers if hasattr(layer, "kernel")}
+    assert kernels["first"] == (3, 16) and kernels["second"] == (16, 32) and kernels["second_back"] == (32, 16)
+    assert kernels["logits"] == (4 * 4 * 6, 5)
+    np.testing.assert_allclose(wide(images), narrow(images), atol=1e-5)
+    for model in (narrow, wide):
+        model.compile(keras.optimizers.SGD(0.05, 0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(images, labels, batch_size=16, epochs=3, shuffle=False, verbose=0)
+    trained = keras.models.clone_model(narrow)
+    lanes.take_over(trained, wide)
+    for weight, expected in zip(trained.get_weights(), narrow.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, atol=1e-3)
+    np.testing.assert_allclose(trained(images), wide(images), atol=1e-5)
 
 
 def run(script, folder, *arguments):

@@ -16,7 +16,7 @@ import tensorflow as tf
 from absl import flags
 
 from utils import cost, pruning, training
-from utils.experiment import export, published, testing
+from utils.experiment import export, lanes, published, testing
 from utils.experiment.flags import ROOT, as_given, original_folder, published_folder, run_folder
 from utils.plumbing import checkpoint, data, report, towers
 from utils.plumbing.command_line import UserError
@@ -162,7 +162,8 @@ class Experiment:
         with self.strategy.scope():
             smaller = _shrink(model)
             if normalise:
-                smaller = pruning.normalised(smaller, self.prepare(self.train_set.images[:STATISTICS]))
+                narrow = pruning.normalised(smaller, self.prepare(self.train_set.images[:STATISTICS]))
+                smaller = lanes.filled(narrow)
                 for layer in smaller.layers[:-1] if FLAGS.precision == "bfloat16" else []:
                     layer.dtype_policy = "mixed_bfloat16"
         if not smaller.trainable_variables:
@@ -182,7 +183,10 @@ class Experiment:
         )
         self.seconds_before_finetuning = self.seconds
         self.seconds += seconds
-        return _shrink(tuned) if normalise else tuned
+        if normalise:
+            lanes.take_over(narrow, tuned)
+            tuned = _shrink(narrow)
+        return tuned
 
     def _steps(self, objective, updates, epochs, prepare):
         """From a network to the `training.Step` that trains it."""
