@@ -44,12 +44,9 @@ def main():
 
 
 def _scripts(prefix):
-    """The scripts of a network: the Original's and one a method, whatever methods there are.
-
-    Not vgglike-ft: which run it fine-tunes is its user's choice.
-    """
+    """The scripts of a network: the Original's and one a method, whatever methods there are."""
     names = sorted(path.stem for path in (experiment.ROOT / "scripts").glob("*.py"))
-    return [name for name in names if (f"{name}-").startswith(f"{prefix}-") and name != "vgglike-ft"]
+    return [name for name in names if (f"{name}-").startswith(f"{prefix}-")]
 
 
 def _folders(script):

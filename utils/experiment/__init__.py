@@ -2,7 +2,7 @@
 
 from utils.experiment.flags import ROOT, define_finetune_flags, define_flags, run_folder
 from utils.experiment.run import Experiment
-from utils.experiment.start import pretrained, refuse_seen, set_weights, units_in
+from utils.experiment.start import pretrained, set_weights, units_in
 from utils.experiment.testing import error
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "define_flags",
     "error",
     "pretrained",
-    "refuse_seen",
     "run_folder",
     "set_weights",
     "units_in",

@@ -42,15 +42,6 @@ def pretrained(script, folder):
     return place
 
 
-def refuse_seen(folder):
-    """Raise UserError where --validate holds out images that the run in a folder was trained on."""
-    done = report.read(folder)
-    if done and FLAGS.validate and not done["settings"].get("validate"):
-        raise UserError(
-            f"{folder} was trained on the images that --validate holds out: start from a run with --validate"
-        )
-
-
 def units_in(path, run):
     """The units of a run's smaller network, to go on pruning from it.
 
@@ -79,7 +70,7 @@ def set_weights(model, path):
         UserError: it is missing, is another network, or has seen the images that --validate holds out.
     """
     network = _network_in(path)
-    refuse_seen(os.path.dirname(network))
+    _refuse_seen(os.path.dirname(network))
     source = networks.load(network)
     _refuse_other(model, source, path)
     stored = {variable.path: variable for variable in source.weights}
@@ -89,6 +80,15 @@ def set_weights(model, path):
     restored = dict.fromkeys(name.split("/")[0] for name in stored)
     started = [variable.path for variable in model.weights if variable.path not in stored]
     print(f"{path}: restored {', '.join(restored)}; at their start: {', '.join(started) or 'none'}", file=sys.stderr)
+
+
+def _refuse_seen(folder):
+    """Raise UserError where --validate holds out images that the run in a folder was trained on."""
+    done = report.read(folder)
+    if done and FLAGS.validate and not done["settings"].get("validate"):
+        raise UserError(
+            f"{folder} was trained on the images that --validate holds out: start from a run with --validate"
+        )
 
 
 def _refuse_other(model, source, path):
