@@ -29,7 +29,7 @@ schedule.define_width()
 
 def main():
     start = ["50"] * 2 + ["25"] * 2 + ["5"] * 11
-    schedule.take("short", epochs=8, kl_start=start, **schedule.TWO_STAGES | {"finetune_epochs": 40})
+    schedule.take("short", epochs=8, kl_start=start, **schedule.TWO_STAGES | {"finetune_epochs": 30})
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     name = schedule.network_name("VGG-like")
     run = experiment.Experiment(name, "StructuredBPa", build, vgglike.units, data.standardised)
