@@ -19,7 +19,7 @@ from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)
-structured_bp.define_flags(noise_learning_rate=1e-4, kl_scale="cost^0.5")
+structured_bp.define_flags(noise_learning_rate=1e-4, kl_scale="0.4*cost^0.5")
 retraining.define_flags(epochs=0, learning_rate=0.1, weight_decay=5e-4)
 regularisation.define_flags()
 schedule.define_flags()
@@ -27,7 +27,7 @@ schedule.define_width()
 
 
 def main():
-    schedule.take("short", epochs=8, kl_start=["2*cost^0.5"], **schedule.TWO_STAGES)
+    schedule.take("short", epochs=8, kl_start=["0.8*cost^0.5"], **schedule.TWO_STAGES)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     name = schedule.network_name("VGG-like")
     run = experiment.Experiment(name, "StructuredBPc", build, vgglike.units, data.standardised)
