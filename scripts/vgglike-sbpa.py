@@ -1,7 +1,7 @@
 """VGG-like on CIFAR-10, StructuredBPa: the KL divergence of the first block times 10, of the second times 5.
 
 It goes on pruning StructuredBP's network, in which an epoch takes a third of the time. In the short schedule every
-factor starts five times as large, and what is left is trained on; see vgglike-sbp.py.
+factor starts eight times as large, and what is left is trained on; see vgglike-sbp.py.
 """
 
 import functools
@@ -28,7 +28,7 @@ schedule.define_width()
 
 
 def main():
-    start = ["50"] * 2 + ["25"] * 2 + ["5"] * 11
+    start = ["80"] * 2 + ["40"] * 2 + ["8"] * 11
     schedule.take("short", epochs=8, kl_start=start, **schedule.TWO_STAGES | {"finetune_epochs": 30})
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     name = schedule.network_name("VGG-like")
