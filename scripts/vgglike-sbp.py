@@ -35,7 +35,7 @@ schedule.define_width()
 
 
 def main():
-    schedule.take("short", epochs=12, kl_start=["1.25*cost^0.5"], **schedule.TWO_STAGES)
+    schedule.take("short", epochs=12, kl_start=["1.25*cost^0.5"], finetune_epochs=60, **schedule.TWO_STAGES)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     name = schedule.network_name("VGG-like")
     run = experiment.Experiment(name, "StructuredBP", build, vgglike.units, data.standardised)

@@ -31,7 +31,7 @@ schedule.define_width()
 
 
 def main():
-    schedule.take("short", epochs=8, kl_start=["0.8*cost^0.5"], **schedule.TWO_STAGES)
+    schedule.take("short", epochs=8, kl_start=["0.8*cost^0.5"], finetune_epochs=40, **schedule.TWO_STAGES)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     name = schedule.network_name("VGG-like")
     run = experiment.Experiment(name, "StructuredBPc", build, vgglike.units, data.standardised)

@@ -14,7 +14,6 @@ TWO_STAGES = {
     "shrink_every": 1,
     "label_smoothing": 0.1,
     "cutout": 8,
-    "finetune_epochs": 60,
 }
 
 
