@@ -12,6 +12,7 @@ from nets import resnet20
 from tests import scripts
 from utils import cost, pruning
 from utils.experiment import lanes
+from utils.plumbing import checkpoint
 
 ARGUMENTS = ("--width=0.25", "--epochs=2", "--batch_size=20", "--precision=bfloat16")
 
@@ -89,7 +90,10 @@ def test_scripts_from_the_original_to_a_trained_smaller_network(tmp_path):
     assert result["max_logit_difference"] < 1e-3 and 0 < min(result["units"])
     smaller = keras.models.load_model(tmp_path / "sbp" / "network.keras")
     assert cost.multiply_adds(smaller) == result["multiply_adds"] < cost.multiply_adds(resnet20.resnet20(width=0.25))
-    # Batch normalisation has become part of the convolutions again.
+    # What was trained on, with batch normalisation, is what was written; that has become part of the convolutions again.
+    trained = checkpoint.latest(tmp_path / "sbp" / "finetune")
+    assert any(name.endswith("_norm/gamma") for name in trained)
+    np.testing.assert_array_equal(smaller.get_layer("logits").kernel, trained["model/logits/kernel"])
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in smaller.layers)
     assert {layer.compute_dtype for layer in smaller.layers} == {"float32"}
 
