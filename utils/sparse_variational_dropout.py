@@ -8,7 +8,7 @@ from utils import training
 FLAGS = flags.FLAGS
 
 
-def define_flags(*, noise_learning_rate, warm_up=1.0):
+def define_flags(*, noise_learning_rate, warm_up=1.0, shrink_every=0):
     """SparseVD's own hyperparameters."""
     flags.DEFINE_float(
         "noise_learning_rate", noise_learning_rate, "Adam's rate for log sigma^2, with the schedule of the weights'.", 0
@@ -19,7 +19,7 @@ def define_flags(*, noise_learning_rate, warm_up=1.0):
         "In how much of the training the KL divergence grows from 0 to its full; with 4 it ends at a quarter.",
         0,
     )
-    training.define_shrinking_flag(0)
+    training.define_shrinking_flag(shrink_every)
 
 
 def rate(variable):
