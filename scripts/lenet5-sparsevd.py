@@ -1,10 +1,12 @@
 """LeNet5 on MNIST, SparseVD: noise on every weight; a unit lives while a weight that is left leads to it and from it.
 
-Seed 0, last epoch: 0.80 % error (the paper 0.75) with 2.91 times fewer multiply-adds (the paper 2.19), units
-16 - 21 - 267 - 74, 99.3 % of the weights are 0; 17 minutes on one core.
+Seeds 0 to 2, last epoch: 0.68 % error, 95 % interval 0.61 to 0.74 (the paper 0.75), with 2.4 times fewer multiply-adds
+(1.4 to 3.4; the paper 2.19), units 17 - 25 - 343 - 110, 90 % of the weights are 0; 8 minutes on one core.
 
-On held-out images, 20 epochs, the noise at the rate 1e-3 and warmed up over half of them: 0.95 % at 3.16x. The defaults
-are milder in both and were not themselves tried there.
+The KL divergence ends at a quarter (--warm_up=4): with all of it at the end and no unit taken out on the way, the row
+before this one, seed 0, 0.80 % at 2.91x and 99.3 % of the weights are 0. On held-out images, seed 0: 0.78 % at 2.27x,
+where the Original has 0.80 %; before, with all of it, the noise at the rate 1e-3 and warmed up over half of the
+training: 0.95 % at 3.16x.
 """
 
 import sys
@@ -21,7 +23,7 @@ from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=20, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
-sparse_variational_dropout.define_flags(noise_learning_rate=5e-4)
+sparse_variational_dropout.define_flags(noise_learning_rate=5e-4, warm_up=4, shrink_every=4)
 
 
 def main():
