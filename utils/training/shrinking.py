@@ -34,8 +34,7 @@ def count_under(under, model):
 def without_dead(step, make, under, epochs):
     """The step of the network without the units that were under their threshold for so many epochs, in the same state.
 
-    Units that no weight other than 0 leads to, or from, go as well. The same step where all are no tenth of the
-    multiply-adds.
+    Units that no weight other than 0 leads to, or from, go as well.
 
     Args:
         step: the `Step` that runs.
@@ -43,14 +42,16 @@ def without_dead(step, make, under, epochs):
         under: of `Progress`.
         epochs: a unit is dead after so many.
     Returns:
-        The step, and `under` of the units that are left.
+        The step, and `under` of the units that are left. The step that was given where the units are no tenth of the
+        multiply-adds, or nothing would be left to train.
     """
     dead = {name: count >= epochs for name, count in under.items()}
     if dead and not any(units.any() for units in dead.values()):
         return step, under
     with step.strategy.scope():
         model, origin = pruning.take_out(step.model, dead)
-    if cost.multiply_adds(model) > (1 - WORTH_A_GRAPH) * cost.multiply_adds(step.model):
+    worth_it = cost.multiply_adds(model) <= (1 - WORTH_A_GRAPH) * cost.multiply_adds(step.model)
+    if not (worth_it and model.trainable_variables):
         return step, under
     smaller, state = make(model), step.state()
     for _, old, index, offset in origin:
