@@ -69,7 +69,6 @@ def test_a_run_prints_its_row_and_nothing_else_and_leaves_what_design_says(undis
 @pytest.mark.parametrize(
     "script, arguments",
     [
-        ("lenet-fc-ssl", ["--strength=3e-3"]),
         (
             "lenet5-ssl",
             ["--conv1_strength=1e-2", "--dense_strength=3e-3", "--learning_rate=0.3", "--checkpoint={pretrained}"],
@@ -91,6 +90,15 @@ def test_the_other_methods_leave_a_smaller_network(script, arguments, pretrained
         left = sum(np.count_nonzero(v) for v in weights(tmp_path) if len(v.shape) > 1)
         whole = {"lenet-fc": 784 * 500 + 500 * 300 + 3000, "lenet5": 25 * 20 + 25_000 + 400_000 + 5000}
         assert 0 < result["zero_weights"] <= 1 - left / whole[script.rpartition("-")[0]]
+
+
+def test_a_lasso_that_takes_every_unit_while_the_network_is_trained_leaves_a_constant(tmp_path):
+    done = run("lenet-fc-ssl", tmp_path, "--dataset=digits", "--epochs=6", "--shrink_every=1", "--strength=3e-3")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["units"][:3] == [0, 0, 0] and result["multiply_adds"] == 0
+    # Of ten digits, each about as frequent, a constant is right about one.
+    assert 85 < result["error"] < 95
 
 
 @pytest.mark.parametrize("flags, splits", [([], ["train", "test"]), (["--validate"], ["fit", "held_out"])])
