@@ -61,6 +61,29 @@ def test_a_step_is_the_thresholds_of_columns_and_then_of_rows():
         np.testing.assert_allclose(layer.bias, bias, rtol=1e-5, atol=1e-6)
 
 
+def test_rows_grow_shorter_by_a_share_of_their_mean_and_a_kernel_keeps_its_length():
+    model = network()
+    generator = np.random.default_rng(2)
+    lengths = {"conv2": [0, 1, 2, 3], "logits": [0, 0, 0.4, 0.6, 1, 1, 1, 2]}
+    for name, wanted in lengths.items():
+        kernel = generator.normal(size=model.get_layer(name).kernel.shape)
+        axes = tuple(axis for axis in range(kernel.ndim) if axis != kernel.ndim - 2)
+        kernel *= np.reshape(wanted, (-1, 1)) / np.sqrt((kernel**2).sum(axes, keepdims=True))
+        model.get_layer(name).kernel.assign(kernel)
+    before = {layer.name: np.asarray(layer.kernel) for layer in ssl.weighted(model)}
+    ssl.shorten_rows(model, 0.5)
+    # By hand: the means of the rows that are not 0 are 2 and 1, so that rows lose 1 and 0.5; what is left, 0 - 0 - 1 - 2
+    # and 0 - 0 - 0 - 0.1 - 0.5 - 0.5 - 0.5 - 1.5, grows together to the length that the kernel had.
+    grown = {"conv2": (14 / 5) ** 0.5, "logits": (7.52 / 3.01) ** 0.5}
+    left = {"conv2": [0, 0, 1 / 2, 2 / 3], "logits": [0, 0, 0, 1 / 6, 0.5, 0.5, 0.5, 0.75]}
+    for name in lengths:
+        factor = grown[name] * np.reshape(left[name], (-1, 1))
+        np.testing.assert_allclose(model.get_layer(name).kernel, factor * before[name], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(model.get_layer("conv1").kernel, before["conv1"])
+    np.testing.assert_array_equal(ssl.read(model)["conv2"], [False, False, True, True])
+    assert list(ssl.read(model)) == ["conv2", "dense", "logits"]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_unit_without_weights_is_0_and_is_taken_out(seed):
     model = network()

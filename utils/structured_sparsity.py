@@ -1,23 +1,23 @@
-"""SSL as the scripts train it: stochastic gradient descent, and the group lasso after each of its steps."""
+"""SSL as the scripts train it: stochastic gradient descent, and the group lasso after each step or each epoch."""
+
+import functools
 
 from absl import flags
 
 from layers import ssl
 from utils import training
+from utils.training.updates import nesterov
 
 FLAGS = flags.FLAGS
 
 
-def train(run, model, strength, *, course=training.Updates.course, prepare=None, label_smoothing=0.0):
-    """Train a network to the last epoch, as the flags say.
+def train(run, model, strength):
+    """Train a network to the last epoch, as the flags say, with the group lasso after each step.
 
     Args:
         run: the `Experiment`.
         model: the network.
         strength: from a layer to its strength, an image.
-        course: of `training.Updates`.
-        prepare: of `Experiment.train`.
-        label_smoothing: of `training.Objective`.
     Returns:
         The trained network, less the units that --shrink_every took out.
     """
@@ -25,9 +25,33 @@ def train(run, model, strength, *, course=training.Updates.course, prepare=None,
     count = len(run.train_set.labels)
     updates = training.Updates(
         lambda variable: FLAGS.learning_rate / count,
-        course,
         optimizer=ssl.sgd,
         proximal=ssl.proximal(lambda layer: count * strength(layer)),
     )
-    objective = training.Objective(weight_decay=FLAGS.weight_decay, label_smoothing=label_smoothing)
-    return run.train(model, objective, updates, prepare=prepare, alive=ssl.alive, shrink_every=FLAGS.shrink_every)
+    objective = training.Objective(weight_decay=FLAGS.weight_decay)
+    return run.train(model, objective, updates, alive=ssl.alive, shrink_every=FLAGS.shrink_every)
+
+
+def train_normalised(run, model, share, *, course, prepare, label_smoothing):
+    """Train a network with batch normalisation put back in, its rows shorter after every epoch: `ssl.shorten_rows`.
+
+    Args:
+        run: the `Experiment`.
+        model: the network, its batch normalisation in its convolutions.
+        share: of `ssl.shorten_rows`.
+        course: of `training.Updates`.
+        prepare: of `Experiment.train`.
+        label_smoothing: of `training.Objective`.
+    Returns:
+        As `train`.
+    """
+    rate = FLAGS.learning_rate / len(run.train_set.labels)
+    return run.train(
+        run.normalised(model),
+        training.Objective(weight_decay=FLAGS.weight_decay, label_smoothing=label_smoothing),
+        training.Updates(lambda variable: rate, course, nesterov),
+        prepare=prepare,
+        alive=ssl.read,
+        after_epoch=functools.partial(ssl.shorten_rows, share=share),
+        shrink_every=FLAGS.shrink_every,
+    )

@@ -115,6 +115,12 @@ class Experiment:
         with self.strategy.scope():
             return self.original(**method)
 
+    def normalised(self, model):
+        """What `shrink` leaves of a model, with batch normalisation put back in, in --precision."""
+        with self.strategy.scope():
+            images = self.prepare(self.train_set.images[:STATISTICS])
+            return _in_precision(pruning.normalised(_shrink(model), images))
+
     def train(self, model, objective, updates, *, prepare=None, **options):
         """Train the model, with fewer units at the end if --shrink_every took some out.
 
@@ -160,12 +166,11 @@ class Experiment:
         if not FLAGS.finetune_epochs:
             return None
         with self.strategy.scope():
-            smaller = _shrink(model)
             if normalise:
-                narrow = pruning.normalised(smaller, self.prepare(self.train_set.images[:STATISTICS]))
-                smaller = lanes.filled(narrow)
-                for layer in smaller.layers[:-1] if FLAGS.precision == "bfloat16" else []:
-                    layer.dtype_policy = "mixed_bfloat16"
+                narrow = self.normalised(model)
+                smaller = _in_precision(lanes.filled(narrow))
+            else:
+                smaller = _shrink(model)
         if not smaller.trainable_variables:
             print("no unit lives: there is nothing to fine-tune", file=sys.stderr)
             return None
@@ -264,6 +269,13 @@ class Experiment:
                 if result := report.read(folder):
                     found.setdefault(result["method"], {})[label] = [result]
         print(report.text(self.network, FLAGS.dataset, report.rows(self.network, FLAGS.dataset, found)))
+
+
+def _in_precision(model):
+    """The model, its layers but the last in --precision."""
+    for layer in model.layers[:-1] if FLAGS.precision == "bfloat16" else []:
+        layer.dtype_policy = "mixed_bfloat16"
+    return model
 
 
 def _shrink(model):

@@ -28,6 +28,7 @@ def train(
     run="",
     alive=shrinking.audible,
     measure=lambda model: {},
+    after_epoch=lambda model: None,
     shrink_every=0,
     summaries_dir=None,
     extra=None,
@@ -42,6 +43,7 @@ def train(
         run: what the progress bar calls this run.
         alive: from a model to which units live, {layer's name: (units,) bool}: for the eye.
         measure: from a model to {name: float}, called at the end of every epoch, for its summary.
+        after_epoch: called with the model at the end of every epoch, to change weights for what no step can do.
         shrink_every: every so many epochs, units under their threshold for as many epochs are taken out for good;
             0: never.
         summaries_dir: where TensorBoard's summaries go, or None.
@@ -63,9 +65,11 @@ def train(
         while progress.done < step.total:
             epoch = progress.done // step.steps
             figures, length = _advance(step, progress, length, folder, run)
+            ended = progress.done % step.steps == 0
+            if ended:
+                after_epoch(step.model)
             units = alive(step.model)
             _show(bar, progress.done, f"epoch {epoch + 1}/{step.total // step.steps}", figures, units)
-            ended = progress.done % step.steps == 0
             if ended:
                 summaries.write(epoch + 1, figures, units, measure(step.model) if chief else {})
                 step = _end_epoch(step, progress, make, shrink_every)
