@@ -73,6 +73,15 @@ def test_it_leaves_a_smaller_network_and_a_table(given, tmp_path):
     assert again.returncode == 2 and "is there already" in again.stderr
 
 
+def test_filters_are_filled_up_to_a_multiple(given, tmp_path):
+    done = prune(tmp_path, given / "model.keras", f"--data={given / 'data.npz'}", *SOME, "--multiple_of=5")
+    assert done.returncode == 0, done.stderr
+    kernels = cost.kernels(keras.models.load_model(tmp_path / "smaller.keras"))
+    assert {kernels[name][-1] % 5 for name in ("first", "second", "third") if name in kernels} == {0}
+    (accuracy,) = [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("Accuracy")]
+    assert float(accuracy) > 90
+
+
 def test_a_run_that_was_killed_goes_on(given, tmp_path):
     arguments = given / "model.keras", f"--data={given / 'data.npz'}", *SOME
     killed = prune(tmp_path, *arguments, before=[("killed_in_epoch", 4)])

@@ -348,6 +348,38 @@ def test_normalisation_that_is_put_back_is_the_identity_and_goes_again():
     np.testing.assert_allclose(again(given), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_convolutions_filled_up_with_zeros_compute_the_same(seed):
+    rng = np.random.default_rng(seed)
+    smaller = pruning.shrink(draw_weights(random_network(rng), rng, zeros=0.15))
+    wide = pruning.filled(smaller, 8)
+    assert difference(smaller, wide) <= TOLERANCE
+    assert {layer.filters for layer in wide.layers if isinstance(layer, Conv2D)} <= {8}
+    assert wide.output_shape == smaller.output_shape
+
+
+@pytest.mark.parametrize("activation", ["relu", "softmax"])
+def test_what_is_of_all_units_together_is_not_filled_up(activation):
+    """A softmax of zeros would not be 0; and a network gives as many values as before."""
+    inputs = keras.Input((8, 8, 3))
+    x = Conv2D(5, 3, activation=activation, name="first")(inputs)
+    x = layers.Softmax()(Conv2D(6, 3, groups=1, name="second")(x))
+    grouped = Conv2D(6, 3, groups=2, name="grouped")(x)
+    model = draw_weights(keras.Model(inputs, [Conv2D(3, 1, name="map")(x), grouped]), np.random.default_rng(0))
+    wide = pruning.filled(model, 4)
+    assert difference(model, wide) <= TOLERANCE
+    filters = {layer.name: layer.filters for layer in wide.layers if isinstance(layer, Conv2D)}
+    assert filters == {"first": 8 if activation == "relu" else 5, "second": 8, "grouped": 6, "map": 4}
+    assert [tensor.shape[-1] for tensor in wide.outputs] == [3, 6]
+
+
+def test_a_layer_in_several_places_is_not_filled_up():
+    twice = Conv2D(3, 3, padding="same", name="twice")
+    inputs = keras.Input((8, 8, 3))
+    with pytest.raises(ValueError, match="has twice in several places"):
+        pruning.filled(keras.Model(inputs, twice(twice(inputs))), 8)
+
+
 def test_mixed_precision_becomes_float32():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

@@ -11,7 +11,6 @@ from layers.sbp import SBP
 from nets import resnet20
 from tests import scripts
 from utils import cost, pruning
-from utils.experiment import lanes
 from utils.plumbing import checkpoint
 
 ARGUMENTS = ("--width=0.25", "--epochs=2", "--batch_size=20", "--precision=bfloat16")
@@ -49,7 +48,7 @@ def test_units_of_zeros_stay_out_of_what_is_trained():
     x = keras.layers.Flatten()(keras.layers.MaxPooling2D()(x))
     images, labels = rng.normal(size=(64, 8, 8, 3)).astype(np.float32), rng.integers(0, 5, 64)
     narrow = pruning.normalised(keras.Model(inputs, keras.layers.Dense(5, name="logits")(x)), images)
-    wide = lanes.filled(narrow)
+    wide = pruning.filled(narrow, 16)
     kernels = {layer.name: layer.kernel.shape[-2:] for layer in wide.layers if hasattr(layer, "kernel")}
     assert kernels["first"] == (3, 16) and kernels["second"] == (16, 32) and kernels["second_back"] == (32, 16)
     assert kernels["logits"] == (4 * 4 * 6, 5)
@@ -58,7 +57,7 @@ def test_units_of_zeros_stay_out_of_what_is_trained():
         model.compile(keras.optimizers.SGD(0.05, 0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         model.fit(images, labels, batch_size=16, epochs=3, shuffle=False, verbose=0)
     trained = keras.models.clone_model(narrow)
-    lanes.take_over(trained, wide)
+    pruning.take_over(trained, wide)
     for weight, expected in zip(trained.get_weights(), narrow.get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected, atol=1e-3)
     np.testing.assert_allclose(trained(images), wide(images), atol=1e-5)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from absl import flags
 
 from utils import cost, pruning, training
-from utils.experiment import export, lanes, published, testing
+from utils.experiment import export, published, testing
 from utils.experiment.flags import ROOT, as_given, original_folder, published_folder, run_folder
 from utils.plumbing import checkpoint, data, report, towers
 from utils.plumbing.command_line import UserError
@@ -24,6 +24,8 @@ from utils.plumbing.command_line import UserError
 FLAGS = flags.FLAGS
 # Training images that batch normalisation is put back by.
 STATISTICS = 500
+# Floats in a vector register of a CPU (AVX-512).
+LANES = 16
 
 
 class Experiment:
@@ -168,7 +170,7 @@ class Experiment:
         with self.strategy.scope():
             if normalise:
                 narrow = self.normalised(model)
-                smaller = _in_precision(lanes.filled(narrow))
+                smaller = _in_precision(pruning.filled(narrow, LANES))
             else:
                 smaller = _shrink(model)
         if not smaller.trainable_variables:
@@ -189,7 +191,7 @@ class Experiment:
         self.seconds_before_finetuning = self.seconds
         self.seconds += seconds
         if normalise:
-            lanes.take_over(narrow, tuned)
+            pruning.take_over(narrow, tuned)
             tuned = _shrink(narrow)
         return tuned
 

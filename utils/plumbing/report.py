@@ -17,7 +17,7 @@ DATASET_NAMES = {
     "digits-random": "digits, random labels",
 }
 LARGEST_FILE = 1_000_000  # bytes; a result.json has about 1,000
-COLUMNS = ("Error %", "Units per layer", "CPU, LiteRT", "GPU", "FLOPs")
+COLUMNS = ("Error %", "Units per layer", "CPU, LiteRT", "GPU, H200", "FLOPs")
 
 
 def read(folder):
@@ -187,8 +187,9 @@ def _with_interval(mean, spread, unit=""):
 
 
 def _speedup(runs, name):
-    values = [run[f"{name}_speedup"] for run in runs]
-    return "-" if None in values else _with_interval(*interval(values), "x")
+    """The mean over the runs that have it: on a GPU, those whose networks are in git."""
+    values = [run[f"{name}_speedup"] for run in runs if run[f"{name}_speedup"] is not None]
+    return _with_interval(*interval(values), "x") if values else "-"
 
 
 def _units(units):
