@@ -11,6 +11,11 @@ mean of the last weights. Cutout, decay and batch were not tried: they are those
 two forms before this one was known by then: 7.09 % after 30 epochs without cutout, at half the decay, and 8.67 % after
 16 epochs from a random start.
 
+Tried since, at k = 1, 28 epochs, on a GPU in PyTorch, training images as JPEG of quality 95: 7.73 and 7.87 % on
+held-out images (seeds 0 and 1). With a decay of 5e-4 7.33 and 7.07 %, of 2.5e-4 7.63; at batch 250 and the rate 0.25
+7.89; with squares of 12 pixels cut out 8.28 (seed 0). So a row at 5e-4 should be better than this one by half a
+percent.
+
 The paper's schedule, that of the authors' script, was not run: 200 epochs, rates that fall from the 100th on, and a
 weight decay that grows to 2e-5 on a line.
 """
