@@ -149,3 +149,29 @@ def test_units_without_weights_leave_the_running_network(tmp_path):
     x = data.scaled(digits.images[:50])
     np.testing.assert_allclose(smaller(x), whole(x), rtol=1e-4, atol=1e-5)
     assert np.abs(whole(x) - with_dead_units()(x)).max() > 0.01
+
+
+def test_a_run_that_stops_at_the_end_of_an_epoch_comes_to_the_same_bits(tmp_path):
+    """Rows are shorter before the epoch's checkpoint is written, or the epoch is done again."""
+    make, calls = steps(data.load("digits", "", "train"), epochs=4), []
+
+    def run(folder, stop):
+        def shorter(model):
+            calls.append(folder)
+            if len(calls) == stop:
+                raise KeyboardInterrupt
+            ssl.shorten_rows(model, 0.5)
+
+        folder.mkdir(exist_ok=True)
+        model = train(with_dead_units(), make, str(folder), after_epoch=shorter)
+        return [np.asarray(weight) for weight in model.weights]
+
+    whole = run(tmp_path / "whole", None)
+    calls.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", 3)
+    again = run(tmp_path / "stopped", None)
+    assert len(calls) == 5
+    for one, other in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not whole[4].any(axis=1).all(), "no row is gone"
