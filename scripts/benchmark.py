@@ -47,7 +47,7 @@ flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "bfloat16 is 
 flags.DEFINE_float("seconds", 20, "How long to measure, after the graph has been made and warmed up.", lower_bound=0.1)
 flags.DEFINE_bool("peer", False, "Measure the same step in PyTorch in turns with ours; needs pip install torch.")
 flags.DEFINE_list("infer", None, "Networks to time beside --net: run folders, network.keras files, or 'dense': itself.")
-flags.DEFINE_enum("runtime", "tensorflow", ["tensorflow", "litert"], "What --infer runs them with.")
+flags.DEFINE_enum("runtime", "tensorflow", ["tensorflow", "litert", "litert-int8"], "What --infer runs them with.")
 flags.DEFINE_integer("threads", 1, "Of LiteRT.", lower_bound=1)
 flags.DEFINE_float("learning_rate", 1e-3, "Adam's rate for the weights.")
 structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1")
@@ -68,8 +68,8 @@ def main():
 
 def infer():
     original, device = NETS[FLAGS.net](), "CPU:0"
-    if FLAGS.runtime == "litert":
-        runtime = runtimes.LiteRT(FLAGS.threads)
+    if FLAGS.runtime.startswith("litert"):
+        runtime = runtimes.LiteRT(FLAGS.threads, int8=FLAGS.runtime == "litert-int8")
     else:
         device = "GPU:0" if tf.config.list_logical_devices("GPU") else device
         runtime = runtimes.TensorFlow(device)

@@ -49,20 +49,34 @@ def test_the_lenets_load_without_our_code_and_the_model_stays_as_it_is(build, la
     assert np.ptp(fast(images(fast)), axis=0).max() > 0
 
 
-def test_exports_compute_what_the_network_does(tmp_path):
+def test_exports_compute_what_the_network_does(tmp_path, capsys):
     model = keras.Sequential([keras.Input((8, 8, 1)), Conv2D(3, 5, activation="relu"), Flatten(), Dense(4)])
     smaller = pruning.shrink(draw_weights(model, np.random.default_rng(0), zeros=0.3))
     smaller.save(tmp_path / "network.keras")
-    export.export(tmp_path)
-    expected = smaller(images(smaller))
+    given, expected = images(smaller), np.asarray(smaller(images(smaller)))
+    answers = []
+
+    def error(network):
+        answers.append(np.asarray(network(given, training=False)))
+        return 12.5 * len(answers)
+
+    export.export(tmp_path, np.random.default_rng(1).random((200, 8, 8, 1), np.float32), error)
     archive = tf.saved_model.load(tmp_path / "saved_model")
-    np.testing.assert_allclose(archive.serve(images(smaller)), expected, atol=1e-5)
+    np.testing.assert_allclose(archive.serve(given), expected, atol=1e-5)
     lite = Interpreter(str(tmp_path / "network.tflite"))
     lite.allocate_tensors()
-    for image, logits in zip(images(smaller), expected):
+    for image, logits in zip(given, expected):
         lite.set_tensor(lite.get_input_details()[0]["index"], image[None])
         lite.invoke()
         np.testing.assert_allclose(lite.get_tensor(lite.get_output_details()[0]["index"])[0], logits, atol=1e-5)
+    # Of eight bits: off by some 256ths of what the outputs span, and no more.
+    int8 = Interpreter(str(tmp_path / "network-int8.tflite"))
+    floats = [tensor["index"] for tensor in int8.get_tensor_details() if tensor["dtype"] == np.float32]
+    assert len(floats) == 2, "more than its inputs and its outputs"
+    span = np.ptp(expected)
+    assert 0 < np.abs(answers[0] - expected).max() < 0.03 * span
+    np.testing.assert_array_equal(answers[1], expected)
+    assert "network-int8.tflite: 12.50 % error, network.keras has 25.00 %" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("runtime", [runtimes.LiteRT(1), runtimes.TensorFlow("CPU:0")])

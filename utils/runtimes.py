@@ -23,14 +23,16 @@ class LiteRT:
 
     Args:
         threads: how many it uses.
+        int8: with weights and values of eight bits.
     """
 
-    def __init__(self, threads):
-        self.name, self.threads = "LiteRT", threads
+    def __init__(self, threads, int8=False):
+        self.name, self.threads, self.int8 = "LiteRT, int8" if int8 else "LiteRT", threads, int8
 
     def runner(self, model, images):
         """From a number of batches to nothing: runs a model so many times, on images (batches, batch, ...) in turn."""
-        interpreter = interpreter_of(flatbuffer(model), self.threads, images.shape[1])
+        content = flatbuffer(model, images[0][:100] if self.int8 else None)
+        interpreter = interpreter_of(content, self.threads, images.shape[1])
         place = interpreter.get_input_details()[0]["index"]
 
         def run(batches):
@@ -71,10 +73,19 @@ class TensorFlow:
             return lambda batches: graph(batches).numpy()
 
 
-def flatbuffer(model):
-    """A network as LiteRT reads it: bytes."""
+def flatbuffer(model, examples=None):
+    """A network as LiteRT reads it: bytes.
+
+    Args:
+        examples: (N, ...) float32, what the network reads. If given, weights and values are int8, in the ranges that
+            these have; inputs and outputs stay float32.
+    """
+    int8 = {}
+    if examples is not None:
+        int8["optimizations"] = [tf.lite.Optimize.DEFAULT]
+        int8["representative_dataset"] = lambda: ([example[None]] for example in np.asarray(examples))
     with tempfile.TemporaryDirectory() as folder:
-        model.export(f"{folder}/network.tflite", format="litert", verbose=False)
+        model.export(f"{folder}/network.tflite", format="litert", verbose=False, **int8)
         with open(f"{folder}/network.tflite", "rb") as file:
             return file.read()
 
@@ -86,6 +97,18 @@ def interpreter_of(content, threads, batch_size):
     interpreter.resize_tensor_input(details["index"], (batch_size, *details["shape"][1:]))
     interpreter.allocate_tensors()
     return interpreter
+
+
+def answers(content):
+    """From images to the outputs of a network's bytes in LiteRT, called as a Keras model is."""
+
+    def outputs(images, training=False):
+        interpreter = interpreter_of(content, 1, len(images))
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.asarray(images))
+        interpreter.invoke()
+        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+    return outputs
 
 
 def timings(original, smaller, batch_size, pairs, runtime, examples=None):

@@ -11,33 +11,37 @@ from utils.plumbing import checkpoint, networks
 from utils.plumbing.command_line import UserError
 
 
-def export(folder):
-    """Write a run's network.keras as a SavedModel too (`saved_model/`) and as `network.tflite`, both in the fast form.
+def export(folder, examples, error):
+    """Write a run's network.keras as a SavedModel (`saved_model/`) and for LiteRT, all in the fast form.
 
-    Says on stderr by how much the outputs of each differ from network.keras's on 100 random images, at the most.
+    `network.tflite` is of float32, `network-int8.tflite` has weights and values of eight bits. Says on stderr by how
+    much the outputs of the first two differ from network.keras's on 100 random images, at the most, and how many
+    answers of the third and of network.keras are wrong.
 
+    Args:
+        examples: (N, ...) float32, training examples as the network reads them: int8 has its ranges from them.
+        error: from a network, called as a Keras model, to the share of its answers that is wrong, in %.
     Raises:
         UserError: network.keras cannot be read, or the exports cannot be written.
     """
     model = networks.load(os.path.join(folder, "network.keras"))
-    saved, lite = os.path.join(folder, "saved_model"), os.path.join(folder, "network.tflite")
+    saved, lite, small = (
+        os.path.join(folder, name) for name in ("saved_model", "network.tflite", "network-int8.tflite")
+    )
     fast = inference.fast(model)
-    content = runtimes.flatbuffer(fast)
+    content, int8 = runtimes.flatbuffer(fast), runtimes.flatbuffer(fast, examples)
     try:
         fast.export(saved, verbose=False)
         checkpoint.write(lite, lambda file: file.write(content))
-    except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"cannot write the exports in {folder} ({error}): make room, or let it be written") from None
+        checkpoint.write(small, lambda file: file.write(int8))
+    except (OSError, tf.errors.OpError) as failure:
+        raise UserError(f"cannot write the exports in {folder} ({failure}): make room, or let it be written") from None
 
     images = np.random.default_rng(0).random((100, *model.inputs[0].shape[1:]), np.float32)
-    interpreter = runtimes.interpreter_of(content, 1, len(images))
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
-    interpreter.invoke()
     archive = tf.saved_model.load(saved)
-    outputs = {
-        saved: archive.serve(images),
-        lite: interpreter.get_tensor(interpreter.get_output_details()[0]["index"]),
-    }
+    outputs = {saved: archive.serve(images), lite: runtimes.answers(content)(images)}
     for path, output in outputs.items():
         difference = np.abs(np.asarray(output) - np.asarray(model(images))).max()
         print(f"{path}: its outputs differ from network.keras's by {difference:.1e} at most", file=sys.stderr)
+    wrong = error(runtimes.answers(int8)), error(model)
+    print(f"{small}: {wrong[0]:.2f} % error, network.keras has {wrong[1]:.2f} %", file=sys.stderr)

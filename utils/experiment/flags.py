@@ -31,7 +31,9 @@ def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
     flags.DEFINE_string(
         "data_dir", None, "Where the data is or is downloaded to. Default: $SBP_DATA_DIR, else the cache."
     )
-    flags.DEFINE_bool("export", False, "Write the smaller network as saved_model/ and network.tflite, too.")
+    flags.DEFINE_bool(
+        "export", False, "Write the smaller network as saved_model/, network.tflite and network-int8.tflite, too."
+    )
     flags.DEFINE_bool(
         "evaluate", False, "Do not train: measure the published network's error and speed on this machine."
     )

@@ -22,7 +22,7 @@ from utils.plumbing import checkpoint, data, report, towers
 from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
-# Training images that batch normalisation is put back by.
+# Training images that batch normalisation is put back by, and that int8 has its ranges from.
 STATISTICS = 500
 # Floats in a vector register of a CPU (AVX-512).
 LANES = 16
@@ -64,8 +64,7 @@ class Experiment:
         if done := report.read(self.folder):
             self._refuse_other(done["settings"])
             print(f"{self.folder} is done; to train anew, give another --checkpoints_dir", file=sys.stderr)
-            if FLAGS.export:
-                export.export(self.folder)
+            self._export()
             self.print_rows()
             sys.exit(0)
         self.strategy = towers.strategy(FLAGS.num_gpus)
@@ -230,9 +229,13 @@ class Experiment:
                 weight.assign(np.float16(weight))
             logits = testing.logits(smaller, test.images, self.prepare)
         report.write(self.folder, self._result(smaller, testing.wrong(logits, test.labels), figures), smaller, half)
-        if FLAGS.export:
-            export.export(self.folder)
+        self._export()
         self.print_rows()
+
+    def _export(self):
+        if FLAGS.export:
+            examples = self.prepare(self._images("fit" if FLAGS.validate else "train").images[:STATISTICS])
+            export.export(self.folder, examples, lambda model: testing.error(model, self.test_set(), self.prepare))
 
     def _result(self, smaller, error, figures):
         """What result.json says of the smaller network."""
