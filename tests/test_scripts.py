@@ -209,6 +209,8 @@ def test_a_published_network_is_measured_and_where_it_differs_said(undisturbed, 
     assert published.split()[1] == "published" and here.split()[0] == "here"
     assert published.split()[2:] == here.split()[1:] == done.stdout.splitlines()[-1].split()[2:]
     assert "another " not in same.stderr
+    (eight_bits,) = re.findall(r"of eight bits: ([\d.]+) % error", same.stderr)
+    assert float(eight_bits) == pytest.approx(float(published.split()[2]), abs=3)
     assert f"another error: {tmp_path / 'other'}" in other.stderr and str(result["error"] + 0.5) in other.stderr
     none = scripts.run("lenet-fc-sbp", "--dataset=fashion_mnist", "--evaluate")
     assert none.returncode == 2 and "no network is published" in none.stderr

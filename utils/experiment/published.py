@@ -5,8 +5,7 @@ import sys
 
 from absl import flags
 
-from utils import cost
-from utils.experiment import testing
+from utils import cost, inference, runtimes
 from utils.experiment.flags import published_folder
 from utils.plumbing import networks, report
 from utils.plumbing.command_line import UserError
@@ -31,7 +30,7 @@ def evaluate(run):
     network, original = networks.load(path), run.original()
     multiply_adds = cost.multiply_adds(network)
     here = {
-        "error": testing.error(network, run.test_set(), run.prepare),
+        "error": run.error(network),
         "units": run.units(cost.kernels(network)),
         "multiply_adds": multiply_adds,
         "flops_speedup": cost.multiply_adds(original) / multiply_adds if multiply_adds else None,
@@ -41,6 +40,8 @@ def evaluate(run):
     # What fine-tuning changed is not measured again.
     found[result["method"]]["here"][0].pop("error_before_finetuning", None)
     print(report.text(run.network, FLAGS.dataset, report.rows(run.network, FLAGS.dataset, found)))
+    int8 = runtimes.answers(runtimes.flatbuffer(inference.fast(network), run.examples()))
+    print(f"in LiteRT, with weights and values of eight bits: {run.error(int8):.2f} % error", file=sys.stderr)
     differs = [name for name in ("units", "multiply_adds") if here[name] != result[name]]
     differs += ["error"] if abs(here["error"] - result["error"]) > ROUNDING else []
     for name in differs:

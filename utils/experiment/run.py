@@ -83,6 +83,14 @@ class Experiment:
         """The images that the run reports on: the test set, or with --validate those that are held out of training."""
         return self._images("held_out" if FLAGS.validate else "test")
 
+    def examples(self):
+        """Some training images, as the network reads them."""
+        return self.prepare(self._images("fit" if FLAGS.validate else "train").images[:STATISTICS])
+
+    def error(self, model):
+        """What a network, or what is called as one, gets wrong of the test set, in %."""
+        return testing.error(model, self.test_set(), self.prepare)
+
     def _take_folder(self):
         """Make the folder, and hold it: a second run in it is refused."""
         try:
@@ -234,8 +242,7 @@ class Experiment:
 
     def _export(self):
         if FLAGS.export:
-            examples = self.prepare(self._images("fit" if FLAGS.validate else "train").images[:STATISTICS])
-            export.export(self.folder, examples, lambda model: testing.error(model, self.test_set(), self.prepare))
+            export.export(self.folder, self.examples(), self.error)
 
     def _result(self, smaller, error, figures):
         """What result.json says of the smaller network."""
