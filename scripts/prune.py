@@ -125,6 +125,9 @@ def check(model, data):
 def with_noise(model, count):
     """The network with noise in it, and {layer's name: why its units stay}."""
     try:
+        if FLAGS.multiple_of > 1:
+            # Where it cannot be done, that is said before the training.
+            pruning.filled(model, FLAGS.multiple_of)
         noisy = pruning.insert(model, FLAGS.kl_scale / count, FLAGS.exclude, FLAGS.threshold)
         return noisy, pruning.staying(model, FLAGS.exclude)
     except ValueError as error:

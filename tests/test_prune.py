@@ -173,12 +173,16 @@ def write(folder, kind):
         return ["--model=ResNet51"]
     elif kind == "too small":
         return ["--model=MobileNetV2", f"--data={data}"]
+    elif kind == "shared":
+        twice, inputs = L.Conv2D(1, 3, padding="same", name="twice"), keras.Input((8, 8, 1))
+        keras.Model(inputs, L.Dense(3)(L.Flatten()(twice(twice(inputs))))).save(model)
     elif kind == "two inputs":
         inputs = [keras.Input((8, 8, 1)), keras.Input((8, 8, 1))]
         x = L.Flatten()(L.Add()(inputs))
         keras.Model(inputs, L.Dense(3)(x)).save(model)
     np.savez(data, **arrays)
     more = {
+        "shared": ["--multiple_of=8"],
         "excluded": ["--exclude=nowhere"],
         "no weights": [f"--checkpoint={data}"],
         "batch": ["--batch_size=1000"],
@@ -197,7 +201,7 @@ BAD = {
     "no y": "has no y", "half a test set": "both or neither", "too few": "examples of", "no data": "no data at",
     "no digits": "without --data", "no network": "no network at", "no name": "give one network",
     "no such application": "has no ResNet51", "too small": "does not take examples", "two inputs": "one input",
-    "excluded": "nowhere", "no weights": "no weights for", "batch": "make it less", "not finite": "no longer finite",
+    "shared": "twice in several places", "excluded": "nowhere", "no weights": "no weights for", "batch": "make it less", "not finite": "no longer finite",
     "no room": "cannot write",
 }  # fmt: skip
 

@@ -373,9 +373,11 @@ def test_what_is_of_all_units_together_is_not_filled_up(activation):
     assert [tensor.shape[-1] for tensor in wide.outputs] == [3, 6]
 
 
-def test_a_layer_in_several_places_is_not_filled_up():
-    twice = Conv2D(3, 3, padding="same", name="twice")
+def test_a_layer_in_several_places_is_filled_up_if_it_has_no_weights():
     inputs = keras.Input((8, 8, 3))
+    relu, twice = layers.ReLU(), Conv2D(3, 3, padding="same", name="twice")
+    model = keras.Model(inputs, Dense(2)(relu(Dense(4)(Flatten()(relu(Conv2D(6, 3)(relu(Conv2D(5, 3)(inputs)))))))))
+    assert difference(draw_weights(model, np.random.default_rng(0)), pruning.filled(model, 8)) <= TOLERANCE
     with pytest.raises(ValueError, match="has twice in several places"):
         pruning.filled(keras.Model(inputs, twice(twice(inputs))), 8)
 

@@ -20,8 +20,6 @@ ALONE = (
     keras.layers.MaxPooling2D,
     keras.layers.ReLU,
 )
-
-
 # Activations that are of all units together.
 TOGETHER = (keras.activations.softmax, keras.activations.log_softmax)
 
@@ -36,34 +34,36 @@ def filled(model, multiple):
         model: as `shrink` leaves it.
         multiple: an int; 8 for a GPU, 16 for a CPU with AVX-512, while it trains.
     Raises:
-        ValueError: a layer is in several places.
+        ValueError: a layer with weights is in several places.
     """
     model = graph.opened(model)
-    places = [node.operation.name for node in graph.nodes(model) if isinstance(node.operation, keras.Layer)]
+    places = [node.operation.name for node in graph.nodes(model) if getattr(node.operation, "weights", None)]
     if twice := sorted({name for name in places if places.count(name) > 1}):
-        raise ValueError(f"{model.name} has {', '.join(twice)} in several places: it can't be filled up")
+        raise ValueError(f"{model.name} has {', '.join(twice)} in several places, so it can't be filled up with zeros")
+    layers = {}
 
     def instead(node, tensors):
         op, counts = node.operation, [old.shape[-1] for old in node.input_tensors]
         fills = isinstance(op, keras.layers.Conv2D) and op.groups == 1 and op.activation not in TOGETHER
-        if not fills and [tensor.shape[-1] for tensor in tensors] == counts:
-            return None
         alone = isinstance(op, ALONE) and getattr(op, "activation", None) not in TOGETHER
         if not (fills or alone) or len({tensor.shape[-1] for tensor in tensors}) > 1:
-            tensors = [tensor[..., :count] for tensor, count in zip(tensors, counts)]
+            tensors = [_first(tensor, count) for tensor, count in zip(tensors, counts)]
         if not isinstance(op, keras.Layer):
             return graph.call(node, op, tensors)
-        layer = graph.remade(op, **({"filters": -(-op.filters // multiple) * multiple} if fills else {}))
+        if id(op) not in layers:
+            filters = {"filters": -(-op.filters // multiple) * multiple} if fills else {}
+            layers[id(op)] = graph.remade(op, **filters)
+        layer = layers[id(op)]
         outputs = graph.call(node, layer, tensors)
         graph.take_weights(layer, [_filled(old, new.shape) for old, new in zip(op.get_weights(), layer.weights)], op)
         return outputs
 
     ends = {id(tensor) for tensor in model.outputs}
+    return graph.copied(model, instead, lambda old, new: _first(new, old.shape[-1]) if id(old) in ends else new)
 
-    def after(old, new):
-        return new[..., : old.shape[-1]] if id(old) in ends and old.shape != new.shape else new
 
-    return graph.copied(model, instead, after)
+def _first(tensor, count):
+    return tensor if tensor.shape[-1] == count else tensor[..., :count]
 
 
 def _filled(weight, shape):
