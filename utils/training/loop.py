@@ -44,8 +44,7 @@ def train(
         alive: from a model to which units live, {layer's name: (units,) bool}: for the eye.
         measure: from a model to {name: float}, called at the end of every epoch, for its summary.
         after_epoch: called with the model at the end of every epoch, to change weights for what no step can do.
-        shrink_every: every so many epochs, units under their threshold for as many epochs are taken out for good;
-            0: never.
+        shrink_every: every so many epochs, units under their threshold for as many are taken out for good; 0: never.
         summaries_dir: where TensorBoard's summaries go, or None.
         extra: {name: array} to put in every checkpoint.
     Returns:
@@ -78,9 +77,7 @@ def train(
                     state.save(folder, step, progress, run, extra or {})
                 saved = time.monotonic()
             if signals.received:
-                stopped = f"stopped at step {progress.done}{f', saved in {folder}' if chief else ''}"
-                print(f"{stopped}; the same command goes on from there", file=sys.stderr)
-                sys.exit(128 + signals.received)
+                _stop(signals.received, progress.done, folder if chief else None)
     return step.model, progress.spent()
 
 
@@ -110,6 +107,12 @@ def _show(bar, done, epoch, figures, units):
         text += f", units {'-'.join(str(np.sum(living)) for living in units.values())}"
     bar.set_postfix_str(text, refresh=False)
     bar.update(done - bar.n)
+
+
+def _stop(number, done, folder):
+    saved = f", saved in {folder}" if folder else ""
+    print(f"stopped at step {done}{saved}; the same command goes on from there", file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def _end_epoch(step, progress, make, shrink_every):
