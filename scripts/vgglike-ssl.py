@@ -56,7 +56,7 @@ def main():
     experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder))
     how = {"course": schedule.course(), **regularisation.options()}
     model = structured_sparsity.train_normalised(run, model, FLAGS.lasso, **how)
-    run.finish(model, retraining.retrain(run, model, **how))
+    run.finish(model, retraining.retrain(run, model, **how), half=True)
 
 
 if __name__ == "__main__":
