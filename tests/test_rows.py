@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import keras
@@ -124,3 +125,25 @@ def test_weights_as_float16_take_half_the_file_and_keras_reads_them(tmp_path):
         assert {weight.dtype for weight in read.weights} == {"float32"}
         for ours, theirs in zip(read.weights, model.weights, strict=True):
             np.testing.assert_array_equal(ours, np.float16(theirs).astype(np.float32))
+
+
+def test_a_measurement_without_a_gpu_keeps_what_one_gave():
+    measured = runpy.run_path(str(ROOT / "scripts" / "tables.py"))["_measured"]
+
+    def figures(cpu, gpu):
+        entries = [{"device": "CPU", "speedup": cpu}, *([{"device": "some GPU", "speedup": gpu}] if gpu else [])]
+        return {"cpu_speedup": cpu, "gpu_speedup": gpu, "timing": entries}
+
+    assert measured(figures(2.0, 3.0), figures(4.0, None)) == figures(4.0, 3.0)
+    assert measured(figures(2.0, 3.0), figures(4.0, 5.0)) == figures(4.0, 5.0)
+    assert measured(figures(2.0, None), figures(4.0, None)) == figures(4.0, None)
+
+
+def test_a_mean_is_of_the_runs_that_have_the_figure():
+    """Ten seeds have CPU figures, and those whose networks are in git a GPU's: 1.2 and 1.4 here, 12.706 * 0.1 apart."""
+    run = json.loads((ROOT / "checkpoints" / "published" / "lenet5" / "result.json").read_text())
+    runs = [run | {"seed": seed, "gpu_speedup": gpu} for seed, gpu in enumerate((1.2, 1.4, None))]
+    (_, own) = report.rows("LeNet5", "mnist", {"Original": {"ours": runs}})
+    assert own[-2] == "1.30x ± 1.27"
+    (_, none) = report.rows("LeNet5", "mnist", {"Original": {"ours": [runs[2]]}})
+    assert none[-2] == "-"
