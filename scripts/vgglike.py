@@ -56,7 +56,7 @@ def main():
         epochs=28,
         batch_size=125,
         learning_rate=0.125,
-        weight_decay=1e-3,
+        weight_decay=5e-4,
         dropout=0.0,
         label_smoothing=0.1,
         cutout=8,
