@@ -25,7 +25,7 @@ flags.DEFINE_string("data_dir", None, "Where the data is or is downloaded to. De
 flags.DEFINE_string(
     "checkpoints_dir",
     None,
-    "The runs' folders, less their ends, -mu-fixed and -mu-learned. Default: checkpoints/bound-mnist.",
+    "The runs' folders, less their ends, -mu-fixed and -mu-learned. Default: checkpoints/bound-DATASET.",
 )
 flags.DEFINE_string("figures_dir", None, "Where the picture goes. Default: docs/figures.")
 
@@ -66,7 +66,7 @@ def main():
 def evidence_lower_bound(curves, count):
     """Epochs, and the mean over each of the bound's estimate in nats: that of `count` images."""
     epochs, loss = curves["loss"]
-    return epochs, [-(count * cross_entropy + kl) for cross_entropy, kl in zip(loss, curves["kl"][1])]
+    return epochs, [-(count * cross_entropy + kl) for cross_entropy, kl in zip(loss, curves["kl"][1], strict=True)]
 
 
 if __name__ == "__main__":

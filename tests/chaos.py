@@ -51,7 +51,7 @@ def die_writing(number, share):
     def change():
         write, left = checkpoint.write, number
 
-        def dying(path, fill):
+        def dying(path, fill, aside=None):
             nonlocal left
             left -= 1
 
@@ -62,7 +62,7 @@ def die_writing(number, share):
                 file.flush()
                 die()
 
-            write(path, fill if left else part)
+            write(path, fill if left else part, aside)
 
         checkpoint.write = dying
 

@@ -39,7 +39,7 @@ tqdm.monitor_interval = 0  # its thread
 SECONDS = 60
 ADDRESSES = 4 * 2**30
 HUGE = 10**12
-OWN = (".lock", ".aside")  # what a run may change
+OWN = (".lock", ".checkpoint.aside")  # what a run may change
 DIGITS = ["--dataset=digits", "--epochs=2"]
 
 
@@ -443,7 +443,7 @@ class Case:
         else:
             (self.run / "checkpoint-00000011.npz").mkdir()
             self.put(self.folder / "precious", b"precious")
-            for name in (".lock", ".aside"):
+            for name in (".lock", ".checkpoint.aside"):
                 (self.run / name).symlink_to(self.folder / "precious")
         return f"a run's folder: {kind}"
 

@@ -129,9 +129,9 @@ def signal_after(number, files):
     """The process sends itself a signal when it has written so many files."""
     write, left = checkpoint.write, files
 
-    def stopping(path, fill):
+    def stopping(path, fill, aside=None):
         nonlocal left
-        write(path, fill)
+        write(path, fill, aside)
         left -= 1
         if not left:
             os.kill(os.getpid(), number)

@@ -93,9 +93,21 @@ def test_a_bomb_is_not_unpacked(newest, tmp_path, monkeypatch):
         checkpoint.members(newest)
 
 
+def test_two_writers_in_one_folder_do_not_take_each_other_s_file(tmp_path):
+    """As two runs of prune.py do, with one --output beside the other."""
+
+    def fill(file):
+        file.write(b"first")
+        checkpoint.write(tmp_path / "b", lambda other: other.write(b"second"))
+        file.write(b", to its end")
+
+    checkpoint.write(tmp_path / "a", fill)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"first, to its end", "b": b"second"}
+
+
 def test_writing_replaces_a_link_and_not_what_it_points_to(tmp_path):
     (tmp_path / "other").write_text("precious")
-    for name in ("file", ".aside"):
+    for name in ("file", ".file.aside"):
         (tmp_path / name).symlink_to(tmp_path / "other")
     checkpoint.write(tmp_path / "file", lambda file: file.write(b"new"))
     assert (tmp_path / "file").read_bytes() == b"new" and (tmp_path / "other").read_text() == "precious"

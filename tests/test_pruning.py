@@ -358,9 +358,9 @@ def test_convolutions_filled_up_with_zeros_compute_the_same(seed):
     assert wide.output_shape == smaller.output_shape
 
 
-@pytest.mark.parametrize("activation", ["relu", "softmax"])
+@pytest.mark.parametrize("activation", ["relu", "softmax", "sparsemax", lambda x: x - keras.ops.mean(x, -1, keepdims=True)])
 def test_what_is_of_all_units_together_is_not_filled_up(activation):
-    """A softmax of zeros would not be 0; and a network gives as many values as before."""
+    """A softmax of zeros is not 0, and they change the others; and a network gives as many values as before."""
     inputs = keras.Input((8, 8, 3))
     x = Conv2D(5, 3, activation=activation, name="first")(inputs)
     x = layers.Softmax()(Conv2D(6, 3, groups=1, name="second")(x))

@@ -24,7 +24,7 @@ def save(folder, step, arrays):
     """Write {name: array} as the checkpoint of a step: aside, synced, then renamed. Raises UserError if it cannot."""
     name = f"checkpoint-{step:08d}.npz"
     try:
-        write(os.path.join(folder, name), lambda file: np.savez(file, **arrays))
+        write(os.path.join(folder, name), lambda file: np.savez(file, **arrays), ".checkpoint.aside")
         names = _names(folder)
         # A later one is not from this run's past: it was damaged, or it would have been gone on from.
         kept = names[: names.index(name) + 1][-KEPT:]
@@ -89,11 +89,15 @@ def _array(name, content):
     return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
 
 
-def write(path, fill):
-    """Call `fill(file)` on a file aside and put it in the place of `path` once it is on the disk."""
-    folder = os.path.dirname(path)
-    # One name for all: what a killed run leaves of it, the next file replaces.
-    aside = os.path.join(folder, ".aside")
+def write(path, fill, aside=None):
+    """Call `fill(file)` on a file aside and put it in the place of `path` once it is on the disk.
+
+    Args:
+        aside: the name of the file aside. What a killed run leaves of it, the next one of that name replaces. None: one
+            that goes by the name of `path`, so that two may write into one folder.
+    """
+    folder, name = os.path.split(path)
+    aside = os.path.join(folder, aside or f".{name}.aside")
     try:
         with contextlib.suppress(FileNotFoundError):
             os.remove(aside)

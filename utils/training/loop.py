@@ -72,12 +72,14 @@ def train(
             if ended:
                 summaries.write(epoch + 1, figures, units, measure(step.model) if chief else {})
                 step = _end_epoch(step, progress, make, shrink_every)
-            if ended or signals.received or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            # Read once: a signal that comes after the checkpoint waits for the next one.
+            stop = signals.received
+            if ended or stop or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 if chief:
                     state.save(folder, step, progress, run, extra or {})
                 saved = time.monotonic()
-            if signals.received:
-                _stop(signals.received, progress.done, folder if chief else None)
+            if stop:
+                _stop(stop, progress.done, folder if chief else None)
     return step.model, progress.spent()
 
 

@@ -21,7 +21,7 @@ class Summaries:
             self.writer = tf.summary.create_file_writer(folder) if folder else tf.summary.create_noop_writer()
 
     def write(self, epoch, figures, units, measured):
-        """An epoch's end.
+        """Bring an epoch's end to the disk, where a run that is killed has it.
 
         Args:
             epoch: 1 for the first.
@@ -32,6 +32,7 @@ class Summaries:
         with self._writing(), self.writer.as_default(epoch):
             for name, value in (figures | {"accuracy": 1 - figures["error"]} | counts | measured).items():
                 tf.summary.scalar(name, value)
+            self.writer.flush()
 
     @contextlib.contextmanager
     def _writing(self):
