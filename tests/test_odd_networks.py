@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers as L
 from keras import ops
 
@@ -18,6 +19,10 @@ def to_length_1(x):
     return x / (1e-3 + ops.norm(x, axis=-1, keepdims=True))
 
 
+def unknown_to_keras(x):
+    return ops.abs(x)
+
+
 @keras.saving.register_keras_serializable("tests")
 class StandardisedConv2D(L.Conv2D):
     def convolution_op(self, inputs, kernel):
@@ -28,6 +33,13 @@ class StandardisedConv2D(L.Conv2D):
 class Doubled(L.Dense):
     def call(self, inputs):
         return 2 * super().call(inputs) + ops.mean(inputs, axis=-1, keepdims=True)
+
+
+class Twice(keras.Model):
+    """A functional network that does something else than its graph."""
+
+    def call(self, x, training=None, mask=None):
+        return 2 * super().call(x, training=training, mask=mask)
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -69,6 +81,19 @@ def by_name():
     return lambda x: inner({"a": L.Dense(6, activation="relu")(x), "b": L.Dense(6)(x)})
 
 
+def constant():
+    """With initialisers that are of one size."""
+    start = keras.initializers.Constant
+    return L.Conv2D(8, 1, kernel_initializer=start(np.ones((1, 1, 3, 8))), bias_initializer=start(np.arange(8.0)))
+
+
+def lora():
+    layer = L.Dense(8, activation="relu")
+    layer.build((None, 3))
+    layer.enable_lora(2)
+    return layer
+
+
 def text(*after):
     """Of an embedding with a mask, which some layers read."""
     inputs = keras.Input((12,), dtype="int32")
@@ -100,6 +125,16 @@ ON_IMAGES = {
     "scale of positions": lambda x: L.Rescaling(np.linspace(-1, 1, 8).reshape(8, 1))(L.Conv2D(8, 1)(x)),
     "one slope for all": lambda x: L.PReLU(shared_axes=[1, 2, 3])(L.Conv2D(8, 3)(x)),
     "concatenation twice": lambda x: twice(inside())(x),
+    "activation that keras does not know": lambda x: L.Conv2D(6, 3)(L.Conv2D(8, 3, activation=unknown_to_keras)(x)),
+    "activation that is learned": lambda x: L.Conv2D(6, 3)(L.Dense(8, activation=L.PReLU())(x)),
+    "activation that is a layer": lambda x: L.Conv2D(6, 3)(L.Dense(8, activation=L.LeakyReLU(0.2))(x)),
+    "arrays as initialisers": lambda x: L.Conv2D(6, 3)(L.ReLU()(constant()(x))),
+    "adapter of low rank": lambda x: L.Conv2D(6, 3)(lora()(x)),
+    "units and one for all": lambda x: L.Add()([L.Conv2D(8, 3, activation="relu")(x), L.Conv2D(1, 3)(x)]),
+    "image and two vectors": lambda x: L.Add()([L.Conv2D(6, 1)(x), L.Conv2D(6, 8)(x), L.Conv2D(6, 8)(x)]),
+    "model inside by a keyword": lambda x: inside()(inputs=x),
+    "model inside with a call": lambda x: Twice(*(lambda a: (a, L.Conv2D(5, 3)(a)))(keras.Input(IMAGES)))(x),
+    "lambda of a module": lambda x: L.Lambda(lambda y: ops.abs(y))(L.Conv2D(8, 3, activation="relu")(x)),
     "lambda": lambda x: L.Lambda(lambda y: y[..., ::-1])(L.Conv2D(8, 3, activation="relu")(x)),
     "no dtype": lambda x: Plain(0.5)(L.Conv2D(8, 3, activation="relu")(x)),
     "inputs by name": lambda x: by_name()(L.GlobalAveragePooling2D()(x)),
@@ -109,6 +144,7 @@ TEXTS = {
     "masked mean": lambda: text(L.GlobalAveragePooling1D()),
     "masked normalisation": lambda: text(L.BatchNormalization(), L.Dense(6, activation="relu"), L.LSTM(4)),
     "masked attention": lambda: text(attention),
+    "concatenation without a mask": lambda: text(lambda x: ops.concatenate([x, L.Dense(6)(x)], axis=-1), L.LSTM(4)),
 }
 
 
@@ -161,6 +197,70 @@ def test_a_smaller_network_is_float32_whatever_the_global_policy():
     finally:
         keras.config.set_dtype_policy("float32")
     assert {layer.compute_dtype for layer in smaller.layers} == {"float32"}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_images_of_integers_are_scaled_before_a_convolution(dtype):
+    images = np.random.default_rng(0).integers(0, 255, (4, *IMAGES)).astype(dtype)
+    inputs = keras.Input(IMAGES, dtype=dtype)
+    x = L.Conv2D(8, 3, activation="relu")(L.Rescaling(1 / 255)(inputs))
+    model = keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
+    noisy = pruning.insert(model)
+    families.kill(noisy, 0.5, np.random.default_rng(1))
+    smaller = pruning.shrink(noisy)
+    np.testing.assert_allclose(smaller.predict(images, verbose=0), noisy(images, training=False), atol=1e-5)
+
+
+def test_words_stay_known():
+    words = L.TextVectorization(30, output_sequence_length=8)
+    words.adapt(np.array(["a b c d", "e f g"]))
+    inputs = keras.Input((), dtype="string")
+    x = L.Conv1D(8, 3, activation="relu")(L.Embedding(30, 6)(words(inputs)))
+    noisy = pruning.insert(model := keras.Model(inputs, L.Dense(3)(L.GlobalMaxPooling1D()(x))))
+    texts = tf.constant(["a b g", "c d e"])
+    np.testing.assert_allclose(noisy(texts), model(texts), atol=1e-5)
+    families.kill(noisy, 0.5, np.random.default_rng(1))
+    np.testing.assert_allclose(pruning.shrink(noisy)(texts), noisy(texts), atol=1e-5)
+
+
+def test_outputs_keep_their_names():
+    """As `compile(loss={...})` and `fit` call them, whatever becomes of the layers that gave them."""
+    inputs = keras.Input((6,))
+    x = L.Dense(8, activation="relu")(inputs)
+    inner = keras.Sequential([keras.Input((8,)), L.Dense(2)], name="inner")
+    ends = [L.Identity(name="class"), L.BatchNormalization(name="place"), L.Rescaling(10.0, name="scaled")]
+    model = keras.Model(inputs, [*(end(L.Dense(2)(x)) for end in ends), inner(x)])
+    for share in (0.0, 1.0):
+        noisy = pruning.insert(model)
+        families.kill(noisy, share, np.random.default_rng(0))
+        assert noisy.output_names == ["class", "place", "scaled", "inner"]
+        assert pruning.shrink(noisy).output_names == ["class", "place", "scaled", "inner"]
+
+
+def test_what_stays_is_named_where_there_is_no_rule():
+    inputs = keras.Input((4, 8))
+    x = L.LSTM(5, name="lstm")(Doubled(7, name="doubled")(L.TimeDistributed(L.Dense(6), name="each")(inputs)))
+    why = pruning.staying(keras.Model(inputs, L.Dense(2, name="out")(x)))
+    assert why == {
+        "each": "no rule for TimeDistributed",
+        "doubled": "no rule for Doubled",
+        "lstm": "no rule for LSTM",
+        "out": "output of the network",
+    }
+
+
+def test_a_quantised_network_is_an_error():
+    model = keras.Sequential([keras.Input((16,)), L.Dense(8, activation="relu"), L.Dense(3, name="last")])
+    model.quantize("int8")
+    for prune in (pruning.insert, pruning.shrink):
+        with pytest.raises(ValueError, match="last: quantised already. Prune first"):
+            prune(model)
+
+
+def test_a_network_with_a_call_of_its_own_is_an_error():
+    inputs = keras.Input((6,))
+    with pytest.raises(ValueError, match="has a call\\(\\) of its own"):
+        pruning.insert(Twice(inputs, L.Dense(5)(inputs)))
 
 
 def test_errors_say_what_to_do():

@@ -192,7 +192,9 @@ def shrunk(model):
     assert difference(model, smaller) <= TOLERANCE
     for op in smaller.operations:
         assert type(op).__module__.startswith("keras.")
-        assert not isinstance(op, (layers.Identity, layers.Dropout))
+        assert not isinstance(op, layers.Dropout)
+        # One that is left only gives an output the name that it had.
+        assert not isinstance(op, layers.Identity) or op.name in model.output_names
     return smaller
 
 
@@ -358,7 +360,9 @@ def test_convolutions_filled_up_with_zeros_compute_the_same(seed):
     assert wide.output_shape == smaller.output_shape
 
 
-@pytest.mark.parametrize("activation", ["relu", "softmax", "sparsemax", lambda x: x - keras.ops.mean(x, -1, keepdims=True)])
+@pytest.mark.parametrize(
+    "activation", ["relu", "softmax", "sparsemax", lambda x: x - keras.ops.mean(x, -1, keepdims=True)]
+)
 def test_what_is_of_all_units_together_is_not_filled_up(activation):
     """A softmax of zeros is not 0, and they change the others; and a network gives as many values as before."""
     inputs = keras.Input((8, 8, 3))
@@ -371,6 +375,13 @@ def test_what_is_of_all_units_together_is_not_filled_up(activation):
     filters = {layer.name: layer.filters for layer in wide.layers if isinstance(layer, Conv2D)}
     assert filters == {"first": 8 if activation == "relu" else 5, "second": 8, "grouped": 6, "map": 4}
     assert [tensor.shape[-1] for tensor in wide.outputs] == [3, 6]
+
+
+def test_a_sum_of_units_and_one_for_all_stays_what_it_is_when_filled_up():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Add()([Conv2D(5, 3)(inputs), Conv2D(1, 3)(inputs)])
+    model = draw_weights(keras.Model(inputs, Conv2D(4, 3)(x)), np.random.default_rng(0))
+    assert difference(model, pruning.filled(model, 8)) <= TOLERANCE
 
 
 def test_a_layer_in_several_places_is_filled_up_if_it_has_no_weights():

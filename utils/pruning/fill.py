@@ -43,9 +43,10 @@ def filled(model, multiple):
 
     def instead(node, tensors):
         op, counts = node.operation, [old.shape[-1] for old in node.input_tensors]
+        widths = [new.shape[-1] for new in tensors]
         alone = rules.treats_units_alone(getattr(op, "activation", keras.activations.linear))
         fills = alone and isinstance(op, keras.layers.Conv2D) and op.groups == 1
-        if not (fills or alone and isinstance(op, ALONE)) or len({tensor.shape[-1] for tensor in tensors}) > 1:
+        if not (fills or alone and isinstance(op, ALONE)) or len(set(counts)) > 1 or len(set(widths)) > 1:
             tensors = [_first(tensor, count) for tensor, count in zip(tensors, counts)]
         if not isinstance(op, keras.Layer):
             return graph.call(node, op, tensors)

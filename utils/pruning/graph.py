@@ -1,6 +1,9 @@
 """A Keras model as nodes: an operation, the tensors that it reads and the tensors that it gives."""
 
+import inspect
+
 import keras
+import numpy as np
 from keras import tree
 
 
@@ -36,8 +39,18 @@ def call(node, operation, tensors):
 def rebuilt(model, outputs):
     """A model from the inputs of another to new outputs, in the structure of the other's."""
     functional = _functional(model)
-    outputs = tree.pack_sequence_as(functional.output, outputs)
-    return keras.Model(functional.input, outputs, name=model.name)
+
+    def of(outputs):
+        return keras.Model(functional.input, tree.pack_sequence_as(functional.output, outputs), name=model.name)
+
+    # `compile` and `fit` may call an output by its layer's name.
+    taken = {operation.name for operation in of(outputs).operations}
+    wanted = [tensor._keras_history.operation.name for tensor in functional.outputs]
+    return of([tensor if name in taken else _named(tensor, name) for tensor, name in zip(outputs, wanted)])
+
+
+def _named(tensor, name):
+    return keras.layers.Identity(name=name, dtype=tensor.dtype)(tensor)
 
 
 def remade(layer, kind=None, **changes):
@@ -50,16 +63,32 @@ def remade(layer, kind=None, **changes):
         ValueError: the layer's config does not make one.
     """
     kind = kind or type(layer)
-    config = kind.get_config(layer)
-    config |= {name: value for name, value in changes.items() if name in config}
     try:
+        config = kind.get_config(layer)
+        config |= {name: value for name, value in changes.items() if name in config} | _as_they_are(layer, config)
         if isinstance(layer, keras.layers.Lambda):
-            # Its function is the caller's own.
-            whole = {**keras.saving.serialize_keras_object(layer), "config": config}
-            return keras.saving.deserialize_keras_object(whole, safe_mode=False)
+            own = {name: config[name] for name in ("name", "dtype", "trainable")}
+            return kind(layer.function, layer._output_shape, layer.mask, layer.arguments, **own)
         return kind.from_config(config)
     except Exception as error:  # whatever a layer of somebody's raises
         raise ValueError(f"{layer.name} ({type(layer).__name__}) cannot be made from its config: {error}") from error
+
+
+def _as_they_are(layer, config):
+    """Settings that a layer's config does not hold, or not for another size."""
+    found = {}
+    for name in config:
+        value = getattr(layer, name, None)
+        if inspect.isfunction(value) and not value.__module__.startswith("keras."):
+            # A function of somebody's, which Keras may not know by its name.
+            found[name] = value
+        elif isinstance(value, keras.initializers.Initializer) and np.ndim(getattr(value, "value", 0)):
+            # The initializer Constant with an array; the weights are set in any case.
+            found[name] = "zeros"
+    if config.get("vocabulary", "none") is None and layer.vocabulary_size():
+        words = layer.get_vocabulary(include_special_tokens=False)
+        found["vocabulary"] = [word.item() if isinstance(word, np.generic) else word for word in words]
+    return found
 
 
 def take_weights(layer, weights, op):
@@ -99,8 +128,8 @@ def copied(model, instead=lambda node, tensors: None, after=lambda old, new: new
             op, tensors = node.operation, [built[id(tensor)] for tensor in node.input_tensors]
             outputs = instead(node, tensors)
             if outputs is None and _is_model(op):
-                args, _ = _arguments(node, tensors)
-                outputs = run(op, _functional(op)._standardize_inputs(args[0]))
+                args, kwargs = _arguments(node, tensors)
+                outputs = run(op, _functional(op)._standardize_inputs(args[0] if args else kwargs["inputs"]))
             elif outputs is None:
                 layer = copy(op, inner.name)
                 outputs = call(node, layer, tensors)
@@ -113,8 +142,17 @@ def copied(model, instead=lambda node, tensors: None, after=lambda old, new: new
 
 
 def opened(model):
-    """The model itself, or if it has models in it, its copy without."""
-    return copied(model) if any(_is_model(node.operation) for node in nodes(model)) else model
+    """The model itself, or if it has models in it, its copy without.
+
+    Raises:
+        ValueError: it is no functional or Sequential network, it is quantised, or a layer cannot be copied.
+    """
+    if any(_is_model(node.operation) for node in nodes(model)):
+        model = copied(model)
+    operations = [node.operation for node in nodes(model)]
+    if quantised := {op.name for op in operations if getattr(op, "quantization_mode", None)}:
+        raise ValueError(f"{', '.join(sorted(quantised))}: quantised already. Prune first, and quantise what is left")
+    return model
 
 
 def _arguments(node, tensors):
@@ -124,7 +162,12 @@ def _arguments(node, tensors):
 
 def _is_model(operation):
     functional = isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth")
-    return functional or hasattr(operation, "_functional")
+    return (functional and not _has_own_call(operation)) or hasattr(operation, "_functional")
+
+
+def _has_own_call(model):
+    """Whether it is of a class that does something else than its graph."""
+    return not type(model).call.__module__.startswith("keras.")
 
 
 def _functional(model):
@@ -133,4 +176,8 @@ def _functional(model):
         if isinstance(model, keras.Sequential):
             raise ValueError(f"{model.name} is not built: give its first layer an Input, or call it on something")
         raise ValueError(f"{model.name} is a subclass of keras.Model without a graph: give a functional or Sequential")
+    if _has_own_call(functional):
+        raise ValueError(
+            f"{model.name} has a call() of its own: give keras.Model(model.input, model.output) or the like"
+        )
     return functional

@@ -56,8 +56,14 @@ def staying(model, exclude=()):
     """{layer's name: why all its units stay}, of the layers with weights after which `insert` puts no noise."""
     model = graph.opened(model)
     groups, why, found = _groups(model, exclude)
-    outputs = {rule.op.name: groups.of(id(rule.node.outputs[0])) for rule in found if isinstance(rule, rules.Weighted)}
-    return {name: why[group] for name, group in outputs.items() if group in why}
+    reasons = {}
+    for rule in found:
+        group = groups.of(id(rule.node.outputs[0]))
+        if isinstance(rule, rules.Weighted) and group in why:
+            reasons[rule.op.name] = why[group]
+        elif isinstance(rule, rules.Barrier) and getattr(rule.op, "weights", None):
+            reasons[rule.op.name] = f"no rule for {type(rule.op).__name__}"
+    return reasons
 
 
 def _places(model, exclude):

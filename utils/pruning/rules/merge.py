@@ -1,5 +1,6 @@
 """The rules of what brings several tensors together: sums, products, concatenations."""
 
+import keras
 import numpy as np
 from keras import layers
 
@@ -39,9 +40,11 @@ class Merge(Rule):
         parts = [part if width(x) < whole else build.select(part, keep) for part, x in zip(parts, tensors)]
         if build.plain and isinstance(self.op, layers.Add):
             left = [part for part, tensor in zip(parts, tensors) if not living.is_zero(tensor)]
-            parts = left if len(left) > 1 else parts
-            if len(left) == 1 and left[0].tensor.shape[1:-1] == self.node.outputs[0].shape[1:-1]:
-                return left
+            # A zero may still be what gives the sum its positions or its units.
+            shape = (*self.node.outputs[0].shape[1:-1], len(keep))
+            parts = left if any(part.tensor.shape[1:] == shape for part in left) else parts
+            if len(parts) == 1:
+                return parts
         parts, factor = self.common(build, parts, keep)
         tensors = [part.tensor for part in parts]
         operation = build.like(self.op)
@@ -107,10 +110,13 @@ class Concatenate(Rule):
             if len(own):
                 chosen.append(build.select(part, own))
         factor = np.concatenate([part.factor for part in chosen])
+        tensors = [part.tensor for part in chosen]
         if len(chosen) == 1:
-            return [build.part(chosen[0].tensor, keep, factor)]
-        layer = build.new(layers.Concatenate, self.op)
-        return [build.part(layer([part.tensor for part in chosen]), keep, factor)]
+            return [build.part(tensors[0], keep, factor)]
+        if isinstance(self.op, keras.Layer):
+            return [build.part(build.new(layers.Concatenate, self.op)(tensors), keep, factor)]
+        # Unlike the layer it hands on no mask.
+        return [build.part(keras.ops.concatenate(tensors, axis=-1), keep, factor)]
 
     def _ends(self):
         return np.cumsum([width(tensor) for tensor in self.node.input_tensors])[:-1]

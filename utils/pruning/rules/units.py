@@ -46,7 +46,8 @@ class Affine(Rule):
     def rebuild(self, build, parts, keep):
         (part,), (scale, offset) = parts, self.numbers()
         scale, offset = scale[part.units], offset[part.units]
-        if build.plain and (scale >= 0).all() and not offset.any():
+        is_float = keras.backend.is_float_dtype(part.tensor.dtype)
+        if build.plain and is_float and (scale >= 0).all() and not offset.any():
             return [part._replace(factor=part.factor * scale)]
         layer = build.new(layers.Rescaling, self.op, (scale * part.factor).tolist(), offset.tolist())
         return [build.part(layer(part.tensor), part.units)]

@@ -20,6 +20,14 @@ class Weighted(Rule):
     UNITS = "units"
     aligned = False
 
+    @classmethod
+    def fits(cls, node):
+        op = node.operation
+        if not super().fits(node) or getattr(op, "lora_enabled", False):
+            return False
+        learned = isinstance(op.activation, keras.Layer) and (op.activation.weights or not op.activation.built)
+        return not learned
+
     @functools.cached_property
     def kernel(self):
         """The kernel at test time, (..., inputs, outputs)."""
