@@ -1,9 +1,9 @@
-"""The pictures that need no training, from the published results: docs/figures/*.png and *.svg.
+"""Pictures of runs that are done: docs/figures/*.png and *.svg. It trains nothing itself.
 
-- pixels: the signal-to-noise ratio of Lenet-fc's 784 pixels, beside the mean image.
+- pixels: the signal-to-noise ratio of Lenet-fc's 784 pixels, beside the mean image (needs a run of your own).
 - vgglike-units: the units a layer of VGG-like that each method leaves.
 - error-flops-NETWORK: error against multiply-adds saved, ours, the paper's and other papers'.
-- units-epochs: the units alive over the epochs of training.
+- units-epochs: the units alive over the epochs of training (needs runs of your own).
 
 What a picture lacks is said on stderr, with the command that makes it. Pictures of the other experiments are drawn by
 their own scripts: bound.py, random-labels.py, threshold.py.
@@ -38,7 +38,7 @@ flags.DEFINE_string("data_dir", None, "Where the data is or is downloaded to. De
 def main():
     runs = Path(FLAGS.checkpoints_dir or experiment.ROOT / "checkpoints")
     results = rows(runs if FLAGS.checkpoints_dir else runs / "published")
-    for network in (*paper.TABLES, "ResNet-20"):
+    for network in NETWORKS:
         error_against_flops(network, results)
     vgglike_units(results)
     units_over_epochs(runs)

@@ -1,7 +1,7 @@
 """Lenet-fc on MNIST, the Original.
 
 Ten seeds, last epoch: 1.49 % error, 95 % interval 1.45 to 1.53 (the paper 1.54), 545,000 multiply-adds; half a minute
-to 1.5 minutes on one core.
+to 2 minutes on one core.
 
 The paper's settings (--schedule=paper, 200 epochs; seed 0): 1.39 %, 4 minutes.
 """

@@ -57,6 +57,7 @@ flags.DEFINE_integer(
 flags.DEFINE_list("exclude", [], "Names of layers whose units all stay.")
 flags.DEFINE_integer("seed", 0, "Of the start, the order of the examples and the noise.", 0, 2**31 - 1)
 
+PLACES = ("output", "checkpoints_dir")
 # How many examples are timed at a time, and how often both networks are, in turns.
 TIMED_BATCH, TIMED_PAIRS = 32, 30
 
@@ -73,7 +74,8 @@ def main(files):
     model = model or application(data)
     check(model, data)
     noisy, why = with_noise(model, len(data.y))
-    folder = take_folder(network)
+    # Held until the process ends.
+    folder, _held = take_folder(network)
     with contextlib.redirect_stdout(sys.stderr):
         train(noisy, data, folder)
         smaller = pruning.shrink(noisy)
@@ -83,7 +85,7 @@ def main(files):
     counts = units(noisy, smaller, why)
     if FLAGS.multiple_of > 1:
         smaller = pruning.filled(smaller, FLAGS.multiple_of)
-    save(smaller)
+    save(smaller, folder)
     print(report.aligned(counts, "<>><"), end="\n\n")
     print(report.aligned(figures(model, smaller, data), "<>>>"))
 
@@ -95,7 +97,7 @@ def application(data):
         names = [name for name in dir(keras.applications) if name[0].isupper()]
         raise UserError(f"keras.applications has no {FLAGS.model}: choose one of {', '.join(names)}")
     try:
-        return build(weights=None, input_shape=data.x.shape[1:], classes=int(data.y.max()) + 1)
+        return build(weights=None, input_shape=data.x.shape[1:], classes=int(max(data.y.max(), data.y_test.max())) + 1)
     except ValueError as error:
         raise UserError(f"{FLAGS.model} does not take examples of {data.x.shape[1:]} ({error})") from None
 
@@ -135,12 +137,13 @@ def with_noise(model, count):
 
 
 def take_folder(network):
-    """The folder of this run, of these settings."""
+    """The folder of this run, of these settings, and what holds it."""
     folder = Path(FLAGS.checkpoints_dir or f"{FLAGS.output.removesuffix('.keras')}-run")
     settings = {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])} | {"network": network}
-    text = json.dumps(settings, sort_keys=True)
+    # Where things go makes no difference to them.
+    text = json.dumps({name: settings[name] for name in settings if name not in PLACES}, sort_keys=True)
+    held = checkpoint.hold(str(folder))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if (folder / "settings.json").exists() and (folder / "settings.json").read_text() != text:
             raise UserError(
                 f"{folder} holds a run with other flags: ask for the same, or give another --checkpoints_dir"
@@ -148,7 +151,7 @@ def take_folder(network):
         checkpoint.write(str(folder / "settings.json"), lambda file: file.write(text.encode()))
     except OSError as error:
         raise UserError(f"cannot write {folder} ({error.strerror}); give another --checkpoints_dir") from None
-    return folder
+    return folder, held
 
 
 def train(noisy, data, folder):
@@ -178,13 +181,16 @@ def compile_(model, optimizer="sgd"):
     model.compile(optimizer, loss, metrics=["accuracy"])
 
 
-def save(smaller):
-    """Write --output, whole or not at all."""
+def save(smaller, folder):
+    """Write --output, whole or not at all; if it cannot be written, `folder` still holds the training."""
     try:
         content = networks.content(smaller)
         checkpoint.write(os.path.abspath(FLAGS.output), lambda file: file.write(content))
     except OSError as error:
-        raise UserError(f"cannot write {FLAGS.output} ({error.strerror or error}); give another --output") from None
+        raise UserError(
+            f"cannot write {FLAGS.output} ({error.strerror or error}); give another --output, and "
+            f"--checkpoints_dir={folder}, where the training is"
+        ) from None
 
 
 def units(noisy, smaller, why):

@@ -6,8 +6,9 @@ second stage) with 5.32 times fewer multiply-adds, from StructuredBP's 6.54 % wi
 in bfloat16, 6 of them beside the tests.
 
 The factors were chosen by the units that are left of the first stage on all training images, with no look at the test
-set: 0.25 times the power 0.5 of the cost, from twice that, left 3.7 times fewer multiply-adds after five of the eight
-epochs; 0.5 times 6.0, with 20 % of the training images wrong in the fourth; once it took nearly all, with 40 % wrong.
+set. A factor of 0.25 on the power 0.5 of the cost, from twice that, left 3.7 times fewer multiply-adds after five of
+the eight epochs. A factor of 0.5 left 6.0 times fewer, with 20 % of the training images wrong in the fourth. A factor
+of 1 took nearly all units, with 40 % wrong.
 """
 
 import functools

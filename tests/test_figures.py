@@ -73,6 +73,17 @@ def test_finetuning_changes_the_weights_and_the_row_shows_both_errors(finetuned)
     assert {path.suffix for path in (folder / "finetune").iterdir()} >= {".npz", ".v2"}
 
 
+def test_finetuning_of_another_run_is_not_gone_on_with(finetuned, tmp_path):
+    """Of a folder whose training was taken away, and what it left."""
+    shutil.copytree(finetuned[0] / "finetune", tmp_path / "run" / "finetune")
+    done = scripts.run(
+        "lenet-fc-sbp",
+        f"--checkpoints_dir={tmp_path / 'run'}",
+        *["--dataset=digits", "--epochs=1", "--noise_learning_rate=0.2", "--finetune_epochs=3"],
+    )
+    assert "holds a run with --epochs=12" in error_line(done)
+
+
 def test_the_threshold_1_gives_the_row_and_higher_ones_fewer_units(finetuned, tmp_path):
     folder, _ = finetuned
     done = scripts.run("threshold", f"--run={folder}", "--thresholds=2,1,0.01,1000", f"--figures_dir={tmp_path}")
@@ -122,9 +133,15 @@ def test_thresholds_of_a_network_of_14_layers_are_drawn(tmp_path):
     draw = f"""import runpy
 script = runpy.run_path({str(ROOT / "scripts" / "threshold.py")!r})
 script["FLAGS"](["", "--figures_dir={tmp_path}"])
-script["draw"]("VGG-like", [(1.0, 7.5, [64] * 14, 2.3), (2.0, 9.0, [32] * 14, 4.0)], 1.0)"""
+rows = [(1.0, 7.5, [64] * 14, 2.3), (2.0, 9.0, [32] * 14, 4.0), (None, 8.0, [40] * 14, 3.0)]
+script["figures"].plt.close = lambda figure: None
+script["draw"]("VGG-like", rows, 1.0)
+errors, units, _ = script["figures"].plt.gcf().axes
+print([len(line.get_xdata()) for line in units.lines[:14]] == [2] * 14)
+print([list(line.get_ydata()) for line in errors.lines if line.get_label() == "by the evidence"])"""
     done = scripts.run(draw)
     assert done.returncode == 0 and (tmp_path / "threshold.png").exists(), done.stderr
+    assert done.stdout.splitlines() == ["True", "[[8.0, 8.0]]"]
 
 
 def test_the_map_of_pixels_knows_each_pixel_s_place():

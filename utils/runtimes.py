@@ -10,6 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 from tqdm import tqdm
 
 from utils import inference, pruning
+from utils.pruning import graph
 
 # Images of so many batches take turns.
 BATCHES = 4
@@ -56,11 +57,12 @@ class TensorFlow:
 
     def runner(self, model, images):
         """As of `LiteRT`; the batches are a loop in the graph: how long Python takes for a call is not in it."""
+        # What is called in a graph is where its variables are, and they are where they were made.
         with tf.device(self.device):
-            constants = tuple(map(tf.constant, images))
+            model, constants = graph.copied(model), tuple(map(tf.constant, images))
 
             @tf.function(input_signature=[tf.TensorSpec((), tf.int32)])
-            def graph(batches):
+            def answers_to(batches):
                 total, queue = 0.0, constants
                 for _ in tf.range(batches):
                     # One batch after the other, each other images than the one before, and none of them copied.
@@ -69,8 +71,12 @@ class TensorFlow:
                     queue = (*queue[1:], queue[0])
                 return total
 
-            # A number comes back to the host: the clock stops when the device is done.
-            return lambda batches: graph(batches).numpy()
+        def run(batches):
+            with tf.device(self.device):
+                # A number comes back to the host: the clock stops when the device is done.
+                return answers_to(batches).numpy()
+
+        return run
 
 
 def flatbuffer(model, examples=None):

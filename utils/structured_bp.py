@@ -19,7 +19,7 @@ FLAGS = flags.FLAGS
 BY_COST = re.compile(r"(?:([\d.e+-]+)\*)?cost(?:\^([\d.e+-]+))?")
 
 
-def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, log_sigma=-5.0, shrink_every=5):
+def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, shrink_every=5):
     """StructuredBP's own hyperparameters."""
     flags.DEFINE_float(
         "noise_learning_rate",
@@ -39,7 +39,7 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, log_sigma=-5.0
         "As --kl_scale, which it turns into on a line over the first half of the training. Empty: --kl_scale "
         "throughout.",
     )
-    flags.DEFINE_float("log_sigma", log_sigma, "Where log sigma starts.", lower_bound=-20, upper_bound=5)
+    flags.DEFINE_float("log_sigma", -5.0, "Where log sigma starts.", lower_bound=-20, upper_bound=5)
     flags.DEFINE_enum(
         "rule",
         "snr",

@@ -9,14 +9,10 @@ from utils.plumbing import data
 FLAGS = flags.FLAGS
 
 
-def define_flags(*, label_smoothing=0.0, cutout=0):
-    """Both, with these defaults."""
-    flags.DEFINE_float(
-        "label_smoothing", label_smoothing, "The share of a label that is spread over all classes.", 0, 1
-    )
-    flags.DEFINE_integer(
-        "cutout", cutout, "The side of a square in pixels that is cut out of every training image.", 0, 32
-    )
+def define_flags():
+    """Both, which are off."""
+    flags.DEFINE_float("label_smoothing", 0.0, "The share of a label that is spread over all classes.", 0, 1)
+    flags.DEFINE_integer("cutout", 0, "The side of a square in pixels that is cut out of every training image.", 0, 32)
 
 
 def augmented():

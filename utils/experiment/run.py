@@ -1,6 +1,5 @@
 """An experiment from its flags to its row: what the scripts share."""
 
-import fcntl
 import functools
 import json
 import os
@@ -15,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from utils import cost, pruning, training
+from utils import cost, inference, pruning, training
 from utils.experiment import export, published, testing
 from utils.experiment.flags import ROOT, as_given, original_folder, published_folder, run_folder
 from utils.plumbing import checkpoint, data, report, towers
@@ -24,8 +23,6 @@ from utils.plumbing.command_line import UserError
 FLAGS = flags.FLAGS
 # Training images that batch normalisation is put back by, and that int8 has its ranges from.
 STATISTICS = 500
-# Floats in a vector register of a CPU (AVX-512).
-LANES = 16
 
 
 class Experiment:
@@ -72,9 +69,12 @@ class Experiment:
         keras.utils.set_random_seed(FLAGS.seed)
         self.train_set = self._images("fit" if FLAGS.validate else "train")
         if towers.is_chief(self.strategy):
-            self._take_folder()
-        if arrays := checkpoint.latest(self.folder):
-            self._refuse_other(self._settings_of(arrays))
+            # Held until the process ends.
+            self.lock = checkpoint.hold(self.folder)
+        self.tuning = os.path.join(self.folder, "finetune")
+        for stage in (self.folder, self.tuning):
+            if arrays := checkpoint.latest(stage):
+                self._refuse_other(self._settings_of(arrays))
 
     def _images(self, split):
         return data.load(FLAGS.dataset, self.data_dir, split, FLAGS.seed)
@@ -91,17 +91,9 @@ class Experiment:
         """What a network, or what is called as one, gets wrong of the test set, in %."""
         return testing.error(model, self.test_set(), self.prepare)
 
-    def _take_folder(self):
-        """Make the folder, and hold it: a second run in it is refused."""
-        try:
-            os.makedirs(self.folder, exist_ok=True)
-            # Held until the process ends.
-            self.lock = open(os.path.join(self.folder, ".lock"), "a")
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another run is writing {self.folder}; wait for it or give --checkpoints_dir") from None
-        except OSError as error:
-            raise UserError(f"cannot write {self.folder} ({error.strerror}); give another --checkpoints_dir") from None
+    def _stamp(self):
+        """What a training checkpoint holds of the flags."""
+        return {"settings": np.array(json.dumps(self.settings))}
 
     def _settings_of(self, arrays):
         """The flags that a training checkpoint was made with."""
@@ -137,6 +129,9 @@ class Experiment:
             objective, updates: `training.Objective` and `training.Updates`.
             prepare: what training reads of the images, if it is not what the network is tested on: `training.Batches`.
             options: of `training.train`.
+        Raises:
+            UserError: the data has images of another shape, machines have other flags, or as `training.train` says.
+            SystemExit: as `training.train` says.
         """
         reads, has = model.inputs[0].shape[1:], self.train_set.images.shape[1:]
         if reads != has:
@@ -155,7 +150,7 @@ class Experiment:
             self.folder,
             run=os.path.basename(self.folder),
             summaries_dir=FLAGS.summaries_dir or self.folder,
-            extra={"settings": np.array(json.dumps(self.settings))},
+            extra=self._stamp(),
             **options,
         )
         return model
@@ -171,29 +166,30 @@ class Experiment:
             normalise: with batch normalisation put back in, in --precision; else as it is, in float32.
         Returns:
             The smaller network after that; None if it was not asked for or there is no weight left to train.
+        Raises:
+            As `train`.
         """
         if not FLAGS.finetune_epochs:
             return None
         with self.strategy.scope():
             if normalise:
                 narrow = self.normalised(model)
-                smaller = _in_precision(pruning.filled(narrow, LANES))
+                smaller = _in_precision(pruning.filled(narrow, inference.LANES))
             else:
                 smaller = _shrink(model)
         if not smaller.trainable_variables:
             print("no unit lives: there is nothing to fine-tune", file=sys.stderr)
             return None
-        folder = os.path.join(self.folder, "finetune")
-        os.makedirs(folder, exist_ok=True)
         objective = objective or training.Objective(weight_decay=FLAGS.weight_decay)
         updates = updates or training.Updates(lambda variable: FLAGS.finetune_learning_rate)
         tuned, seconds = training.train(
             smaller,
             self._steps(objective, updates, FLAGS.finetune_epochs, prepare),
             self.strategy,
-            folder,
+            self.tuning,
             run=f"{os.path.basename(self.folder)}, fine-tuning",
             summaries_dir=os.path.join(FLAGS.summaries_dir or self.folder, "finetune"),
+            extra=self._stamp(),
         )
         self.seconds_before_finetuning = self.seconds
         self.seconds += seconds
@@ -222,6 +218,8 @@ class Experiment:
             tuned: what `finetune` returned; if not None, the row is its, and the error before it is kept beside it.
             half: network.keras has weights of float16: half the file. The row is of those weights.
             figures: further ones of the method, for result.json.
+        Raises:
+            UserError: the folder cannot be written.
         """
         if not towers.is_chief(self.strategy):
             return

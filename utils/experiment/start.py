@@ -25,14 +25,17 @@ def pretrained(script, folder):
         script: its name.
         folder: of the run that starts from it.
     Raises:
-        UserError: it has to be made, and there are several machines, or making it failed.
+        UserError: it has to be made, and there are several machines.
+        SystemExit: making it failed, with that status.
     """
     place = original_folder(script, folder)
     for made in (place, run_folder(script), published_folder(script)):
         if report.read(made) and os.path.exists(os.path.join(made, "network.keras")):
             return made
     if not report.read(place):
-        command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), f"--checkpoints_dir={place}"]
+        command = [sys.executable, str(ROOT / "scripts" / f"{script}.py")]
+        # Without one the other script has the same folder, and what it makes in turn is where others look for it.
+        command += [f"--checkpoints_dir={place}"] if FLAGS.checkpoints_dir else []
         given = {name: FLAGS[name].value for name in SAME if name in FLAGS}
         command += [f"--{name}={value}" for name, value in given.items() if value is not None]
         if "TF_CONFIG" in os.environ:

@@ -4,6 +4,7 @@ A .npz is a zip, which holds a checksum of everything in it: a damaged file is r
 """
 
 import contextlib
+import fcntl
 import io
 import math
 import os
@@ -20,10 +21,34 @@ _NAME = re.compile(r"checkpoint-\d{8,}\.npz")
 KEPT = 2
 
 
+def hold(folder):
+    """Make a run's folder if there is none, and hold it, so that a second run in it is refused.
+
+    Returns:
+        The open file that holds it: until it is closed, or the process ends.
+    Raises:
+        UserError: another run holds it, or it cannot be written.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        lock = open(os.path.join(folder, ".lock"), "a")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock
+    except BlockingIOError:
+        raise UserError(f"another run is writing {folder}; wait for it or give --checkpoints_dir") from None
+    except OSError as error:
+        raise UserError(f"cannot write {folder} ({error.strerror}); give another --checkpoints_dir") from None
+
+
 def save(folder, step, arrays):
-    """Write {name: array} as the checkpoint of a step: aside, synced, then renamed. Raises UserError if it cannot."""
+    """Write {name: array} as the checkpoint of a step: aside, synced, then renamed; the folder is made if need be.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     name = f"checkpoint-{step:08d}.npz"
     try:
+        os.makedirs(folder, exist_ok=True)
         write(os.path.join(folder, name), lambda file: np.savez(file, **arrays), ".checkpoint.aside")
         names = _names(folder)
         # A later one is not from this run's past: it was damaged, or it would have been gone on from.

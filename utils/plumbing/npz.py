@@ -37,7 +37,10 @@ def read(path, shape):
     try:
         arrays = checkpoint.arrays(path)
     except Exception as error:  # whatever a damaged file makes zipfile and NumPy raise
-        raise UserError(f"{path} cannot be read as arrays ({error}): give a .npz file with x and y") from None
+        raise UserError(
+            f"{path} cannot be read as arrays ({error}): give a .npz file with x and y, of np.savez and not of "
+            "np.savez_compressed"
+        ) from None
     for name in ("x", "y"):
         if name not in arrays:
             raise UserError(f"{path} has no {name}, but {', '.join(arrays) or 'nothing'}: it takes x and y")

@@ -72,9 +72,7 @@ def train(
             if ended:
                 summaries.write(epoch + 1, figures, units, measure(step.model) if chief else {})
                 step = _end_epoch(step, progress, make, shrink_every)
-            # Read once: a signal that comes after the checkpoint waits for the next one.
-            stop = signals.received
-            if ended or stop or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            if (stop := signals.received) or ended or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 if chief:
                     state.save(folder, step, progress, run, extra or {})
                 saved = time.monotonic()
