@@ -33,7 +33,8 @@ def proximal(strength):
 
     With it, SGD minimises the bound plus, for each group g of n weights, strength * sqrt(n) * |g|. A column takes its
     bias along, so that a unit without weights is exactly 0. The model's outputs are no units, nor is the one channel of
-    grey images.
+    grey images; nor the last row that a layer has left. n counts the weights that the groups have left: where units
+    have been taken out, it is less, and the lasso on the others is weaker.
 
     Args:
         strength: from a layer to its strength >= 0, in nats.

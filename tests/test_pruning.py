@@ -350,6 +350,15 @@ def test_normalisation_that_is_put_back_is_the_identity_and_goes_again():
     np.testing.assert_allclose(again(given), expected, atol=1e-4)
 
 
+def test_a_convolution_in_several_places_gets_no_normalisation():
+    inputs, twice = keras.Input((8, 8, 3)), Conv2D(3, 3, padding="same", name="twice")
+    model = keras.Model(inputs, Conv2D(4, 3, name="last")(twice(layers.ReLU()(twice(inputs)))))
+    put_back = pruning.normalised(draw_weights(model, np.random.default_rng(0)), images(model))
+    assert difference(model, put_back) <= 1e-4
+    norms = [layer.name for layer in put_back.layers if isinstance(layer, layers.BatchNormalization)]
+    assert norms == ["last_norm"]
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_convolutions_filled_up_with_zeros_compute_the_same(seed):
     rng = np.random.default_rng(seed)

@@ -8,7 +8,8 @@ from utils.pruning import graph
 
 
 def normalised(model, inputs):
-    """A copy of a network with batch normalisation after every convolution without an activation of its own.
+    """A copy of a network with batch normalisation after every convolution without an activation of its own, but for
+    those that are in several places.
 
     At test time each is the identity: its scale and offset are the deviation and the mean of what the convolution gives
     for `inputs`, and so are its statistics.
@@ -17,11 +18,10 @@ def normalised(model, inputs):
         model: as `shrink` leaves it.
         inputs: (N, ...), some hundreds of training examples as the network reads them.
     """
-    linear = [
-        node.outputs[0]
-        for node in graph.nodes(model)
-        if isinstance(node.operation, keras.layers.Conv2D) and node.operation.activation is keras.activations.linear
-    ]
+    nodes = graph.nodes(model)
+    places = [node.operation for node in nodes]
+    convolutions = [n for n in nodes if isinstance(n.operation, keras.layers.Conv2D) and places.count(n.operation) == 1]
+    linear = [node.outputs[0] for node in convolutions if node.operation.activation is keras.activations.linear]
     values = keras.tree.flatten(keras.Model(model.inputs, linear)([inputs])) if linear else []
     given = {id(tensor): np.asarray(value, np.float64) for tensor, value in zip(linear, values)}
 
