@@ -111,17 +111,23 @@ def check(model, data):
         )
     wanted = model.input_shape[1:]
     if len(wanted) != data.x.ndim - 1 or any(a not in (None, b) for a, b in zip(wanted, data.x.shape[1:])):
-        raise UserError(f"{model.name} reads examples of {wanted}, and the data has {data.x.shape[1:]}")
+        raise UserError(
+            f"{model.name} reads examples of {wanted}, and --data has {data.x.shape[1:]}: bring them to its shape"
+        )
     classes = model.output_shape[-1]
     if max(data.y.max(), data.y_test.max()) >= classes:
-        raise UserError(f"{model.name} knows classes 0 to {classes - 1}, and the data has more")
+        raise UserError(
+            f"{model.name} knows classes 0 to {classes - 1}, and --data has more: give it an output for each"
+        )
     if FLAGS.batch_size > len(data.y):
         raise UserError(f"--batch_size={FLAGS.batch_size} is more than the {len(data.y)} examples: make it less")
     if FLAGS.checkpoint:
         try:
             model.load_weights(FLAGS.checkpoint)
         except Exception as error:  # whatever a damaged file makes Keras raise
-            raise UserError(f"{FLAGS.checkpoint} has no weights for {model.name} ({error})") from None
+            raise UserError(
+                f"{FLAGS.checkpoint} has no weights for {model.name} ({error}): give a file of its own"
+            ) from None
 
 
 def with_noise(model, count):

@@ -35,7 +35,7 @@ def read(file, shape):
     try:
         image = tf.io.decode_image(content, channels=shape[-1], expand_animations=False)
     except tf.errors.InvalidArgumentError:
-        raise UserError(f"{file} is no PNG, JPEG or IDX file") from None
+        raise UserError(f"{file} is no PNG, JPEG or IDX file: save it as one") from None
     image = tf.image.resize(image, shape[:2], method="area")
     return np.rint(image).astype(np.uint8)[None]
 
@@ -47,5 +47,7 @@ def _idx(file, content, shape):
     count, *lengths = np.frombuffer(head[: len(head) // 4 * 4], ">u4").tolist() or [0]
     right = [*shape] in (lengths, [*lengths, 1])
     if not right or not count or count * math.prod(shape) != len(values):
-        raise UserError(f"{file} does not hold images of {shape}, which the network reads, or is cut short")
+        raise UserError(
+            f"{file} does not hold images of {shape}, which the network reads, or is cut short: give another file"
+        )
     return np.frombuffer(values, np.uint8).reshape(-1, *shape)
