@@ -54,8 +54,8 @@ def read(path, shape):
         x, x_test, y, y_test = x[:kept], x[kept:], y[:kept], y[kept:]
     if not len(x) or x.shape[1:] != x_test.shape[1:]:
         raise UserError(
-            f"{path} has {len(x)} examples of {x.shape[1:]}, and tests of {x_test.shape[1:]}: it takes more than one, of "
-            "one shape"
+            f"{path} has {len(x)} examples of {x.shape[1:]}, and tests of {x_test.shape[1:]}: it takes "
+            "more than one, of one shape"
         )
     return Examples(x, y, x_test, y_test)
 
@@ -66,7 +66,7 @@ def _checked(path, x, y):
         raise UserError(f"{path} has {x.shape} examples and {y.shape} classes: it takes a class for each example")
     if x.dtype.kind not in "fiub" or y.dtype.kind not in "iuf" or (y != y.astype(np.int32)).any() or (y < 0).any():
         raise UserError(
-            f"{path} has classes that are no whole numbers from 0 on, or examples that are no numbers: turn them into such"
+            f"{path} has classes that are no whole numbers from 0 on, or examples that are no numbers: make them so"
         )
     given, x = x, x.astype(np.int32 if x.dtype.kind in "iu" and x.ndim == 2 else np.float32)
     if not np.isfinite(x).all() or (x.dtype == np.int32 and (x != given).any()):
