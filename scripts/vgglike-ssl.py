@@ -5,9 +5,9 @@ every epoch of the first each row, that is what leads from a unit, becomes short
 rows, or 0 (`layers/ssl.py: shorten_rows`).
 
 The short schedule, seed 0: 7.38 % error with 3.93 times fewer multiply-adds (the paper has no such row), from an
-Original with 7.02 %; 34 and 49 minutes on two cores in bfloat16, other work beside the first. The last step of the
-lasso is not trained on before the second stage: 89.23 % until then. In the last epoch 4.4 % of the training images
-were wrong, cropped, flipped and cut.
+earlier Original, with 7.02 % (vgglike.py); 34 and 49 minutes on two cores in bfloat16, other work beside the first. The
+last step of the lasso is not trained on before the second stage: 89.23 % until then. In the last epoch 4.4 % of the
+training images were wrong, cropped, flipped and cut.
 
 Tried at k = 1 on a GPU in PyTorch, on held-out images, training images as JPEG of quality 95; 8 epochs of lasso at a
 peak of 0.05 and 12 of retraining from an Original with 7.07 %. Rows shorter by 0.35 of the mean: 7.69 % error, 2.42
