@@ -249,6 +249,7 @@ def test_what_stays_is_named_where_there_is_no_rule():
     }
 
 
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize`")
 def test_a_quantised_network_is_an_error():
     model = keras.Sequential([keras.Input((16,)), L.Dense(8, activation="relu"), L.Dense(3, name="last")])
     model.quantize("int8")
