@@ -19,6 +19,7 @@ from tests import scripts
 from utils import pruning, training
 from utils.plumbing import checkpoint, command_line, data, figures, image_files, report
 from utils.plumbing.command_line import UserError
+from utils.training.summaries import Summaries
 
 ROOT = Path(__file__).parents[1]
 PNG = b"\x89PNG\r\n"
@@ -51,6 +52,14 @@ def test_an_epoch_written_twice_counts_once(tmp_path):
                 tf.summary.scalar("loss", value, epoch)
     assert figures.curves(tmp_path) == {"loss": ([1, 2, 3, 4], [3.0, 2.0, 1.0, 0.5])}
     assert figures.curves(tmp_path / "none") == {}
+
+
+def test_an_epoch_s_summary_is_on_the_disk_before_the_run_ends(tmp_path):
+    """Where one that is killed has it: the writer is still open here."""
+    summaries = Summaries(str(tmp_path))
+    summaries.write(1, {"loss": 2.0, "kl": 3.0, "error": 0.25}, {"dense": np.arange(4) < 3}, {})
+    found = figures.curves(tmp_path)
+    assert found["loss"] == ([1], [2.0]) and found["accuracy"] == ([1], [0.75]) and found["units/dense"] == ([1], [3.0])
 
 
 def test_finetuning_changes_the_weights_and_the_row_shows_both_errors(finetuned):

@@ -46,7 +46,7 @@ def filled(model, multiple):
         widths = [new.shape[-1] for new in tensors]
         alone = rules.treats_units_alone(getattr(op, "activation", keras.activations.linear))
         fills = alone and isinstance(op, keras.layers.Conv2D) and op.groups == 1
-        if not (fills or alone and isinstance(op, ALONE)) or len(set(counts)) > 1 or len(set(widths)) > 1:
+        if not (fills or alone and isinstance(op, ALONE)) or len(set(zip(counts, widths))) > 1:
             tensors = [_first(tensor, count) for tensor, count in zip(tensors, counts)]
         if not isinstance(op, keras.Layer):
             return graph.call(node, op, tensors)

@@ -32,7 +32,6 @@ class Summaries:
         with self._writing(), self.writer.as_default(epoch):
             for name, value in (figures | {"accuracy": 1 - figures["error"]} | counts | measured).items():
                 tf.summary.scalar(name, value)
-            self.writer.flush()
 
     @contextlib.contextmanager
     def _writing(self):
