@@ -130,8 +130,6 @@ ON_IMAGES = {
     "activation that is a layer": lambda x: L.Conv2D(6, 3)(L.Dense(8, activation=L.LeakyReLU(0.2))(x)),
     "arrays as initialisers": lambda x: L.Conv2D(6, 3)(L.ReLU()(constant()(x))),
     "adapter of low rank": lambda x: L.Conv2D(6, 3)(lora()(x)),
-    "units and one for all": lambda x: L.Add()([L.Conv2D(8, 3, activation="relu")(x), L.Conv2D(1, 3)(x)]),
-    "image and two vectors": lambda x: L.Add()([L.Conv2D(6, 1)(x), L.Conv2D(6, 8)(x), L.Conv2D(6, 8)(x)]),
     "model inside by a keyword": lambda x: inside()(inputs=x),
     "model inside with a call": lambda x: Twice(*(lambda a: (a, L.Conv2D(5, 3)(a)))(keras.Input(IMAGES)))(x),
     "lambda of a module": lambda x: L.Lambda(lambda y: ops.abs(y))(L.Conv2D(8, 3, activation="relu")(x)),
@@ -144,7 +142,6 @@ TEXTS = {
     "masked mean": lambda: text(L.GlobalAveragePooling1D()),
     "masked normalisation": lambda: text(L.BatchNormalization(), L.Dense(6, activation="relu"), L.LSTM(4)),
     "masked attention": lambda: text(attention),
-    "concatenation without a mask": lambda: text(lambda x: ops.concatenate([x, L.Dense(6)(x)], axis=-1), L.LSTM(4)),
 }
 
 
@@ -197,6 +194,29 @@ def test_a_smaller_network_is_float32_whatever_the_global_policy():
     finally:
         keras.config.set_dtype_policy("float32")
     assert {layer.compute_dtype for layer in smaller.layers} == {"float32"}
+
+
+def test_a_sum_keeps_the_units_and_positions_of_what_is_dead():
+    """Of eight units and one for all, the eight dead; of an image and two vectors, the image dead."""
+    inputs = keras.Input(IMAGES)
+    images = np.random.default_rng(0).normal(size=(2, *IMAGES)).astype(np.float32)
+    dead, others = L.Conv2D(8, 1), [L.Conv2D(1, 1), L.Conv2D(8, 8), L.Conv2D(8, 8)]
+    for summands in (others[:1], others[1:]):
+        x = L.Add()([SBP(name="noise")(dead(inputs)), *(layer(inputs) for layer in summands)])
+        model = keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
+        families.kill(model, 1.0, np.random.default_rng(0))
+        assert families.difference(model, pruning.shrink(model), images) <= families.TOLERANCE
+
+
+def test_a_concatenation_of_keras_ops_hands_on_no_mask():
+    inputs = keras.Input((12,), dtype="int32")
+    x = L.Embedding(50, 8, mask_zero=True)(inputs)
+    x = ops.concatenate([L.Dense(8)(x), L.Dense(6)(x)], axis=-1)
+    model = keras.Model(inputs, L.Dense(3)(L.LSTM(5)(x)))
+    words = np.random.default_rng(1).integers(1, 20, (3, 12))
+    words[:, 5:] = 0
+    for other in (pruning.insert(model), pruning.shrink(model)):
+        assert families.difference(model, other, words) <= families.TOLERANCE
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32"])
