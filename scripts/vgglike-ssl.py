@@ -1,8 +1,8 @@
 """VGG-like on CIFAR-10, SSL: a group lasso on input channels, from pretrained weights with batch normalisation.
 
-The short schedule has two stages: the lasso, and then training of what is left, as the Original was trained. After
-every epoch of the first each row, that is what leads from a unit, becomes shorter by 0.45 of the mean of its layer's
-rows, or 0 (`layers/ssl.py: shorten_rows`).
+The short schedule has two stages: the lasso, and then training of what is left by Nesterov's momentum. After every
+epoch of the first each row, that is what leads from a unit, becomes shorter by 0.45 of the mean of its layer's rows, or
+0 (`layers/ssl.py: shorten_rows`).
 
 The short schedule, seed 0: 7.38 % error with 3.93 times fewer multiply-adds (the paper has no such row), from an
 earlier Original, with 7.02 % (vgglike.py); 34 and 49 minutes on two cores in bfloat16, other work beside the first. The

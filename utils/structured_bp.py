@@ -79,7 +79,7 @@ def train(run, model, *, rate=rate, course=training.Updates.course, prepare=None
 
 
 def in_two_stages(run, start, *, course, prepare, label_smoothing=0.0, counts=None):
-    """Train a network with noise, then what is left of it as its Original was, and print the row.
+    """Train a network with noise, then what is left of it without noise, and print the row.
 
     Batch normalisation is frozen while there is noise, being part of the pretrained convolutions.
 

@@ -1,4 +1,4 @@
-"""Training what is left of a network as its Original was: the second stage of a method that has taken units out."""
+"""Training what is left of a network without noise: the second stage of a method that has taken units out."""
 
 from absl import flags
 

@@ -67,6 +67,44 @@ def nesterov(course, group):
     return FusedNesterov(course, momentum=0.9, name=f"sgd_{group}")
 
 
+class Muon(FusedNesterov):
+    """Muon for the kernels of convolutions before batch normalisation, and Nesterov's momentum for everything else.
+
+    Such a kernel's norm does nothing, so it is kept: at 1 a unit, in the root mean square. What moves it is its mean
+    gradient, with all singular values near 1, as a matrix (places and inputs, units): Jordan et al., Muon, 2024, in the
+    form of their CIFAR-10 speed records. The rate is then a relative one, whatever the loss is multiplied by. What
+    weight decay adds to the gradient lies along the kernel and is left out.
+
+    Args:
+        learning_rate: of either kind of variable.
+        momentum: of Nesterov's.
+        kernel_momentum: of the kernels.
+        steps: of Keras's Newton-Schulz iteration, in the policy's compute dtype.
+    """
+
+    def __init__(self, learning_rate, momentum, kernel_momentum=0.6, steps=3, **settings):
+        super().__init__(learning_rate, momentum, **settings)
+        self.kernel_momentum, self.steps = kernel_momentum, steps
+        self.orthogonal = keras.optimizers.Muon().zeropower_via_newtonschulz5
+
+    def update_step(self, gradient, variable, learning_rate):
+        if len(variable.shape) != 4:
+            return super().update_step(gradient, variable, learning_rate)
+        accumulated, units = self.momentums[self._get_variable_index(variable)], variable.shape[-1]
+        kernel = variable * (units**0.5 / tf.norm(variable))
+        gradient -= kernel * tf.reduce_sum(gradient * kernel) / units
+        self.assign(accumulated, self.kernel_momentum * accumulated + gradient)
+        moved = self.kernel_momentum * accumulated + gradient
+        matrix = tf.reshape(moved / tf.norm(moved), (-1, units))
+        matrix = self.orthogonal(tf.cast(matrix, keras.config.dtype_policy().compute_dtype), self.steps)
+        self.assign(variable, kernel - learning_rate * tf.reshape(tf.cast(matrix, tf.float32), variable.shape))
+
+
+def muon(course, group):
+    """Muon, likewise: fewer passes still."""
+    return Muon(course, momentum=0.9, name=f"muon_{group}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Updates:
     """How a step changes the weights.
