@@ -6,9 +6,10 @@ from tqdm import tqdm
 
 def logits(model, images, prepare):
     """A model's outputs, (N, classes) float32, of uint8 images that `prepare` makes its input of."""
-    # Not model.predict: with several machines, it would wait for those that do not run it.
-    starts = tqdm(range(0, len(images), 500), desc="testing", unit_scale=500, unit="image")
-    batches = [model(prepare(images[start : start + 500]), training=False) for start in starts]
+    # Not model.predict: with several machines, it would wait for those that do not run it. Of VGG-like, batches of 500
+    # take another gigabyte, which TensorFlow keeps.
+    starts = tqdm(range(0, len(images), 100), desc="testing", unit_scale=100, unit="image")
+    batches = [model(prepare(images[start : start + 100]), training=False) for start in starts]
     return np.concatenate(batches).astype(np.float32)
 
 
