@@ -76,6 +76,15 @@ def test_muon_moves_a_kernel_by_its_mean_gradient_with_equal_singular_values(sha
     np.testing.assert_allclose(np.asarray(variable), expected, rtol=0, atol=2e-5)
 
 
+def test_muon_leaves_a_kernel_without_a_gradient_where_it_points():
+    start = np.random.default_rng(0).normal(size=(3, 3, 4, 5))
+    variable = keras.Variable(start, dtype="float32")
+    optimizer = updates.Muon(0.1, momentum=0.9)
+    optimizer.build([variable])
+    optimizer.apply([tf.zeros(start.shape)], [variable])
+    np.testing.assert_allclose(np.asarray(variable), start * 5**0.5 / np.linalg.norm(start), rtol=1e-5)
+
+
 def test_muon_is_nesterov_s_momentum_where_there_is_no_kernel_of_a_convolution():
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=(3, 4)), rng.normal(size=(5, 3, 4))

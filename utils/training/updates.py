@@ -95,7 +95,7 @@ class Muon(FusedNesterov):
         gradient -= kernel * tf.reduce_sum(gradient * kernel) / units
         self.assign(accumulated, self.kernel_momentum * accumulated + gradient)
         moved = self.kernel_momentum * accumulated + gradient
-        matrix = tf.reshape(moved / tf.norm(moved), (-1, units))
+        matrix = tf.reshape(tf.math.divide_no_nan(moved, tf.norm(moved)), (-1, units))
         matrix = self.orthogonal(tf.cast(matrix, keras.config.dtype_policy().compute_dtype), self.steps)
         self.assign(variable, kernel - learning_rate * tf.reshape(tf.cast(matrix, tf.float32), variable.shape))
 
