@@ -295,6 +295,16 @@ def run(script, folder, *arguments):
     return scripts.run(script, f"--checkpoints_dir={folder}", *arguments, before=[("made_images",)])
 
 
+@pytest.mark.parametrize("given", [[], ["--batch_size=100"]], ids=["its own", "given"])
+def test_an_original_that_is_made_first_has_its_own_batch_size_unless_one_is_given(given, tmp_path):
+    done = run("vgglike-sbp", tmp_path / "sbp", "--schedule=short", f"--width={NARROW}", *given)
+    assert done.returncode == 2, "there are 60 images"
+    command = next(line for line in done.stderr.splitlines() if "making it with" in line)
+    assert "vgglike.py" in command and "--schedule=short" in command
+    assert [flag for flag in command.split() if flag.startswith("--batch_size")] == given
+    assert f"--batch_size={100 if given else 500}" in done.stderr.splitlines()[-1]
+
+
 def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path):
     arguments = "--schedule=short", "--epochs=2", "--batch_size=20", f"--width={NARROW}"
     # At the rate of the short schedule, which is meant for larger batches, such a network diverges.
