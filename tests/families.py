@@ -184,11 +184,22 @@ def random_graph(rng):
     return keras.Model(inputs, [L.Dense(3)(x) for _ in range(rng.integers(1, 3))])
 
 
+def dense_blocks(size=16):
+    inputs = keras.Input((size, size, 3))
+    x = L.Conv2D(12, 3, padding="same")(inputs)
+    for _ in range(3):
+        y = L.ReLU()(L.BatchNormalization(epsilon=1.001e-5)(x))
+        x = L.Concatenate()([x, L.Conv2D(6, 3, padding="same")(y)])
+    x = L.ReLU()(L.BatchNormalization(epsilon=1.001e-5)(x))
+    return keras.Model(inputs, L.Dense(5)(L.GlobalAveragePooling2D()(x)))
+
+
 OTHERS = {
     "U-Net": u_net, "U-Net of any size": lambda: u_net(None), "squeeze and excitation": squeeze_and_excitation,
     "text classifier": text_classifier, "two inputs, two outputs": two_inputs_two_outputs, "transformer": transformer,
     "recurrent": recurrent, "nested": nested, "three dimensions": three_dimensions, "groups": groups,
     "normalised first": normalised_first, "normalised first, of any size": lambda: normalised_first(None),
+    "dense blocks": dense_blocks,
 }  # fmt: skip
 
 

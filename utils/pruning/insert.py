@@ -9,6 +9,7 @@ from layers.sbp import SBP
 from utils.pruning import graph, rules
 
 LOG_SIGMA = -5.0  # where log sigma starts, as in the paper
+EXCLUDED = "excluded"  # why units stay that `exclude` names
 
 
 def insert(model, kl_weight=0.0, exclude=(), threshold=1.0):
@@ -17,6 +18,11 @@ def insert(model, kl_weight=0.0, exclude=(), threshold=1.0):
     Units are of one group if they can only go together, as those that a residual connection adds up: theta (a + b) is
     theta a + theta b, so the group has one layer of noise, which is in several places. It follows the last layer that
     treats units alone, where a unit that is dead is exactly 0.
+
+    If only batch normalisations read a group, as in DenseNet and in ResNets with activations first, noise on it would do
+    nothing in training: BN(theta a) is BN(a), as theta is one number for the whole batch. So it follows each of these. A
+    batch normalisation of a concatenation has noise of its own, and a unit goes when none of those that read it hands
+    it on.
 
     Args:
         model: Sequential or functional; models in it are opened.
@@ -67,20 +73,61 @@ def staying(model, exclude=()):
 
 
 def _places(model, exclude):
-    """[(tensor, name of its group's first layer)]: the tensors that are to be multiplied by noise."""
+    """[(tensor, name of the first layer of its group)]: the tensors that are to be multiplied by noise."""
     groups, why, found = _groups(model, exclude)
     readers = collections.defaultdict(list)
     for rule in found:
         for tensor in rule.node.input_tensors:
             readers[id(tensor)].append(rule)
-    places, first = {}, {}
+    places, first, all_stay = {}, {}, set()
     for rule in found:
         (output, *_) = rule.node.outputs
         group = groups.of(id(output))
-        if isinstance(rule, rules.Weighted) and not rule.aligned and group not in why:
-            place = _last_alone(output, readers)
-            places[id(place)] = place, first.setdefault(group, rule.op.name)
-    return list(places.values())
+        if not isinstance(rule, rules.Weighted) or rule.aligned:
+            continue
+        heard = _heard(output, readers)
+        if why.get(group) == EXCLUDED:
+            all_stay |= {id(place) for place, _ in heard}
+        elif group not in why:
+            for place, norm in heard:
+                # A concatenation is a group of its own.
+                there = groups.of(id(place))
+                places[id(place)] = place, first.setdefault(there, (rule if there == group else norm).op.name)
+    return [place for at, place in places.items() if at not in all_stay and groups.of(at) not in why]
+
+
+def _heard(tensor, readers):
+    """[(tensor, rule of a batch normalisation)]: where noise on a tensor's units is heard, and after which batch
+    normalisation that is, if it is not before."""
+    place = _last_alone(tensor, readers)
+    norms = _normalisations(place, readers, {})
+    if norms is None:
+        return [(place, None)]
+    after = [(norm, _heard(norm.node.outputs[0], readers)) for norm in norms]
+    return [(place, later or norm) for norm, places in after for place, later in places]
+
+
+def _normalisations(tensor, readers, seen):
+    """The batch normalisations that a tensor's readers are, past sums, concatenations and pooling; None: others, too.
+
+    Args:
+        seen: {id of a tensor: what this function said of it}.
+    """
+    if id(tensor) in seen:
+        return seen[id(tensor)]
+    norms = {}
+    for rule in readers[id(tensor)]:
+        if isinstance(rule, rules.Normalisation):
+            norms[id(rule)] = rule
+        elif isinstance(rule, (rules.Merge, rules.Concatenate, rules.Spatial, rules.ZeroPadding)):
+            further = _normalisations(rule.node.outputs[0], readers, seen)
+            norms = None if further is None else norms | {id(norm): norm for norm in further}
+        else:
+            norms = None
+        if norms is None:
+            break
+    seen[id(tensor)] = list(norms.values()) if norms else None
+    return seen[id(tensor)]
 
 
 def _groups(model, exclude):
@@ -102,7 +149,7 @@ def _groups(model, exclude):
             staying |= {id(tensor): f"read by {rule.op.name} ({type(rule.op).__name__})" for tensor in inputs}
             staying |= {id(tensor): f"given by {rule.op.name}" for tensor in rule.node.outputs}
         if rule.op.name in exclude:
-            staying |= {id(tensor): "excluded" for tensor in rule.node.outputs}
+            staying |= {id(tensor): EXCLUDED for tensor in rule.node.outputs}
         if isinstance(rule, rules.Noise):
             staying |= {id(tensor): f"has {rule.op.name} already" for tensor in rule.node.outputs}
     return groups, {groups.of(tensor): reason for tensor, reason in staying.items()}, found
