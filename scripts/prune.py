@@ -70,6 +70,10 @@ def main(files):
     if os.path.exists(FLAGS.output):
         raise UserError(f"{FLAGS.output} is there already: remove it, or give another --output")
     model = networks.load(network) if network else None
+    if model and not model.built:
+        raise UserError(
+            f"{network} is not built: give its first layer an Input, or call it on something, before saving"
+        )
     data = npz.read(FLAGS.data, model.input_shape[1:] if model else (32, 32, 3))
     model = model or application(data)
     check(model, data)
@@ -179,12 +183,19 @@ def run(model, data, optimizer, epochs, folder, *callbacks):
 
 
 def compile_(model, optimizer="sgd"):
-    (output,) = graph.opened(model).outputs
-    last = output._keras_history.operation
-    # The layer, or keras.ops.softmax.
-    is_softmax = type(last).__name__ == "Softmax" or getattr(last, "activation", None) is keras.activations.softmax
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not is_softmax)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_softmax(graph.opened(model)))
     model.compile(optimizer, loss, metrics=["accuracy"])
+
+
+def ends_in_softmax(model):
+    """Whether the outputs are shares of 1; what only hands them on may follow."""
+    given_by = {id(tensor): node for node in graph.nodes(model) for tensor in node.outputs}
+    node = given_by[id(model.outputs[0])]
+    while isinstance(node.operation, (keras.layers.Identity, keras.layers.Reshape, keras.layers.Flatten)):
+        node = given_by[id(node.input_tensors[0])]
+    last = node.operation
+    # The layer, or keras.ops.softmax.
+    return type(last).__name__ == "Softmax" or getattr(last, "activation", None) is keras.activations.softmax
 
 
 def save(smaller, folder):

@@ -9,7 +9,7 @@ from keras import ops
 
 from layers.sbp import SBP
 from tests import families
-from utils import cost, fit, inference, pruning
+from utils import cost, fit, inference, pruning, runtimes
 
 IMAGES = (8, 8, 3)
 
@@ -156,7 +156,11 @@ def network(kind):
 
 @pytest.mark.parametrize("kind", [*ON_IMAGES, *TEXTS])
 def test_outputs_stay(kind):
-    put_in, found = families.check(network(kind), shares=(0.0, 0.5, 1.0))
+    outputs_stay(network(kind))
+
+
+def outputs_stay(model):
+    put_in, found = families.check(model, shares=(0.0, 0.5, 1.0))
     assert put_in <= 1e-5 and max(difference for difference, _ in found) <= families.TOLERANCE
 
 
@@ -255,6 +259,69 @@ def test_outputs_keep_their_names():
         families.kill(noisy, share, np.random.default_rng(0))
         assert noisy.output_names == ["class", "place", "scaled", "inner"]
         assert pruning.shrink(noisy).output_names == ["class", "place", "scaled", "inner"]
+
+
+def test_a_head_keeps_its_name_that_a_layer_inside_has_too():
+    inputs, images = keras.Input((6,)), keras.Input((6,))
+    inner = keras.Model(inputs, L.Dense(8, name="out", activation="relu")(inputs), name="inner")
+    model = keras.Model(images, L.Dense(2, name="out")(inner(images)))
+    noisy = pruning.insert(model)
+    assert noisy.output_names == pruning.shrink(noisy).output_names == ["out"]
+    assert noisy.get_layer("out").units == 2
+
+
+def test_two_outputs_of_one_model_behind_a_layer():
+    inputs, images = keras.Input((6,)), keras.Input((6,))
+    x = L.Dense(8, activation="relu")(inputs)
+    inner = keras.Model(inputs, [L.Dense(2, name="a")(x), L.Dense(3, name="b")(x)], name="inner")
+    outputs_stay(keras.Model(images, inner(L.Rescaling(0.5)(images))))
+
+
+def test_two_loaded_networks_with_operations_of_one_name(tmp_path):
+    for name in ("one", "two"):
+        keras.utils.clear_session()
+        inputs = keras.Input((6,))
+        x = L.Dense(8, name=f"{name}_first")(inputs)
+        x = x + L.Dense(8, name=f"{name}_second")(x)
+        keras.Model(inputs, L.Dense(2, name=f"{name}_last")(x), name=name).save(tmp_path / f"{name}.keras")
+    keras.utils.clear_session()
+    one, two = (keras.models.load_model(tmp_path / f"{name}.keras") for name in ("one", "two"))
+    inputs = keras.Input((6,))
+    outputs_stay(keras.Model(inputs, L.Average()([one(inputs), two(inputs)])))
+
+
+def test_dropout_that_is_always_on_stays():
+    inputs = keras.Input((6,))
+    x = L.Dropout(0.5, name="first")(L.Dense(50, activation="relu")(inputs), training=True)
+    x = L.Dropout(0.5, name="second")(L.Dense(50, activation="relu")(x))
+    smaller = pruning.shrink(pruning.insert(keras.Model(inputs, L.Dense(3)(x))))
+    assert [layer.name for layer in smaller.layers if isinstance(layer, L.Dropout)] == ["first"]
+    assert np.abs(smaller(np.ones((1, 6))) - smaller(np.ones((1, 6)))).max() > 0
+
+
+def test_timing_is_of_a_network_in_use():
+    """Keras's random layers are on unless they are told."""
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, L.Flatten()(L.RandomTranslation(0.5, 0.5, fill_mode="constant")(inputs)))
+    images = np.random.default_rng(0).random((1, 2, 8, 8, 1), np.float32)
+    run = runtimes.TensorFlow("CPU:0").runner(model, images)
+    assert run(1) == run(1) == pytest.approx(images.sum(), rel=1e-5)
+
+
+CHANNELS_FIRST = {"data_format": "channels_first"}
+
+
+def test_what_has_its_channels_first_or_a_convolution_of_its_own_is_not_filled_up():
+    rng, inputs = np.random.default_rng(0), keras.Input((3, 8, 8))
+    x = L.Conv2D(5, 3, activation="relu", **CHANNELS_FIRST)(inputs)
+    x = L.MaxPooling2D(**CHANNELS_FIRST)(L.BatchNormalization(axis=1)(x))
+    x = L.Flatten(**CHANNELS_FIRST)(L.Conv2D(6, 2, activation="relu", **CHANNELS_FIRST)(x))
+    images = keras.Input(IMAGES)
+    y = StandardisedConv2D(4, 3)(L.Conv2D(5, 3, activation="relu")(images))
+    for model in (keras.Model(inputs, L.Dense(3)(x)), keras.Model(images, y)):
+        families.randomise(model, rng)
+        examples = families.examples(model, rng)
+        np.testing.assert_allclose(pruning.filled(model, 8)(examples), model(examples), rtol=1e-4, atol=1e-5)
 
 
 def test_what_stays_is_named_where_there_is_no_rule():

@@ -179,6 +179,8 @@ def write(folder, kind):
     elif kind == "shared":
         twice, inputs = L.Conv2D(1, 3, padding="same", name="twice"), keras.Input((8, 8, 1))
         keras.Model(inputs, L.Dense(3)(L.Flatten()(twice(twice(inputs))))).save(model)
+    elif kind == "not built":
+        keras.Sequential([L.Flatten(), L.Dense(3)]).save(model)
     elif kind == "two inputs":
         inputs = [keras.Input((8, 8, 1)), keras.Input((8, 8, 1))]
         x = L.Flatten()(L.Add()(inputs))
@@ -205,7 +207,7 @@ BAD = {
     "no digits": "without --data", "no network": "no network at", "no name": "give one network",
     "no such application": "has no ResNet51", "too small": "does not take examples", "two inputs": "one input",
     "shared": "twice in several places", "excluded": "nowhere", "no weights": "no weights for", "batch": "make it less", "not finite": "no longer finite",
-    "no room": "cannot write",
+    "no room": "cannot write", "not built": "is not built",
 }  # fmt: skip
 
 
@@ -219,6 +221,24 @@ def test_bad_input_is_one_line_and_nothing_is_written(kind, tmp_path):
     assert "Traceback" not in done.stderr and not done.stdout and not (tmp_path / "it ran").exists()
     left = [path for path in sorted(tmp_path.rglob("*")) if "smaller-run" not in str(path)]
     assert left == before
+
+
+SOFTMAX = """
+import runpy, keras
+from keras import layers as L
+from utils.pruning import graph
+ends_in_softmax = runpy.run_path("scripts/prune.py")["ends_in_softmax"]
+def ends(*layers):
+    return ends_in_softmax(graph.opened(keras.Sequential([keras.Input((4,)), *layers])))
+inner = keras.Sequential([keras.Input((4,)), L.Dense(3, activation="softmax")], name="inner")
+print(ends(inner), ends(L.Rescaling(2.0), inner), ends(L.Dense(3), L.Softmax(), L.Reshape((3,))))
+print(ends(L.Dense(3)), ends(L.Dense(3, activation="softmax"), L.Dense(3)), ends(L.Softmax(), L.Rescaling(2.0)))
+"""
+
+
+def test_a_softmax_is_found_behind_what_only_hands_it_on():
+    done = scripts.run(SOFTMAX)
+    assert done.stdout.split() == ["True"] * 3 + ["False"] * 3, done.stderr
 
 
 def test_a_subclassed_network_is_one_line(given, tmp_path):

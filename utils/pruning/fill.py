@@ -9,12 +9,13 @@ import keras
 import numpy as np
 
 from utils.pruning import graph, rules
+from utils.pruning.rules.rule import by_last_axis
 
 # What leaves the units of its inputs where they are.
 ALONE = (
     keras.layers.Activation,
     keras.layers.Add,
-    keras.layers.BatchNormalization,
+    *rules.Normalisation.KINDS,
     keras.layers.GlobalAveragePooling2D,
     keras.layers.Identity,
     keras.layers.MaxPooling2D,
@@ -44,9 +45,11 @@ def filled(model, multiple):
     def instead(node, tensors):
         op, counts = node.operation, [old.shape[-1] for old in node.input_tensors]
         widths = [new.shape[-1] for new in tensors]
-        alone = rules.treats_units_alone(getattr(op, "activation", keras.activations.linear))
-        fills = alone and isinstance(op, keras.layers.Conv2D) and op.groups == 1
-        if not (fills or alone and isinstance(op, ALONE)) or len(set(zip(counts, widths))) > 1:
+        # Sums have no axis.
+        alone = len(tensors) > 1 or by_last_axis(node)
+        alone = alone and rules.treats_units_alone(getattr(op, "activation", keras.activations.linear))
+        fills = alone and rules.is_of(op, keras.layers.Conv2D) and op.groups == 1
+        if not (fills or alone and rules.is_of(op, ALONE)) or len(set(zip(counts, widths))) > 1:
             tensors = [_first(tensor, count) for tensor, count in zip(tensors, counts)]
         if not isinstance(op, keras.Layer):
             return graph.call(node, op, tensors)

@@ -1,5 +1,6 @@
 """A Keras model as nodes: an operation, the tensors that it reads and the tensors that it gives."""
 
+import copy
 import inspect
 
 import keras
@@ -43,9 +44,10 @@ def rebuilt(model, outputs):
     def of(outputs):
         return keras.Model(functional.input, tree.pack_sequence_as(functional.output, outputs), name=model.name)
 
-    # `compile` and `fit` may call an output by its layer's name.
+    # `compile` and `fit` may call an output by its layer's name, if that has one output only.
     taken = {operation.name for operation in of(outputs).operations}
     wanted = [tensor._keras_history.operation.name for tensor in functional.outputs]
+    taken |= {name for name in wanted if wanted.count(name) > 1}
     return of([tensor if name in taken else _named(tensor, name) for tensor, name in zip(outputs, wanted)])
 
 
@@ -101,7 +103,7 @@ def take_weights(layer, weights, op):
 def copied(model, instead=lambda node, tensors: None, after=lambda old, new: new):
     """A copy of a model, weights and all, with the layers of models in it in their place, and with changes.
 
-    A layer whose name another has by then is called after its model, too.
+    A layer of a model in it whose name another has is called after its model, too.
 
     Args:
         instead: from a node and its inputs in the copy to its outputs there; None: as the node has them.
@@ -109,16 +111,16 @@ def copied(model, instead=lambda node, tensors: None, after=lambda old, new: new
     Raises:
         ValueError: a layer's config does not make a layer.
     """
-    layers, names = {}, set()
+    operations, names, own = {}, set(), {node.operation.name for node in nodes(model)}
 
-    def copy(op, within):
-        if isinstance(op, keras.Layer) and id(op) not in layers:
+    def as_copied(op, within):
+        if id(op) not in operations:
             name = op.name
-            while name in names:
-                name = f"{within}_{name}"
+            while name in names or (within is not model and name in own):
+                name = f"{within.name}_{name}"
             names.add(name)
-            layers[id(op)] = remade(op, name=name)
-        return layers.get(id(op), op)
+            operations[id(op)] = remade(op, name=name) if isinstance(op, keras.Layer) else _called(op, name)
+        return operations[id(op)]
 
     def run(inner, inputs):
         built = {id(tensor): new for tensor, new in zip(_functional(inner).inputs, inputs)}
@@ -131,14 +133,23 @@ def copied(model, instead=lambda node, tensors: None, after=lambda old, new: new
                 args, kwargs = _arguments(node, tensors)
                 outputs = run(op, _functional(op)._standardize_inputs(args[0] if args else kwargs["inputs"]))
             elif outputs is None:
-                layer = copy(op, inner.name)
-                outputs = call(node, layer, tensors)
+                new = as_copied(op, inner)
+                outputs = call(node, new, tensors)
                 if isinstance(op, keras.Layer):
-                    take_weights(layer, op.get_weights(), op)
+                    take_weights(new, op.get_weights(), op)
             built |= {id(old): after(old, new) for old, new in zip(node.outputs, outputs)}
         return [built[id(tensor)] for tensor in _functional(inner).outputs]
 
     return rebuilt(model, run(model, model.inputs))
+
+
+def _called(operation, name):
+    """One of keras.ops under another name."""
+    if name == operation.name:
+        return operation
+    other = copy.copy(operation)
+    other.name, other._inbound_nodes, other._outbound_nodes = name, [], []
+    return other
 
 
 def opened(model):

@@ -19,10 +19,10 @@ def insert(model, kl_weight=0.0, exclude=(), threshold=1.0):
     theta a + theta b, so the group has one layer of noise, which is in several places. It follows the last layer that
     treats units alone, where a unit that is dead is exactly 0.
 
-    If only batch normalisations read a group, as in DenseNet and in ResNets with activations first, noise on it would do
-    nothing in training: BN(theta a) is BN(a), as theta is one number for the whole batch. So it follows each of these. A
-    batch normalisation of a concatenation has noise of its own, and a unit goes when none of those that read it hands
-    it on.
+    If only batch normalisations read a group, as in DenseNet and in ResNets with activations first, noise on it would
+    do nothing in training: BN(theta a) is BN(a), as theta is one number for the whole batch. So it follows each of
+    these. A batch normalisation of a concatenation has noise of its own, and a unit goes when none of those that read
+    it hands it on.
 
     Args:
         model: Sequential or functional; models in it are opened.

@@ -22,7 +22,7 @@ def normalised(model, inputs):
     places = [node.operation for node in nodes]
     convolutions = [n for n in nodes if isinstance(n.operation, keras.layers.Conv2D) and places.count(n.operation) == 1]
     linear = [node.outputs[0] for node in convolutions if node.operation.activation is keras.activations.linear]
-    values = keras.tree.flatten(keras.Model(model.inputs, linear)([inputs])) if linear else []
+    values = keras.tree.flatten(keras.Model(model.inputs, linear)([inputs], training=False)) if linear else []
     given = {id(tensor): np.asarray(value, np.float64) for tensor, value in zip(linear, values)}
 
     def after(old, new):

@@ -18,19 +18,8 @@ from utils.pruning.rules.rule import Barrier, Input, Rule, Spatial, ZeroPadding,
 from utils.pruning.rules.units import Affine, Flatten, Noise, Reshape, Scalar, Take, is_take, taken
 from utils.pruning.rules.weighted import Convolution, Grouped, Normalisation, Transposed, Weighted
 
-__all__ = [
-    "Barrier",
-    "Concatenate",
-    "Input",
-    "Merge",
-    "Noise",
-    "Normalisation",
-    "Product",
-    "Spatial",
-    "Take",
-    "Weighted",
-]
-__all__ += ["ZeroPadding", "is_of", "is_take", "of", "taken", "treats_units_alone", "width"]
+__all__ = ["Barrier", "Concatenate", "Input", "Merge", "Noise", "Normalisation", "Product", "Spatial", "Take"]
+__all__ += ["Weighted", "ZeroPadding", "is_of", "is_take", "of", "taken", "treats_units_alone", "width"]
 
 # The first that fits.
 KINDS = (
