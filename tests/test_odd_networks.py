@@ -121,6 +121,7 @@ ON_IMAGES = {
     "softmax, depthwise": lambda x: L.DepthwiseConv2D(3, activation="softmax")(L.Conv2D(8, 3, activation="relu")(x)),
     "softmax, groups": lambda x: L.Conv2D(16, 3, groups=4, activation="softmax")(L.Conv2D(8, 3)(x)),
     "softmax at each pixel": lambda x: L.Conv2D(3, 1, activation="softmax")(L.Conv2D(8, 3, activation="relu")(x)),
+    "functions": lambda x: L.Conv2D(6, 3)(ops.exp(keras.activations.relu(L.Conv2D(8, 3)(x), max_value=0.1))),
     "negative index": lambda x: L.Dense(5)(ops.take(L.Dense(8)(x), [-1, 0, 2], axis=-1)),
     "scale of positions": lambda x: L.Rescaling(np.linspace(-1, 1, 8).reshape(8, 1))(L.Conv2D(8, 1)(x)),
     "one slope for all": lambda x: L.PReLU(shared_axes=[1, 2, 3])(L.Conv2D(8, 3)(x)),
@@ -337,6 +338,19 @@ def test_what_stays_is_named_where_there_is_no_rule():
 
 
 @pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize`")
+@pytest.mark.parametrize("function", [ops.relu, keras.activations.relu, ops.gelu, ops.tanh, ops.square])
+def test_a_function_of_keras_is_no_obstacle(function):
+    inputs = keras.Input((8, 8, 3))
+    x = ops.add(function(L.Conv2D(8, 3, name="one")(inputs)), function(L.Conv2D(8, 3, name="two")(inputs)))
+    model = keras.Model(inputs, L.Dense(3, name="last")(L.GlobalAveragePooling2D()(x)))
+    assert list(pruning.staying(model)) == ["last"]
+    outputs_stay(model)
+    (noise,) = fit.noises(noisy := pruning.insert(model))
+    noise.mu.assign([-20.0] * 6 + [-0.1] * 2)
+    noise.log_sigma.assign([5.0] * 6 + [-4.0] * 2)
+    assert cost.units(pruning.shrink(noisy)) == {"one": 2, "two": 2, "last": 3}
+
+
 def test_a_quantised_network_is_an_error():
     model = keras.Sequential([keras.Input((16,)), L.Dense(8, activation="relu"), L.Dense(3, name="last")])
     model.quantize("int8")

@@ -15,7 +15,7 @@ from utils.pruning.rules.counted import Attention, Recurrent, Unweighted
 from utils.pruning.rules.depthwise import Depthwise, Separable
 from utils.pruning.rules.merge import Concatenate, Merge, Product
 from utils.pruning.rules.rule import Barrier, Input, Rule, Spatial, ZeroPadding, is_of, treats_units_alone, width
-from utils.pruning.rules.units import Affine, Flatten, Noise, Reshape, Scalar, Take, is_take, taken
+from utils.pruning.rules.units import Affine, Elementwise, Flatten, Noise, Reshape, Scalar, Take, is_take, taken
 from utils.pruning.rules.weighted import Convolution, Grouped, Normalisation, Transposed, Weighted
 
 __all__ = ["Barrier", "Concatenate", "Input", "Merge", "Noise", "Normalisation", "Product", "Spatial", "Take"]
@@ -24,7 +24,7 @@ __all__ += ["Weighted", "ZeroPadding", "is_of", "is_take", "of", "taken", "treat
 # The first that fits.
 KINDS = (
     *(Input, Noise, Weighted, Convolution, Grouped, Transposed, Depthwise, Separable, Normalisation),
-    *(Merge, Product, Concatenate, Affine, Scalar, Take, Reshape, Flatten, Spatial, ZeroPadding, Rule),
+    *(Merge, Product, Concatenate, Affine, Scalar, Take, Reshape, Flatten, Spatial, ZeroPadding, Rule, Elementwise),
     *(Recurrent, Attention, Unweighted, Barrier),
 )
 

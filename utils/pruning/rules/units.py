@@ -1,4 +1,4 @@
-"""The rules of what multiplies units, selects them or gives them other numbers."""
+"""The rules of what multiplies units, selects them, gives them other numbers, or is a function of each."""
 
 import keras
 import numpy as np
@@ -132,6 +132,26 @@ class Reshape(Rule):
         (part,) = parts
         layer = build.new(layers.Reshape, self.op, (*self.op.target_shape[:-1], len(part.units)))
         return [part._replace(tensor=layer(part.tensor))]
+
+
+class Elementwise(Rule):
+    """A function of keras.ops or keras.activations that treats every number alone, called on a tensor."""
+
+    # Not public, so by their classes' names.
+    NAMES = frozenset(
+        "Abs Celu Elu Exp Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid Mish ReLU Relu Relu6 Selu "
+        "Sigmoid Silu SoftShrink Softplus Softsign SparseSigmoid Square Squareplus Tanh TanhShrink Threshold".split()
+    )
+
+    @classmethod
+    def fits(cls, node):
+        kind = type(node.operation)
+        known = kind.__name__ in cls.NAMES and kind.__module__.startswith("keras.")
+        return known and not isinstance(node.operation, keras.Layer) and len(node.input_tensors) == 1
+
+    def _commutes(self):
+        kind, op = type(self.op).__name__, self.op
+        return kind == "Relu" or (kind == "ReLU" and op.max_value is None and not op.threshold)
 
 
 class Take(Rule):
