@@ -307,8 +307,8 @@ def test_an_original_that_is_made_first_has_its_own_batch_size_unless_one_is_giv
 
 def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path):
     arguments = "--schedule=short", "--epochs=2", "--batch_size=20", f"--width={NARROW}"
-    # At the rate of the short schedule, which is meant for larger batches, such a network diverges.
-    dense_arguments = *arguments, "--learning_rate=1e-2"
+    # At the rates of the short schedule, which are meant for larger batches, such a network diverges.
+    dense_arguments = *arguments, "--learning_rate=1e-2", "--kernel_rate=1e-2"
     pruning = *arguments, "--finetune_epochs=1"
     # Where a run of vgglike-sbp.py without --checkpoint looks for the network that it starts from.
     done = run("vgglike", tmp_path / "sbp-vgglike", *dense_arguments)
