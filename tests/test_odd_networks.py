@@ -248,6 +248,19 @@ def test_words_stay_known():
     np.testing.assert_allclose(pruning.shrink(noisy)(texts), noisy(texts), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [L.TextVectorization, L.StringLookup])
+def test_words_keep_their_weights(kind):
+    words = kind(max_tokens=9, output_mode="tf_idf", pad_to_max_tokens=True)
+    texts = [["a"], ["b"], ["b"], ["z"]] if kind is L.StringLookup else ["a b c d", "e f b b", "a", "z b"]
+    words.adapt(tf.constant(texts[:3]))
+    inputs = keras.Input((1,), dtype="string")
+    model = keras.Model(inputs, L.Dense(3)(L.Dense(8, activation="relu")(words(inputs))))
+    texts = tf.reshape(tf.constant(texts), (4, 1))
+    noisy = pruning.insert(model)
+    np.testing.assert_allclose(noisy(texts), model(texts), atol=1e-5)
+    np.testing.assert_allclose(pruning.shrink(noisy)(texts), model(texts), atol=1e-5)
+
+
 def test_outputs_keep_their_names():
     """As `compile(loss={...})` and `fit` call them, whatever becomes of the layers that gave them."""
     inputs = keras.Input((6,))

@@ -90,6 +90,9 @@ def _as_they_are(layer, config):
     if config.get("vocabulary", "none") is None and layer.vocabulary_size():
         words = layer.get_vocabulary(include_special_tokens=False)
         found["vocabulary"] = [word.item() if isinstance(word, np.generic) else word for word in words]
+        if config["output_mode"] == "tf_idf":
+            first, lookup = layer.vocabulary_size() - len(words), getattr(layer, "_lookup_layer", layer)
+            found["idf_weights"] = np.asarray(lookup.idf_weights)[first : first + len(words)].tolist()
     return found
 
 
