@@ -79,32 +79,37 @@ def _places(model, exclude):
     for rule in found:
         for tensor in rule.node.input_tensors:
             readers[id(tensor)].append(rule)
-    places, first, all_stay = {}, {}, set()
+    names, ends = {}, collections.defaultdict(list)
     for rule in found:
         (output, *_) = rule.node.outputs
-        group = groups.of(id(output))
-        if not isinstance(rule, rules.Weighted) or rule.aligned:
-            continue
-        heard = _heard(output, readers)
+        if isinstance(rule, rules.Weighted) and not rule.aligned:
+            group = groups.of(id(output))
+            names.setdefault(group, rule.op.name)
+            ends[group].append(_last_alone(output, readers))
+    places, all_stay = {}, set()
+    for group, tensors in ends.items():
+        heard = _heard(tensors, readers)
         if why.get(group) == EXCLUDED:
             all_stay |= {id(place) for place, _ in heard}
         elif group not in why:
             for place, norm in heard:
-                # A concatenation is a group of its own.
                 there = groups.of(id(place))
-                places[id(place)] = place, first.setdefault(there, (rule if there == group else norm).op.name)
+                # What a concatenation is part of is a group of its own.
+                places[id(place)] = place, names.setdefault(there, norm.op.name if norm else None)
     return [place for at, place in places.items() if at not in all_stay and groups.of(at) not in why]
 
 
-def _heard(tensor, readers):
-    """[(tensor, rule of a batch normalisation)]: where noise on a tensor's units is heard, and after which batch
-    normalisation that is, if it is not before."""
-    place = _last_alone(tensor, readers)
-    norms = _normalisations(place, readers, {})
-    if norms is None:
-        return [(place, None)]
-    after = [(norm, _heard(norm.node.outputs[0], readers)) for norm in norms]
-    return [(place, later or norm) for norm, places in after for place, later in places]
+def _heard(tensors, readers):
+    """[(tensor, rule of a batch normalisation)]: where noise on the units of a group is heard in training, and after
+    which batch normalisation that is, if it is not on these tensors themselves, its ends."""
+    found = [_normalisations(tensor, readers, {}) for tensor in tensors]
+    if not all(found):
+        return [(tensor, None) for tensor in tensors]
+    places = []
+    for norm in {id(norm): norm for norms in found for norm in norms}.values():
+        after = _heard([_last_alone(norm.node.outputs[0], readers)], readers)
+        places += [(place, later or norm) for place, later in after]
+    return places
 
 
 def _normalisations(tensor, readers, seen):
