@@ -14,9 +14,8 @@ from layers.sbp import SBP
 from tests import families
 from utils import cost, fit, pruning
 
-# What is left of the multiply-adds with half of the units dead, at the most: about a quarter, but in DenseNet half of
-# its 3x3 convolutions, whose units go one reader at a time.
-LEFT = {"ResNet50V2": 0.30, "MobileNetV2": 0.35, "DenseNet121": 0.45}
+# What is left of the multiply-adds with half of the units dead, at the most.
+LEFT = {"ResNet50V2": 0.30, "MobileNetV2": 0.35}
 # TensorFlow's graph of the others has products that `traced_multiply_adds` does not know.
 TRACED = (
     "U-Net",
@@ -88,7 +87,7 @@ def test_what_cannot_be_counted_is_named():
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_random_graphs(seed):
     rng = np.random.default_rng(seed)
     put_in, found = families.check(families.random_graph(rng), shares=(rng.choice([0.1, 0.5, 0.9]), 1.0))
