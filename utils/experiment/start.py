@@ -13,9 +13,8 @@ from utils.plumbing import command_line, networks, report
 from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
-# The flags that a run takes over from the run that it is made for; and if they are given only, as it has its own.
+# The flags that a run takes over from the run that it is made for.
 SAME = ("dataset", "data_dir", "schedule", "width", "seed", "num_gpus", "precision", "validate")
-IF_GIVEN = ("batch_size",)
 
 
 def pretrained(script, folder):
@@ -38,7 +37,8 @@ def pretrained(script, folder):
         # Without one the other script has the same folder, and what it makes in turn is where others look for it.
         command += [f"--checkpoints_dir={place}"] if FLAGS.checkpoints_dir else []
         given = {name: FLAGS[name].value for name in SAME if name in FLAGS}
-        given |= {name: FLAGS[name].value for name in IF_GIVEN if not FLAGS[name].using_default_value}
+        if not FLAGS["batch_size"].using_default_value:
+            given["batch_size"] = FLAGS.batch_size  # it has a default of its own
         command += [f"--{name}={value}" for name, value in given.items() if value is not None]
         if "TF_CONFIG" in os.environ:
             raise UserError(f"no {place}: make it first, with {shlex.join(command)}")

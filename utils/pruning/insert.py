@@ -93,9 +93,10 @@ def _places(model, exclude):
             all_stay |= {id(place) for place, _ in heard}
         elif group not in why:
             for place, norm in heard:
+                # A concatenation is a group of its own, and has no layer with weights to be called after.
                 there = groups.of(id(place))
-                # What a concatenation is part of is a group of its own.
-                places[id(place)] = place, names.setdefault(there, norm.op.name if norm else None)
+                name = names[there] if there in names else names.setdefault(there, norm.op.name)
+                places[id(place)] = place, name
     return [place for at, place in places.items() if at not in all_stay and groups.of(at) not in why]
 
 

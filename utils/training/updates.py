@@ -78,13 +78,13 @@ class Muon(FusedNesterov):
     Args:
         learning_rate: of either kind of variable.
         momentum: of Nesterov's.
-        kernel_momentum: of the kernels.
-        steps: of Keras's Newton-Schulz iteration, in the policy's compute dtype.
     """
 
-    def __init__(self, learning_rate, momentum, kernel_momentum=0.6, steps=3, **settings):
+    KERNEL_MOMENTUM = 0.6
+    STEPS = 3  # of Keras's Newton-Schulz iteration, in the policy's compute dtype
+
+    def __init__(self, learning_rate, momentum, **settings):
         super().__init__(learning_rate, momentum, **settings)
-        self.kernel_momentum, self.steps = kernel_momentum, steps
         self.orthogonal = keras.optimizers.Muon().zeropower_via_newtonschulz5
 
     def update_step(self, gradient, variable, learning_rate):
@@ -93,10 +93,10 @@ class Muon(FusedNesterov):
         accumulated, units = self.momentums[self._get_variable_index(variable)], variable.shape[-1]
         kernel = variable * (units**0.5 / tf.norm(variable))
         gradient -= kernel * tf.reduce_sum(gradient * kernel) / units
-        self.assign(accumulated, self.kernel_momentum * accumulated + gradient)
-        moved = self.kernel_momentum * accumulated + gradient
+        self.assign(accumulated, self.KERNEL_MOMENTUM * accumulated + gradient)
+        moved = self.KERNEL_MOMENTUM * accumulated + gradient
         matrix = tf.reshape(tf.math.divide_no_nan(moved, tf.norm(moved)), (-1, units))
-        matrix = self.orthogonal(tf.cast(matrix, keras.config.dtype_policy().compute_dtype), self.steps)
+        matrix = self.orthogonal(tf.cast(matrix, keras.config.dtype_policy().compute_dtype), self.STEPS)
         self.assign(variable, kernel - learning_rate * tf.reshape(tf.cast(matrix, tf.float32), variable.shape))
 
 
