@@ -29,6 +29,7 @@ METHODS = {
     "SparseVD": (ORANGE, "s"),
     "SSL": (GREEN, "^"),
     "StructuredBP": (BLUE, "D"),
+    "StructuredBP, plain": (SKY, "X"),
     "StructuredBPa": (PURPLE, "v"),
     "StructuredBPc": (VERMILION, "P"),
     "Dropout": (ORANGE, "s"),

@@ -1,0 +1,41 @@
+"""VGG-like on CIFAR-10, StructuredBP with nothing added: the paper's bound from the first step to the last.
+
+It is StructuredBP's first stage (vgglike-sbp.py) without the KL divergence that starts scaled, and has no second one.
+The row shows what these two give. Not run yet.
+"""
+
+import functools
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import keras
+from absl import flags
+
+from nets import vgglike
+from utils import experiment, structured_bp
+from utils.experiment import regularisation, schedule
+from utils.plumbing import command_line, data
+
+FLAGS = flags.FLAGS
+experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)
+structured_bp.define_flags(noise_learning_rate=1e-4, kl_scale="1")
+regularisation.define_flags()
+schedule.define_flags()
+schedule.define_width()
+
+
+def main():
+    schedule.take("short", epochs=12, **schedule.TWO_STAGES)
+    build = functools.partial(vgglike.vgglike, width=FLAGS.width)
+    name = schedule.network_name("VGG-like")
+    run = experiment.Experiment(name, "StructuredBP, plain", build, vgglike.units, data.standardised)
+    # Batch normalisation is frozen: part of the pretrained convolutions.
+    model = run.build(unit=structured_bp.unit, norm=keras.layers.Identity)
+    experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder))
+    run.finish(structured_bp.train(run, model, course=schedule.course(), **regularisation.options()))
+
+
+if __name__ == "__main__":
+    command_line.run(main)
