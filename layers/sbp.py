@@ -62,8 +62,8 @@ class SBP(keras.layers.Layer):
             mean over a batch, the evidence lower bound wants 1 / N for N training examples. Where it is more than 0,
             `layer.kl_weight.assign(...)` changes it. 0: nothing is added.
         threshold: the signal-to-noise ratio that a living unit is above (the paper: 1).
-        rule: "snr": a unit lives above that threshold. "evidence": it lives while the model with it has the evidence
-            of the model without it more than e times over, a rule with no threshold to choose
+        rule: "snr": a unit lives above that threshold. "evidence": it lives if the evidence of the model with it is
+            more than e times the evidence without it, a rule with no threshold to choose
             (`truncated_log_normal.log_evidence_ratio`).
         log_sigma: where log sigma starts (the paper: -5); mu starts at 0.
         seed: of the noise, an int; None: a random one.
@@ -88,9 +88,12 @@ class SBP(keras.layers.Layer):
         self._last = None
 
     def build(self, input_shape):
+        # Of eight bits of mantissa log sigma could not move.
+        dtype = "float64" if self.variable_dtype == "float64" else "float32"
+
         def parameter(name, start, **settings):
             initializer = keras.initializers.Constant(start)
-            return self.add_weight(name=name, initializer=initializer, autocast=False, **settings)
+            return self.add_weight(name=name, initializer=initializer, dtype=dtype, autocast=False, **settings)
 
         if self.initial_kl_weight:
             self.kl_weight = parameter("kl_weight", self.initial_kl_weight, shape=(), trainable=False)

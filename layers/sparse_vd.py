@@ -133,7 +133,7 @@ def kl(warm_up):
     """The KL divergence of all weights for `training.Objective`: from 0, on a line over the first part of the training.
 
     Args:
-        warm_up: how long that is, a share of the training in [0, 1].
+        warm_up: how long that is, a share of the training; with more than 1 it ends at 1 / warm_up.
     Returns:
         From the model and the share that is done to a scalar tensor, in nats.
     """

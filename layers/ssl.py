@@ -31,7 +31,7 @@ def sgd(rate, group):
 def proximal(strength):
     """The proximal step of `training.Updates`, taken after the optimiser's: on a model's columns, then on its rows.
 
-    With it, SGD minimises the bound plus, for each group g of n weights, strength * sqrt(n) * |g|. A column takes its
+    With it, SGD minimises the cross entropy plus, for each group g of n weights, strength * sqrt(n) * |g|. A column takes its
     bias along, so that a unit without weights is exactly 0. The model's outputs are no units, nor is the one channel of
     grey images; nor the last row that a layer has left. n counts the weights that the groups have left: where units
     have been taken out, it is less, and the lasso on the others is weaker.

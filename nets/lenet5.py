@@ -22,7 +22,8 @@ def lenet5(unit=keras.layers.Identity, dense=keras.layers.Dense, conv=keras.laye
     x = unit(name="features_unit")(x)
     x = dense(500, activation="relu", name="dense1")(x)
     x = unit(name="dense1_unit")(x)
-    return keras.Model(inputs, dense(10, name="logits")(x), name="lenet5")
+    # Under mixed precision, too, the logits are float32.
+    return keras.Model(inputs, dense(10, dtype="float32", name="logits")(x), name="lenet5")
 
 
 def units(kernels):

@@ -17,7 +17,8 @@ def lenet_fc(unit=keras.layers.Identity, dense=keras.layers.Dense):
     x = unit(name="dense1_unit")(x)
     x = dense(300, activation="relu", name="dense2")(x)
     x = unit(name="dense2_unit")(x)
-    return keras.Model(inputs, dense(10, name="logits")(x), name="lenet_fc")
+    # Under mixed precision, too, the logits are float32.
+    return keras.Model(inputs, dense(10, dtype="float32", name="logits")(x), name="lenet_fc")
 
 
 def units(kernels):

@@ -29,7 +29,7 @@ def resnet20(unit=keras.layers.Identity, norm=BatchNormalization, width=1.0):
 
     x = inputs = keras.Input((32, 32, 3), name="images")
     for stage, filters in enumerate(FILTERS, 1):
-        filters, stream = round(width * filters), unit(name=f"stage{stage}_unit")
+        filters, stream = max(1, round(width * filters)), unit(name=f"stage{stage}_unit")
         if stage == 1:
             x = keras.layers.ReLU(name="conv_relu")(convolution(x, filters, 3, 1, "conv"))
             x = stream(x)

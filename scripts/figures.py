@@ -49,7 +49,7 @@ def rows(runs):
     """{(network, method): the results of its seeds} of the scripts' own runs, on the data that the paper has."""
     found = {}
     for folder in sorted(path.parent for path in runs.glob("*/result.json")):
-        script, short, *_ = re.fullmatch(r"(.*?)(-short)?(-width[\d.]+)?(-seed\d+)?", folder.name).groups()
+        script, short, *_ = re.fullmatch(r"(.*?)(-short)?(-seed\d+)?", folder.name).groups()
         result = report.read(folder)
         dataset, _ = paper.TABLES.get(result["network"], ("cifar10", {}))
         # The short schedule stands in for the paper's, as in the tables.
@@ -69,7 +69,7 @@ def error_against_flops(network, results):
     name = "error-flops-" + re.sub(r"\W+", "-", network.lower())
     own = {method: runs for (of, method), runs in results.items() if of == network}
     if not own:
-        return lacking(name, "NAME.py for " + network.replace(", k = ", " with --width="))
+        return lacking(name, f"NAME.py for {network}")
     axes = figures.plt.figure(figsize=(4.8, 3.3)).gca()
     _, theirs = paper.TABLES.get(network, (None, {}))
     for method, (colour, marker) in figures.METHODS.items():

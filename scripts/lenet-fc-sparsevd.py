@@ -32,8 +32,9 @@ sparse_variational_dropout.define_flags(noise_learning_rate=1e-4, warm_up=12, sh
 
 def main():
     run = experiment.Experiment("Lenet-fc", "SparseVD", lenet_fc.lenet_fc, lenet_fc.units, data.scaled)
+    start = FLAGS.checkpoint or experiment.pretrained("lenet-fc", run.folder)
     model = run.build(dense=sparse_vd.Dense)
-    experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("lenet-fc", run.folder))
+    experiment.set_weights(model, start)
     model = sparse_variational_dropout.train(run, model)
     run.finish(model, zero_weights=sparse_vd.zero_share(model))
 

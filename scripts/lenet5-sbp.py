@@ -46,8 +46,9 @@ schedule.define_flags(default="short")
 def main():
     schedule.take("paper", epochs=200, noise_learning_rate=1e-3, kl_start=[], shrink_every=0)
     run = experiment.Experiment("LeNet5", "StructuredBP", lenet5.lenet5, lenet5.units, data.scaled)
+    start = FLAGS.checkpoint or experiment.pretrained("lenet5", run.folder)
     model = run.build(unit=structured_bp.unit)
-    experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("lenet5", run.folder))
+    experiment.set_weights(model, start)
     model = structured_bp.train(run, model)
     run.finish(model, run.finetune(model))
 

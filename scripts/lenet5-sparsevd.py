@@ -28,8 +28,9 @@ sparse_variational_dropout.define_flags(noise_learning_rate=5e-4, warm_up=4, shr
 
 def main():
     run = experiment.Experiment("LeNet5", "SparseVD", lenet5.lenet5, lenet5.units, data.scaled)
+    start = FLAGS.checkpoint or experiment.pretrained("lenet5", run.folder)
     model = run.build(dense=sparse_vd.Dense, conv=sparse_vd.Conv2D)
-    experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("lenet5", run.folder))
+    experiment.set_weights(model, start)
     model = sparse_variational_dropout.train(run, model)
     run.finish(model, zero_weights=sparse_vd.zero_share(model))
 

@@ -12,6 +12,7 @@ parameters, file size and time before and after. A run that was killed goes on w
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import sys
@@ -67,6 +68,8 @@ def main(files):
     network = files[0] if len(files) == 1 else None
     if bool(network) == bool(FLAGS.model) or len(files) > 1:
         raise UserError("give one network: python scripts/prune.py MODEL.keras, or --model=NAME")
+    if not FLAGS.output.endswith(".keras"):
+        raise UserError(f"--output={FLAGS.output} is no name of a Keras file: let it end in .keras")
     if os.path.exists(FLAGS.output):
         raise UserError(f"{FLAGS.output} is there already: remove it, or give another --output")
     model = networks.load(network) if network else None
@@ -118,6 +121,11 @@ def check(model, data):
         raise UserError(
             f"{model.name} reads examples of {wanted}, and --data has {data.x.shape[1:]}: bring them to its shape"
         )
+    if activation(graph.opened(model)) not in (keras.activations.softmax, keras.activations.linear):
+        raise UserError(
+            f"the outputs of {model.name} are no softmax's, and no logits: this script is for classes, one for each "
+            "example; use utils.pruning.insert and shrink yourself"
+        )
     classes = model.output_shape[-1]
     if max(data.y.max(), data.y_test.max()) >= classes:
         raise UserError(
@@ -150,18 +158,26 @@ def take_folder(network):
     """The folder of this run, of these settings, and what holds it."""
     folder = Path(FLAGS.checkpoints_dir or f"{FLAGS.output.removesuffix('.keras')}-run")
     settings = {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])} | {"network": network}
-    # Where things go makes no difference to them.
-    text = json.dumps({name: settings[name] for name in settings if name not in PLACES}, sort_keys=True)
+    # Where things go makes no difference to them; what is in the files does.
+    settings = {name: settings[name] for name in settings if name not in PLACES}
+    files = {path: digest(path) for path in (network, FLAGS.data, FLAGS.checkpoint) if path}
+    text = json.dumps(settings | {"files": files}, sort_keys=True)
     held = checkpoint.hold(str(folder))
     try:
         if (folder / "settings.json").exists() and (folder / "settings.json").read_text() != text:
             raise UserError(
-                f"{folder} holds a run with other flags: ask for the same, or give another --checkpoints_dir"
+                f"{folder} holds a run with other flags or files: ask for the same, or give another --checkpoints_dir"
             )
         checkpoint.write(str(folder / "settings.json"), lambda file: file.write(text.encode()))
     except OSError as error:
         raise UserError(f"cannot write {folder} ({error.strerror}); give another --checkpoints_dir") from None
     return folder, held
+
+
+def digest(path):
+    """Tells what is in a file from what else might be."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def train(noisy, data, folder):
@@ -183,19 +199,26 @@ def run(model, data, optimizer, epochs, folder, *callbacks):
 
 
 def compile_(model, optimizer="sgd"):
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_softmax(graph.opened(model)))
+    are_logits = activation(graph.opened(model)) is keras.activations.linear
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=are_logits)
     model.compile(optimizer, loss, metrics=["accuracy"])
 
 
-def ends_in_softmax(model):
-    """Whether the outputs are shares of 1; what only hands them on may follow."""
+def activation(model):
+    """The function that the outputs are of; what only hands them on may follow."""
     given_by = {id(tensor): node for node in graph.nodes(model) for tensor in node.outputs}
     node = given_by[id(model.outputs[0])]
-    while isinstance(node.operation, (keras.layers.Identity, keras.layers.Reshape, keras.layers.Flatten)):
+    while is_handed_on(node.operation):
         node = given_by[id(node.input_tensors[0])]
     last = node.operation
     # The layer, or keras.ops.softmax.
-    return type(last).__name__ == "Softmax" or getattr(last, "activation", None) is keras.activations.softmax
+    found = keras.activations.softmax if type(last).__name__ == "Softmax" else keras.activations.linear
+    return getattr(last, "activation", found)
+
+
+def is_handed_on(operation):
+    linear = getattr(operation, "activation", None) is keras.activations.linear and not operation.weights
+    return linear or isinstance(operation, (keras.layers.Identity, keras.layers.Reshape, keras.layers.Flatten))
 
 
 def save(smaller, folder):

@@ -55,9 +55,10 @@ def main():
         )
     model, settings = training.network(arrays), json.loads(str(arrays["settings"]))
     noise = [layer for layer in model.layers if isinstance(layer, SBP)]
-    if not noise or result["network"] not in NETWORKS:
+    if not noise or result["network"] not in NETWORKS or result["dataset"].endswith("-random"):
         raise UserError(
-            f"{FLAGS.run} is {result['network']} {result['method']}: give a StructuredBP run of {', '.join(NETWORKS)}"
+            f"{FLAGS.run} is {result['network']} {result['method']} on {report.DATASET_NAMES[result['dataset']]}: give "
+            f"a StructuredBP run of {', '.join(NETWORKS)}, not on random labels"
         )
     _, build, units = NETWORKS[result["network"]]
     split = "held_out" if settings["validate"] else "test"

@@ -37,9 +37,10 @@ def main():
     schedule.take("short", epochs=20, learning_rate=3e-4, noise_learning_rate=1e-3)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     run = experiment.Experiment(schedule.network_name("VGG-like"), "SparseVD", build, vgglike.units, data.standardised)
+    start = FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder)
     # Batch normalisation is frozen: part of the pretrained convolutions.
     model = run.build(dense=sparse_vd.Dense, conv=sparse_vd.Conv2D, norm=keras.layers.Identity)
-    experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder))
+    experiment.set_weights(model, start)
     model = sparse_variational_dropout.train(run, model, course=schedule.course(), prepare=data.augmented)
     run.finish(model, zero_weights=sparse_vd.zero_share(model))
 

@@ -105,9 +105,10 @@ def test_the_logs_have_what_lives():
     assert history["kl_divergence"] == pytest.approx([7 * UNIT + 2 * dead], rel=1e-5)
 
 
-def test_mixed_precision_and_a_file(tmp_path):
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16"])
+def test_low_precision_and_a_file(policy, tmp_path):
     x, y = made()
-    keras.config.set_dtype_policy("mixed_bfloat16")
+    keras.config.set_dtype_policy(policy)
     try:
         model = network(kl_weight=1 / 256)
     finally:

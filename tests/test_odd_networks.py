@@ -304,13 +304,58 @@ def test_two_loaded_networks_with_operations_of_one_name(tmp_path):
     outputs_stay(keras.Model(inputs, L.Average()([one(inputs), two(inputs)])))
 
 
-def test_dropout_that_is_always_on_stays():
+def test_dropout_stays_for_fine_tuning_also_where_it_is_always_on():
     inputs = keras.Input((6,))
     x = L.Dropout(0.5, name="first")(L.Dense(50, activation="relu")(inputs), training=True)
     x = L.Dropout(0.5, name="second")(L.Dense(50, activation="relu")(x))
     smaller = pruning.shrink(pruning.insert(keras.Model(inputs, L.Dense(3)(x))))
-    assert [layer.name for layer in smaller.layers if isinstance(layer, L.Dropout)] == ["first"]
+    assert [layer.name for layer in smaller.layers if isinstance(layer, L.Dropout)] == ["first", "second"]
     assert np.abs(smaller(np.ones((1, 6))) - smaller(np.ones((1, 6)))).max() > 0
+
+
+def joined(after):
+    """A network in which units are, after that layer, units under other numbers."""
+    inputs = keras.Input((6, 6, 2))
+    x = L.Conv2D(4, 3, activation="relu", name="first")(inputs)
+    x = L.Concatenate(name="joined")([L.Conv2D(3, 1, name="one")(x), L.Conv2D(2, 1, name="other")(x)])
+    return keras.Model(inputs, after(x))
+
+
+@pytest.mark.parametrize(
+    "after, why",
+    [
+        (L.Activation("softmax", name="shares"), "read by shares (Activation)"),
+        (L.Flatten(name="logits"), "output of the network"),
+        (lambda x: L.Dense(2)(L.LayerNormalization(name="norm")(L.Flatten()(x))), "read by norm (LayerNormalization)"),
+        (lambda x: L.Dense(2)(L.DepthwiseConv2D(2, depth_multiplier=2, name="twice")(x)), "output of the network"),
+    ],
+)
+def test_units_stay_that_are_under_other_numbers_units_that_stay(after, why):
+    model = joined(after)
+    if "twice" in [layer.name for layer in model.layers]:
+        # Its output is the network's.
+        model = keras.Model(model.inputs, model.get_layer("twice").output)
+    noisy = pruning.insert(model)
+    assert [layer.name for layer in fit.noises(noisy)] == ["first_noise"]
+    staying = pruning.staying(model)
+    assert staying["one"] == staying["other"] == why and "first" not in staying
+
+
+def test_one_step_of_fine_tuning_at_a_rate_of_0_changes_nothing():
+    """Constraints were meant for kernels without theta and batch normalisation in them."""
+    limit = keras.constraints.MaxNorm(1.0)
+    inputs = keras.Input((6, 6, 3))
+    norm, x = L.BatchNormalization(), L.Conv2D(8, 3, kernel_constraint=limit)(inputs)
+    x = L.DepthwiseConv2D(2, depthwise_constraint=limit, bias_constraint=limit)(L.ReLU()(norm(x)))
+    x = L.SeparableConv2D(4, 2, depthwise_constraint=limit, pointwise_constraint=limit)(x)
+    model = keras.Model(inputs, L.Dense(2, kernel_constraint=limit)(L.Flatten()(x)))
+    norm.gamma.assign(np.full(8, 5.0))
+    smaller = pruning.shrink(pruning.insert(model))
+    x = np.random.default_rng(0).normal(size=(32, 6, 6, 3))
+    before = smaller.predict(x, verbose=0)
+    smaller.compile(keras.optimizers.SGD(0.0), "mse")
+    smaller.fit(x, np.zeros((32, 2)), verbose=0)
+    np.testing.assert_array_equal(smaller.predict(x, verbose=0), before)
 
 
 def test_timing_is_of_a_network_in_use():
@@ -376,6 +421,11 @@ def test_a_network_with_a_call_of_its_own_is_an_error():
     inputs = keras.Input((6,))
     with pytest.raises(ValueError, match="has a call\\(\\) of its own"):
         pruning.insert(Twice(inputs, L.Dense(5)(inputs)))
+
+
+def test_exclude_takes_a_list():
+    with pytest.raises(TypeError, match="give a list"):
+        pruning.insert(network("adapted normalisation"), exclude="dense")
 
 
 def test_errors_say_what_to_do():

@@ -1,6 +1,7 @@
 """scripts/prune.py: what it leaves, a run that is killed, and one line for every bad input."""
 
 import pickle
+import shutil
 import signal
 
 import keras
@@ -87,7 +88,13 @@ def test_a_run_that_was_killed_goes_on(given, tmp_path):
     killed = prune(tmp_path, *arguments, before=[("killed_in_epoch", 4)])
     assert killed.returncode == -signal.SIGKILL and not (tmp_path / "smaller.keras").exists()
     other = prune(tmp_path, *arguments, "--kl_scale=2")
-    assert other.returncode == 2 and "other flags" in other.stderr
+    assert other.returncode == 2 and "other flags or files" in other.stderr
+    shutil.copy(given / "data.npz", tmp_path / "data.npz")
+    with np.load(given / "data.npz") as arrays:
+        np.savez(given / "data.npz", **{**arrays, "y": 2 - arrays["y"]})
+    other = prune(tmp_path, *arguments)
+    assert other.returncode == 2 and "other flags or files" in other.stderr, "the labels have changed"
+    shutil.copy(tmp_path / "data.npz", given / "data.npz")
     # Where the network goes is nothing that it depends on.
     other = f"--output={tmp_path / 'other.keras'}", f"--checkpoints_dir={tmp_path / 'smaller-run'}"
     done = scripts.run("prune", *other, *arguments)
@@ -99,7 +106,9 @@ def test_a_run_that_was_killed_goes_on(given, tmp_path):
 def test_a_network_of_keras_applications(tmp_path):
     rng = np.random.default_rng(0)
     # Without a test set the last tenth is kept for it, here with a class that the rest has not.
-    np.savez(tmp_path / "data.npz", x=rng.random((40, 32, 32, 3)), y=np.r_[np.arange(36) % 6, [6] * 4])
+    y = np.r_[np.arange(36) % 6, [6] * 4]
+    # A column, as keras.datasets has them.
+    np.savez(tmp_path / "data.npz", x=rng.random((40, 32, 32, 3)), y=y[:, None])
     done = prune(tmp_path, "--model=MobileNet", f"--data={tmp_path / 'data.npz'}", "--epochs=1", "--batch_size=36")
     assert done.returncode == 0, done.stderr
     smaller = keras.models.load_model(tmp_path / "smaller.keras")
@@ -146,6 +155,14 @@ def write(folder, kind):
         arrays["x"] = x[:, :7]
     elif kind == "other count":
         arrays["y"] = y[1:]
+    elif kind == "one-hot":
+        arrays["y"] = np.eye(3)[y]
+    elif kind == "a number":
+        arrays["x"] = x[0, 0, 0, 0]
+    elif kind == "sigmoid":
+        inputs = keras.Input((8, 8, 1))
+        keras.Model(inputs, L.Dense(1, activation="sigmoid")(L.Flatten()(inputs))).save(model)
+        arrays["y"] = y % 2
     elif kind == "out of range":
         arrays["y"] = y + 1
     elif kind == "beyond int32":
@@ -189,6 +206,7 @@ def write(folder, kind):
     more = {
         "shared": ["--multiple_of=8"],
         "excluded": ["--exclude=nowhere"],
+        "other name": [f"--output={folder / 'smaller.h5'}"],
         "no weights": [f"--checkpoint={data}"],
         "batch": ["--batch_size=1000"],
         "not finite": ["--learning_rate=1e30", "--epochs=1", "--batch_size=10"],
@@ -207,6 +225,8 @@ BAD = {
     "no digits": "without --data", "no network": "no network at", "no name": "give one network",
     "no such application": "has no ResNet51", "too small": "does not take examples", "two inputs": "one input",
     "shared": "twice in several places", "excluded": "nowhere", "no weights": "no weights for", "batch": "make it less", "not finite": "no longer finite",
+    "one-hot": "y.argmax(1)", "a number": "an axis of examples", "sigmoid": "no softmax's",
+    "other name": "end in .keras",
     "no room": "cannot write", "not built": "is not built",
 }  # fmt: skip
 
@@ -227,18 +247,20 @@ SOFTMAX = """
 import runpy, keras
 from keras import layers as L
 from utils.pruning import graph
-ends_in_softmax = runpy.run_path("scripts/prune.py")["ends_in_softmax"]
+activation = runpy.run_path("scripts/prune.py")["activation"]
 def ends(*layers):
-    return ends_in_softmax(graph.opened(keras.Sequential([keras.Input((4,)), *layers])))
+    return activation(graph.opened(keras.Sequential([keras.Input((4,)), *layers]))).__name__
 inner = keras.Sequential([keras.Input((4,)), L.Dense(3, activation="softmax")], name="inner")
 print(ends(inner), ends(L.Rescaling(2.0), inner), ends(L.Dense(3), L.Softmax(), L.Reshape((3,))))
+print(ends(L.Dense(3, activation="softmax"), L.Activation("linear", dtype="float32")))
 print(ends(L.Dense(3)), ends(L.Dense(3, activation="softmax"), L.Dense(3)), ends(L.Softmax(), L.Rescaling(2.0)))
+print(ends(L.Dense(3, activation="sigmoid"), L.Flatten()))
 """
 
 
 def test_a_softmax_is_found_behind_what_only_hands_it_on():
     done = scripts.run(SOFTMAX)
-    assert done.stdout.split() == ["True"] * 3 + ["False"] * 3, done.stderr
+    assert done.stdout.split() == ["softmax"] * 4 + ["linear"] * 3 + ["sigmoid"], done.stderr
 
 
 def test_a_subclassed_network_is_one_line(given, tmp_path):

@@ -193,7 +193,6 @@ def shrunk(model):
     names = [tensor._keras_history.operation.name for tensor in model.outputs]
     for op in smaller.operations:
         assert type(op).__module__.startswith("keras.")
-        assert not isinstance(op, layers.Dropout)
         # One that is left only gives an output the name that it had.
         assert not isinstance(op, layers.Identity) or op.name in names
     return smaller

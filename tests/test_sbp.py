@@ -153,7 +153,12 @@ def test_saved_and_loaded(make, tmp_path):
 
 @pytest.mark.parametrize(
     "policy, variables, outputs",
-    [("float32", "float32", "float32"), ("float64", "float64", "float64"), ("mixed_bfloat16", "float32", "bfloat16")],
+    [
+        ("float32", "float32", "float32"),
+        ("float64", "float64", "float64"),
+        ("mixed_bfloat16", "float32", "bfloat16"),
+        ("bfloat16", "float32", "bfloat16"),
+    ],
 )
 def test_precision(policy, variables, outputs):
     layer, exact = built(dtype=policy, seed=1), built(seed=1)

@@ -16,7 +16,8 @@ def define_flags(*, noise_learning_rate, warm_up=1.0, shrink_every=0):
     flags.DEFINE_float(
         "warm_up",
         warm_up,
-        "In how much of the training the KL divergence grows from 0 to its full; with 4 it ends at a quarter.",
+        "The share of the training in which the weight of the KL divergence grows from 0 to 1 on a line; above 1 it "
+        "stops short: with 4 it ends at a quarter.",
         0,
     )
     training.define_shrinking_flag(shrink_every)

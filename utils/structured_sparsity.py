@@ -17,7 +17,7 @@ def train(run, model, strength):
     Args:
         run: the `Experiment`.
         model: the network.
-        strength: from a layer to its strength, an image.
+        strength: from a layer to the lasso's strength for every image, in nats.
     Returns:
         The trained network, less the units that --shrink_every took out.
     """

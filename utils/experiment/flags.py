@@ -19,9 +19,14 @@ def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
         "learning_rate", learning_rate, "The rate for the weights; it falls to 0 on a line by the end.", lower_bound=0
     )
     flags.DEFINE_float(
-        "weight_decay", weight_decay, "L2 decay of the kernels: half of it times their squares, an image.", 0
+        "weight_decay",
+        weight_decay,
+        "L2 decay: half of it times the sum of the kernels' squares is added to the loss of every image.",
+        0,
     )
-    flags.DEFINE_integer("seed", 0, "Of the start, the order of the images and the noise.", 0, 2**31 - 1)
+    flags.DEFINE_integer(
+        "seed", 0, "Random seed of the initial weights, the order of the images and the noise.", 0, 2**31 - 1
+    )
     flags.DEFINE_integer("num_gpus", None, "Towers, one a GPU; 0: the CPU. Default: the first GPU, else the CPU.", 0)
     flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "bfloat16 is Keras's mixed_bfloat16.")
     flags.DEFINE_bool(
@@ -46,13 +51,13 @@ def define_finetune_flags(epochs=0, learning_rate=1e-4):
     flags.DEFINE_integer(
         "finetune_epochs",
         epochs,
-        "So many epochs more in the smaller network, the noise gone; the row shows both errors.",
+        "Epochs of further training of the smaller network, without noise; the row shows both errors.",
         0,
     )
     flags.DEFINE_float(
         "finetune_learning_rate",
         learning_rate,
-        "The rate in them, which falls to 0.",
+        "The learning rate of that training; it falls to 0 on a line.",
         lower_bound=1e-12,
     )
 

@@ -112,9 +112,15 @@ class Experiment:
             )
 
     def build(self, **method):
-        """The network with the method's layers, on every tower."""
+        """The network with the method's layers, on every tower; UserError if the data has images of another shape."""
         with self.strategy.scope():
-            return self.original(**method)
+            model = self.original(**method)
+        reads, has = model.inputs[0].shape[1:], self.train_set.images.shape[1:]
+        if reads != has:
+            raise UserError(
+                f"{self.network} reads images of {reads}, and --dataset={FLAGS.dataset} has others, of {has}"
+            )
+        return model
 
     def normalised(self, model):
         """What `shrink` leaves of a model, with batch normalisation put back in, in --precision."""
@@ -130,14 +136,9 @@ class Experiment:
             prepare: what training reads of the images, if it is not what the network is tested on: `training.Batches`.
             options: of `training.train`.
         Raises:
-            UserError: the data has images of another shape, machines have other flags, or as `training.train` says.
+            UserError: machines have other flags, or as `training.train` says.
             SystemExit: as `training.train` says.
         """
-        reads, has = model.inputs[0].shape[1:], self.train_set.images.shape[1:]
-        if reads != has:
-            raise UserError(
-                f"{self.network} reads images of {reads}, and --dataset={FLAGS.dataset} has {has}; take another"
-            )
         flags_ = zlib.crc32(json.dumps(self.settings, sort_keys=True).encode())
         towers.agree(
             self.strategy, flags_, "the flags are not the same on all machines: start the same command on each"
@@ -275,7 +276,10 @@ class Experiment:
         if not (ROOT / "scripts" / f"{original}.py").exists():
             del folders[original]
         for script, own in folders.items():
-            for label, folder in (("published", published_folder(script)), ("ours", own)):
+            for label, folder in (
+                ("published", published_folder(script)),
+                ("ours, held out" if FLAGS.validate else "ours", own),
+            ):
                 if result := report.read(folder):
                     found.setdefault(result["method"], {})[label] = [result]
         print(report.text(self.network, FLAGS.dataset, report.rows(self.network, FLAGS.dataset, found)))

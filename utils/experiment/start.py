@@ -19,7 +19,7 @@ SAME = ("dataset", "data_dir", "schedule", "width", "seed", "num_gpus", "precisi
 
 def pretrained(script, folder):
     """The folder of the script's run on the same data: one of this checkout, or else the published one; if there is
-    none, it is made first.
+    none, it is made first, by another process. Call this before anything is built: a process takes a whole GPU.
 
     Args:
         script: its name.

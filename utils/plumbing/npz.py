@@ -62,6 +62,13 @@ def read(path, shape):
 
 def _checked(path, x, y):
     """Examples and their classes as they are used."""
+    # A column, as keras.datasets has them.
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if not x.ndim or y.ndim != 1:
+        raise UserError(
+            f"{path} has x of {x.shape} and y of {y.shape}: x takes an axis of examples, and y a number for each; of "
+            "one-hot y, give y.argmax(1)"
+        )
     if y.shape != x.shape[:1] or not len(y):
         raise UserError(f"{path} has {x.shape} examples and {y.shape} classes: it takes a class for each example")
     if x.dtype.kind not in "fiub" or y.dtype.kind not in "iuf" or (y != y.astype(np.int32)).any() or (y < 0).any():

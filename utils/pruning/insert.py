@@ -27,13 +27,16 @@ def insert(model, kl_weight=0.0, exclude=(), threshold=1.0):
     Args:
         model: Sequential or functional; models in it are opened.
         kl_weight: of `SBP`; for `fit`, 1 / the number of training examples.
-        exclude: names of layers whose units all stay.
+        exclude: names of layers whose units all stay, a list.
         threshold: of `SBP`.
     Returns:
         A functional model, whose outputs are the model's up to rounding: the noise starts with a mean of 1.
     Raises:
         ValueError: the model is a subclass of keras.Model without a graph, or a name in `exclude` is no layer's.
+        TypeError: `exclude` is no list.
     """
+    if isinstance(exclude, str):
+        raise TypeError(f"exclude={exclude!r} is a name: give a list of names")
     model = graph.opened(model)
     names = {node.operation.name for node in graph.nodes(model)}
     if unknown := set(exclude) - names:
@@ -156,9 +159,32 @@ def _groups(model, exclude):
             staying |= {id(tensor): f"given by {rule.op.name}" for tensor in rule.node.outputs}
         if rule.op.name in exclude:
             staying |= {id(tensor): EXCLUDED for tensor in rule.node.outputs}
-        if isinstance(rule, rules.Noise):
-            staying |= {id(tensor): f"has {rule.op.name} already" for tensor in rule.node.outputs}
-    return groups, {groups.of(tensor): reason for tensor, reason in staying.items()}, found
+    why = {groups.of(tensor): reason for tensor, reason in staying.items()}
+    _hand_back(why, groups, found)
+    noises = {id(rule.node.outputs[0]): rule.op.name for rule in found if isinstance(rule, rules.Noise)}
+    return groups, why | {groups.of(tensor): f"has {name} already" for tensor, name in noises.items()}, found
+
+
+def _hand_back(why, groups, found):
+    """Let units stay that are, under other numbers, units that stay: of a concatenation's parts, of what is flattened.
+
+    Args:
+        why: {group: why its units stay}, in which further groups are put.
+        groups, found: of `_groups`.
+    """
+    known = None
+    while known != len(why):
+        known = len(why)
+        for rule in reversed(found):
+            reason, whole = why.get(groups.of(id(rule.node.outputs[0]))), [_all(x) for x in rule.node.outputs]
+            if reason and not rule.aligned:
+                for tensor, units in zip(rule.node.input_tensors, rule.pins(whole, whole)):
+                    if units.all():
+                        why.setdefault(groups.of(id(tensor)), reason)
+
+
+def _all(tensor):
+    return np.ones(rules.width(tensor), bool)
 
 
 def _last_alone(tensor, readers):

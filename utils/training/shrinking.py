@@ -15,8 +15,8 @@ def define_shrinking_flag(epochs):
     flags.DEFINE_integer(
         "shrink_every",
         epochs,
-        "Every so many epochs, take units out of the running network if they are a tenth of its multiply-adds: those "
-        "whose noise was above their signal at as many epochs' ends, or that no weight is left of. 0: all at the end.",
+        "Every so many epochs, take units out of the running network: those that were dead at the end of as many in a "
+        "row, or that have no weight left, if they are a tenth of its multiply-adds. 0: all at the end.",
         lower_bound=0,
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers
 
 from utils.pruning.rules.rule import treats_units_alone, width
-from utils.pruning.rules.weighted import Convolution, positions
+from utils.pruning.rules.weighted import UNCONSTRAINED, Convolution, positions
 
 
 class Depthwise(Convolution):
@@ -51,7 +51,7 @@ class Depthwise(Convolution):
             kernel, bias = (..., inputs, slice(None)), keep
             build.take_weights(layer, op, [kernel, bias][: len(op.weights)])
             return [build.part(tensor, keep)]
-        layer = build.like(op, use_bias=True)
+        layer = build.like(op, use_bias=True, **UNCONSTRAINED)
         tensor = layer(part.tensor)
         scale, offset = self.folded(build, keep)
         kernel = self.kernel[..., inputs, :] * part.factor[:, None] * scale.reshape(-1, self.each)

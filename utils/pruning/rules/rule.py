@@ -103,8 +103,7 @@ class Rule:
         (part,) = parts
         if not self._commutes():
             part = build.rescaled(part, self.op)
-        # Dropout that is always on stays.
-        if build.plain and isinstance(self.op, (layers.Dropout, layers.Identity)) and not self._is_always_on():
+        if build.plain and isinstance(self.op, layers.Identity):
             return [part]
         layer = build.like(self.op)
         (tensor,) = graph.call(self.node, layer, [part.tensor])
@@ -116,9 +115,6 @@ class Rule:
     def multiply_adds(self, inputs, outputs):
         """Multiply-adds for one example, of so many units of its inputs and its outputs; None if they are not known."""
         return 0
-
-    def _is_always_on(self):
-        return self.node.arguments.kwargs.get("training") is True
 
     def _commutes(self):
         """Whether a positive factor on a unit may as well come after the layer."""

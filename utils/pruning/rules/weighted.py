@@ -9,6 +9,9 @@ from keras import layers
 from layers.batch_normalization import BatchNormalization
 from utils.pruning.rules.rule import Rule, is_even, spread, treats_units_alone, width
 
+# A kernel with theta or batch normalisation in it is not the one that they were meant for.
+UNCONSTRAINED = dict.fromkeys(f"{name}_constraint" for name in ("kernel", "bias", "depthwise", "pointwise", "gamma"))
+
 
 class Weighted(Rule):
     """A Dense layer: a kernel (inputs, outputs), and a bias.
@@ -73,7 +76,7 @@ class Weighted(Rule):
             index = [self.index(weight, part.units, keep) for weight in self.op.weights]
             build.take_weights(layer, self.op, index, build.living.constant_part(self)[0])
             return [build.part(tensor, keep)]
-        layer = build.like(self.op, **changes, use_bias=True)
+        layer = build.like(self.op, **changes, use_bias=True, **UNCONSTRAINED)
         tensor = layer(part.tensor)
         scale, offset = self.folded(build, keep)
         layer.set_weights([*self.smaller(part.units, part.factor, keep, scale), offset])
@@ -232,7 +235,7 @@ class Normalisation(Rule):
             return parts
         if not build.plain or not op.scale or build.is_shared(op) or not part.factor.all():
             part = build.rescaled(part, op)
-        layer = build.like(op)
+        layer = build.like(op, **UNCONSTRAINED) if build.plain else build.like(op)
         tensor = layer(part.tensor)
         build.take_weights(layer, op, [part.units] * len(op.weights))
         if build.plain and (part.factor != 1).any():

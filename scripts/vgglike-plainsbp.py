@@ -31,9 +31,10 @@ def main():
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     name = schedule.network_name("VGG-like")
     run = experiment.Experiment(name, "StructuredBP, plain", build, vgglike.units, data.standardised)
+    start = FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder)
     # Batch normalisation is frozen: part of the pretrained convolutions.
     model = run.build(unit=structured_bp.unit, norm=keras.layers.Identity)
-    experiment.set_weights(model, FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder))
+    experiment.set_weights(model, start)
     run.finish(structured_bp.train(run, model, course=schedule.course(), **regularisation.options()))
 
 
