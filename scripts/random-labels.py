@@ -15,6 +15,7 @@ in 4 epochs, stopped.
 Unlike a row's, its test error is read after every epoch, for the curve: labels at random, nothing is chosen by it.
 """
 
+import functools
 import itertools
 import sys
 from pathlib import Path
@@ -26,7 +27,9 @@ from absl import flags
 
 from nets import NETWORKS
 from utils import experiment, structured_bp, training
+from utils.experiment import schedule
 from utils.plumbing import command_line, data, figures, report
+from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 # {--network: (its name, its data set)}
@@ -41,10 +44,13 @@ flags.DEFINE_float("dropout", 0.1, "The share of units that binary dropout drops
 flags.DEFINE_string("figures_dir", None, "Where the picture goes. Default: docs/figures.")
 experiment.define_flags(dataset="mnist-random", epochs=200, batch_size=512, learning_rate=1e-3, weight_decay=0.0)
 structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1")
+schedule.define_width()
 
 
 def main():
     FLAGS.set_default("dataset", CHOICES[FLAGS.network][1])
+    if FLAGS.width != 1 and FLAGS.network != "vgglike":
+        raise UserError(f"--width={FLAGS.width:g} is of VGG-like: leave it out, or give --network=vgglike")
     base = FLAGS.checkpoints_dir or experiment.run_folder(f"random-labels-{FLAGS.network}")
     folders = {method: f"{base}-{method}" for method in METHODS}
     summaries = {method: f"{FLAGS.summaries_dir or base}-{method}" for method in METHODS}
@@ -64,7 +70,9 @@ def train():
     """One method's run."""
     name, _ = CHOICES[FLAGS.network]
     _, build, units = NETWORKS[name]
-    run = experiment.Experiment(name, METHODS[FLAGS.method], build, units, data.standardised)
+    if FLAGS.width != 1:
+        build = functools.partial(build, width=FLAGS.width)
+    run = experiment.Experiment(schedule.network_name(name), METHODS[FLAGS.method], build, units, data.standardised)
     test = run.test_set()
 
     def error(model, split, count=None):
@@ -89,7 +97,7 @@ def train():
 
 
 def title():
-    return f"{CHOICES[FLAGS.network][0]} on {report.DATASET_NAMES[FLAGS.dataset]}"
+    return f"{schedule.network_name(CHOICES[FLAGS.network][0])} on {report.DATASET_NAMES[FLAGS.dataset]}"
 
 
 def show_table(results):
