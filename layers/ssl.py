@@ -31,10 +31,10 @@ def sgd(rate, group):
 def proximal(strength):
     """The proximal step of `training.Updates`, taken after the optimiser's: on a model's columns, then on its rows.
 
-    With it, SGD minimises the cross entropy plus, for each group g of n weights, strength * sqrt(n) * |g|. A column takes its
-    bias along, so that a unit without weights is exactly 0. The model's outputs are no units, nor is the one channel of
-    grey images; nor the last row that a layer has left. n counts the weights that the groups have left: where units
-    have been taken out, it is less, and the lasso on the others is weaker.
+    With it, SGD minimises the cross entropy plus, for each group g of n weights, strength * sqrt(n) * |g|. A column
+    takes its bias along, so that a unit without weights is exactly 0. The model's outputs are no units, nor is the one
+    channel of grey images; nor the last row that a layer has left. n counts the weights that the groups have left:
+    where units have been taken out, it is less, and the lasso on the others is weaker.
 
     Args:
         strength: from a layer to its strength >= 0, in nats.

@@ -22,8 +22,8 @@ def shrink(model):
     """The smaller network: living units only, theta's mean in the weights, stock Keras layers and ops in float32.
 
     What a dead unit still adds is a constant: it moves into the biases of those that read it. Batch normalisation right
-    after a dense or convolution layer becomes part of that layer's kernel and bias. Constraints
-    on these go, as they were meant for others.
+    after a dense or convolution layer becomes part of that layer's kernel and bias. Constraints on these go, as they
+    were meant for others.
 
     Args:
         model: a built Keras model, Sequential or functional. A noise layer in it is any layer with a method
