@@ -23,6 +23,7 @@ def test_it_has_the_size_that_a_count_by_hand_gives():
     model = resnet20.resnet20()
     assert cost.multiply_adds(model) == first + second + third + 64 * 10 == 40_813_184
     assert resnet20.units(cost.kernels(model)) == [16] * 4 + [32] * 4 + [64] * 4
+    assert resnet20.units(cost.kernels(resnet20.resnet20(width=0.02)))[:8] == [1] * 8, "a filter at least"
 
 
 def test_batch_normalisation_is_put_back_as_the_identity():

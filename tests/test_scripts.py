@@ -112,6 +112,7 @@ def test_a_run_reports_on_images_that_it_reads_once_and_at_its_end(flags, splits
     logits = np.asarray(keras.models.load_model(tmp_path / "network.keras")(data.scaled(images)))
     error = json.loads((tmp_path / "result.json").read_text())["error"]
     assert error == pytest.approx(100 * np.mean(logits.argmax(-1) != labels), abs=1e-3)
+    assert ("ours, held out" in done.stdout) == bool(flags)
 
 
 def test_a_run_that_is_done_prints_its_row_again(undisturbed):
@@ -179,6 +180,8 @@ def not_a_network(folder):
         ("lenet-fc-sbp", ["--dataset=digits", "--checkpoint={pretrained}"], "another network", None),
         ("lenet-fc-sbp", ["--dataset=digits", "--kl_scale=1,2"], "--kl_scale=1,2", None),
         ("lenet5", ["--dataset=digits", "--learning_rate=0"], "every learning rate is 0", None),
+        ("vgglike-ssl", ["--dataset=digits", "--checkpoint={tmp}"], "reads images of (32, 32, 3)", None),
+        ("random-labels", ["--dataset=digits-random", "--width=2"], "is of VGG-like", None),
     ],
 )
 def test_bad_input_gets_one_line_and_status_2(script, arguments, said, prepare, pretrained, tmp_path):
