@@ -4,8 +4,8 @@
     python scripts/prune.py --model=MobileNetV2 --data=DATA.npz --epochs=30
 
 Puts noise after every group of units that can go, trains with it, takes out the units that it drowned, and writes what
-is left as smaller.keras, which plain Keras opens. DATA.npz holds x, as the network reads it, and y, a class each; and
-x_test and y_test, or the last tenth of x is kept for the test. Without data: scikit-learn's digits.
+is left as smaller.keras, which plain Keras opens. DATA.npz holds x, the examples in the shape that the network
+reads, and y, the class of each. It may hold x_test and y_test; without them, the last tenth of x is kept for the test. Without data: scikit-learn's digits.
 
 Prints a table: each layer's units before and after, and why those stay that could not go; accuracy, multiply-adds,
 parameters, file size and time before and after. A run that was killed goes on when it is started again.
@@ -34,21 +34,23 @@ flags.DEFINE_string("model", None, "A network of keras.applications, from random
 flags.DEFINE_string("data", None, "A .npz file with x, y and, if there is a test set, x_test, y_test. Default: digits.")
 flags.DEFINE_string("checkpoint", None, "Weights to start from: a .weights.h5 or .keras file of the same network.")
 flags.DEFINE_string("output", "smaller.keras", "Where the smaller network goes.")
-flags.DEFINE_string("checkpoints_dir", None, "What a killed run goes on from. Default: --output with -run behind it.")
+flags.DEFINE_string(
+    "checkpoints_dir", None, "Folder from which a killed run continues. Default: --output without .keras, then -run."
+)
 flags.DEFINE_integer("epochs", 20, "Epochs of training with noise.", lower_bound=1)
 flags.DEFINE_integer("finetune_epochs", 0, "Epochs more of the smaller network, without noise.", lower_bound=0)
 flags.DEFINE_integer("batch_size", 128, "Examples a step.", lower_bound=1)
 flags.DEFINE_float("learning_rate", 1e-3, "Adam's rate for the weights.", lower_bound=0)
 flags.DEFINE_float("noise_learning_rate", 5e-2, "Adam's rate for the noise.", lower_bound=0)
-flags.DEFINE_float("kl_scale", 1.0, "The KL divergence's weight in the bound; more prunes more.", 1e-9)
+flags.DEFINE_float("kl_scale", 1.0, "Factor on the KL divergence in the loss; a larger factor prunes more.", 1e-9)
 flags.DEFINE_float(
     "cost_power",
     0.5,
-    "A unit's KL divergence begins scaled by what the unit costs, relative to the cheapest, to this power, and comes "
-    "to --kl_scale on a line over half of the epochs. 0: it does not.",
+    "A unit's KL divergence begins scaled by what the unit costs, relative to the cheapest, to this power, and "
+    "falls linearly to --kl_scale over the first half of the epochs. 0: no such scaling.",
     lower_bound=0,
 )
-flags.DEFINE_float("threshold", 1.0, "Units whose signal-to-noise ratio is at most this go.", lower_bound=0)
+flags.DEFINE_float("threshold", 1.0, "Units whose signal-to-noise ratio is at most this are removed.", lower_bound=0)
 flags.DEFINE_integer(
     "multiple_of",
     1,
@@ -56,7 +58,9 @@ flags.DEFINE_integer(
     lower_bound=1,
 )
 flags.DEFINE_list("exclude", [], "Names of layers whose units all stay.")
-flags.DEFINE_integer("seed", 0, "Of the start, the order of the examples and the noise.", 0, 2**31 - 1)
+flags.DEFINE_integer(
+    "seed", 0, "Random seed of the initial weights, the order of the examples and the noise.", 0, 2**31 - 1
+)
 
 PLACES = ("output", "checkpoints_dir")
 # How many examples are timed at a time, and how often both networks are, in turns.

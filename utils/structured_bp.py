@@ -31,21 +31,21 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, shrink_every=5
         "kl_scale",
         kl_scale,
         "What a unit's KL divergence is multiplied by: a number for each layer of noise, one for all, or 'cost': the "
-        "multiply-adds that go when the unit goes, relative to the cheapest unit; '3*cost^0.5': thrice its power 0.5.",
+        "multiply-adds that go when the unit goes, relative to the cheapest unit; '3*cost^0.5': 3 times the square root of that.",
     )
     flags.DEFINE_list(
         "kl_start",
         kl_start,
-        "As --kl_scale, which it turns into on a line over the first half of the training. Empty: --kl_scale "
-        "throughout.",
+        "The factors at the start, given as for --kl_scale; they change linearly to --kl_scale over the first half of the "
+        "training. Empty: --kl_scale throughout.",
     )
     flags.DEFINE_float("log_sigma", -5.0, "Where log sigma starts.", lower_bound=-20, upper_bound=5)
     flags.DEFINE_enum(
         "rule",
         "snr",
         RULES,
-        "Which units are taken out. snr: those under --snr_threshold. evidence: those that the evidence is "
-        "no more than e times as large with (BMRS).",
+        "Which units are taken out. snr: those at or under --snr_threshold. evidence: those with which the evidence is "
+        "at most e times the evidence without them (BMRS).",
     )
     flags.DEFINE_float("snr_threshold", 1.0, "Units whose signal-to-noise ratio is at most this are taken out.", 0)
     training.define_shrinking_flag(shrink_every)
