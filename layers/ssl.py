@@ -1,4 +1,4 @@
-"""Structured sparsity learning: a group lasso on what leads to a unit and on what leads from it.
+"""Structured sparsity learning: a group lasso on the weights that lead to a unit and on those that lead from it.
 
 W. Wen, C. Wu, Y. Wang, Y. Chen, H. Li: "Learning Structured Sparsity in Deep Neural Networks", NIPS 2016. Groups are
 the filters and input channels of a convolution, the columns and rows of a dense kernel. The lasso's derivative would

@@ -1,8 +1,8 @@
 """VGG-like: 13 convolutions with batch normalisation in five blocks, then 512 - 512 - 10 (Table 2 of the paper).
 
-The authors' code multiplies what a convolution sums up by theta, before bias and normalisation, so that a removed
-filter still adds a constant. Here theta multiplies a unit's last value, after ReLU and pooling: a removed unit is
-exactly 0. Theirs normalises the first dense layer as well.
+Theta is a unit's noise. In the authors' code it multiplies a convolution's weighted sums, before bias and
+normalisation, so a removed filter still adds a constant. Here theta multiplies a unit's last value, after ReLU and
+pooling: a removed unit is exactly 0. Theirs normalises the first dense layer as well.
 """
 
 import keras

@@ -1,7 +1,8 @@
 """What a network sees in images: python scripts/predict.py NETWORK.keras IMAGES...
 
-NETWORK.keras is one of this repository's experiments': its images are prepared as theirs are, by their size. IMAGES
-are PNG or JPEG files, brought to the network's size, or IDX files as MNIST has them, packed or not:
+NETWORK.keras is a network from one of this repository's experiments. Its input size decides how images are prepared: as
+in the experiments with that size. IMAGES are PNG or JPEG files, brought to the network's size, or IDX files as MNIST
+has them, packed or not:
 
     python scripts/predict.py checkpoints/published/lenet5-sbp/network.keras t10k-images-idx3-ubyte.gz
 """

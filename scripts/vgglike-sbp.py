@@ -6,11 +6,12 @@ without one) with 3.31 times fewer multiply-adds (the paper 2.30), from an earli
 16 and 52 minutes on two cores in bfloat16. In the last epoch 2.6 % of the training images were wrong, cropped, flipped
 and cut.
 
-Only the rate of the weights was chosen on held-out images, 8 epochs at k = 0.375 from a start with 13.54 %: 12.94 % at
-1.26x, and with 1e-3 13.90 % at 1.44x. Test errors of earlier forms were known: one stage of 24 epochs without label
-smoothing or cutout, 7.73 % with 2.58 times fewer and 1 % of the training images wrong; 5 epochs of training what it
-left at a rate of 1e-4, 7.87 %; and of what StructuredBPc left of it at 4.22x with 7.86 %, 16 epochs at 0.05 without
-cutout, 7.94 %, and 18 at 0.1 with it, 7.72 %.
+Only the rate of the weights was chosen on held-out images: 8 epochs at k = 0.375 (--width), from an Original with 13.54
+%. The chosen rate gave 12.94 % at 1.26x, and 1e-3 gave 13.90 % at 1.44x. Test errors of earlier versions were known.
+One stage of 24 epochs without label smoothing or cutout: 7.73 % with 2.58 times fewer and 1 % of the training images
+wrong. What it left, trained further for 5 epochs at a rate of 1e-4: 7.87 %. StructuredBPc, starting from it, had 7.86 %
+at 4.22x. What that left, trained further: 16 epochs at 0.05 without cutout, 7.94 %; 18 epochs at 0.1 with cutout, 7.72
+%.
 """
 
 import functools

@@ -1,30 +1,32 @@
 """VGG-like on CIFAR-10, SSL: a group lasso on input channels, from pretrained weights with batch normalisation.
 
 The short schedule has two stages: the lasso, and then training of what is left by Nesterov's momentum. After every
-epoch of the first each row, that is what leads from a unit, becomes shorter by 0.45 of the mean of its layer's rows, or
-0 (`layers/ssl.py: shorten_rows`).
+epoch of the first stage, each row (the weights that lead from one unit) becomes shorter by 0.45 of the mean length of
+its layer's rows, or 0 (`layers/ssl.py: shorten_rows`).
 
 The short schedule, seed 0: 7.38 % error with 3.93 times fewer multiply-adds (the paper has no such row), from an
-earlier Original, with 7.02 % (vgglike.py); 34 and 49 minutes on two cores in bfloat16, other work beside the first. The
-last step of the lasso is not trained on before the second stage: 89.23 % until then. In the last epoch 4.4 % of the
-training images were wrong, cropped, flipped and cut.
+earlier Original, with 7.02 % (vgglike.py); 34 and 49 minutes on two cores in bfloat16, other work beside the first.
+There is no training between the last step of the lasso and the second stage; the error there is 89.23 %. In the last
+epoch 4.4 % of the training images were wrong, cropped, flipped and cut.
 
 Tried at k = 1 on a GPU in PyTorch, on held-out images, training images as JPEG of quality 95; 8 epochs of lasso at a
 peak of 0.05 and 12 of retraining from an Original with 7.07 %. Rows shorter by 0.35 of the mean: 7.69 % error, 2.42
 times fewer multiply-adds. By 0.25: 1.28 times fewer (rates of 0.02 and 0.1: 1.40, 1.16), by 0.15: 1.02. What counts is
-the product: of rows that differ by a fifth, those go whose distance from the mean has grown to the mean, 1 / (1 - 0.35)
-times an epoch. Six epochs at 0.45, the row's, have about the same product as eight at 0.35 (36 and 31) and were not
-tried. Columns too, 0.2: 1.22 times fewer. A step of the lasso after every step instead, of columns and rows, kernels
-kept at their length: 8.29 %, 2.89 times fewer. From an Original with 7.73 %, the same without keeping them: 18 %, 6.75
-times fewer, few filters left in the first blocks: a shorter kernel learns faster and faster.
+the product over the epochs: each epoch multiplies a row's distance from the mean length by 1 / (1 - 0.35). Of rows that
+differ by a fifth, those go whose distance has grown to the mean length. Six epochs at 0.45, as in the row above, have
+about the same product as eight at 0.35 (36 and 31) and were not tried. Columns too, 0.2: 1.22 times fewer. The lasso
+after every training step instead of every epoch, of columns and rows, kernels kept at their length: 8.29 %, 2.89 times
+fewer. From an Original with 7.73 %, the same without keeping them: 18 %, 6.75 times fewer, few filters left in the
+first blocks: a shorter kernel learns faster and faster.
 
-Tried before, without batch normalisation, on training images: SGD at 0.025, strengths of 0.02 times a layer's root
-mean square weight, 27 % wrong in the third epoch and no filter gone; layers scaled to weights of one size, 84 % after
-25 steps; Adam at 3e-4 and k = 0.375, strength 0.1, 54 % in the third epoch, 128 to 157 of the 192 filters of the last
-two blocks left and all others; 0.03, 18 % in the fourth epoch, no filter gone.
+Tried before, without batch normalisation; errors are of training images. SGD at 0.025, strengths of 0.02 times a
+layer's root mean square weight: 27 % in the third epoch, no filter gone. Layers scaled to weights of one size: 84 %
+after 25 steps. Adam at 3e-4 and k = 0.375, strength 0.1: 54 % in the third epoch; 128 to 157 of the 192 filters of each
+layer in the last two blocks were left, and all filters elsewhere. The same at strength 0.03: 18 % in the fourth epoch,
+no filter gone.
 
-The paper has no settings for it. Those of the other schedule, 300 epochs at 0.012 with about the same product, were not
-run.
+The paper has no settings for it. The settings of the other schedule, 300 epochs at 0.012 with about the same product,
+were not run.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""What git holds of a run, measured on this machine."""
+"""--evaluate: measures a published network, one that git holds, on this machine."""
 
 import os
 import sys

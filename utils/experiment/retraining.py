@@ -1,4 +1,4 @@
-"""Training what is left of a network without noise: the second stage of a method that has taken units out."""
+"""The second stage of a method that has removed units: training what is left of the network, without noise."""
 
 from absl import flags
 

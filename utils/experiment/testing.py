@@ -1,4 +1,4 @@
-"""What a network makes of images: its error."""
+"""Testing: a network's outputs for images, and its error."""
 
 import numpy as np
 from tqdm import tqdm

@@ -6,7 +6,7 @@ A unit lives while it varies with the input and something living reads it:
 - it is read if a weight other than zero leads from it to a unit that lives.
 
 One sweep down the model's graph and one sweep up decide that for every unit. What a dead unit still adds is a constant.
-What a layer needs all the same is pinned, and the sweep up repeated until nothing changes.
+Dead units that a layer cannot do without are pinned, and the upward sweep is repeated until nothing changes.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""Batch normalisation put back into a network that has lost it: what is pruned trains on as what it was pruned from."""
+"""Batch normalisation put back into a network that has lost it, so that it can be trained as the original was."""
 
 import keras
 import numpy as np

@@ -2,9 +2,9 @@
 
 A unit is an index of a tensor's last axis. A rule says of a node of the graph
 
-- which of its outputs vary, if these of its inputs do (`varies`), and what they are without (`constants`);
-- which of its inputs are read, if these of its outputs are to stay (`reads`), and which have to be there though they
-  do not vary (`pins`); which of its outputs stay together (`stays`);
+- which of its outputs vary, given which inputs do (`varies`), and the values of those that do not (`constants`);
+- which of its inputs are read, given which outputs stay (`reads`), and which must stay although they do not vary
+  (`pins`); which of its outputs stay together (`stays`);
 - how it is made anew with the units that stay (`rebuild`);
 - how many multiply-adds it has (`multiply_adds`).
 

@@ -1,4 +1,4 @@
-"""The rules of what multiplies units, selects them, gives them other numbers, or is a function of each."""
+"""The rules of what multiplies units, selects them, renumbers them, or is a function of each."""
 
 import keras
 import numpy as np
