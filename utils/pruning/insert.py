@@ -176,15 +176,12 @@ def _hand_back(why, groups, found):
     while known != len(why):
         known = len(why)
         for rule in reversed(found):
-            reason, whole = why.get(groups.of(id(rule.node.outputs[0]))), [_all(x) for x in rule.node.outputs]
+            reason = why.get(groups.of(id(rule.node.outputs[0])))
             if reason and not rule.aligned:
+                whole = [np.ones(rules.width(tensor), bool) for tensor in rule.node.outputs]
                 for tensor, units in zip(rule.node.input_tensors, rule.pins(whole, whole)):
                     if units.all():
                         why.setdefault(groups.of(id(tensor)), reason)
-
-
-def _all(tensor):
-    return np.ones(rules.width(tensor), bool)
 
 
 def _last_alone(tensor, readers):
