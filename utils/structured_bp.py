@@ -31,13 +31,13 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, shrink_every=5
         "kl_scale",
         kl_scale,
         "What a unit's KL divergence is multiplied by: a number for each layer of noise, one for all, or 'cost': the "
-        "multiply-adds that go when the unit goes, relative to the cheapest unit; '3*cost^0.5': 3 times the square root of that.",
+        "multiply-adds that go when the unit goes, relative to the cheapest unit; '3*cost^0.5': 3 times its root.",
     )
     flags.DEFINE_list(
         "kl_start",
         kl_start,
-        "The factors at the start, given as for --kl_scale; they change linearly to --kl_scale over the first half of the "
-        "training. Empty: --kl_scale throughout.",
+        "The factors at the start, given as for --kl_scale; they change linearly to --kl_scale over the first half of "
+        "the training. Empty: --kl_scale throughout.",
     )
     flags.DEFINE_float("log_sigma", -5.0, "Where log sigma starts.", lower_bound=-20, upper_bound=5)
     flags.DEFINE_enum(
