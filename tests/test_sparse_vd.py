@@ -8,7 +8,7 @@ import tensorflow as tf
 from scipy import stats
 
 from layers import sparse_vd
-from utils import cost, pruning
+from utils import cost, pruning, sparse_variational_dropout
 
 
 def exact_kl(log_alpha):
@@ -102,6 +102,39 @@ def test_the_smaller_network_computes_the_same_with_stock_layers(keep, tmp_path)
         kernels = cost.kernels(smaller)
         assert kernels["conv"][-1] == filters.sum()
         assert kernels["dense"] == (features.sum(), neurons.sum())
+
+
+def test_rewinding_leaves_the_units_that_sparsevd_left_with_the_weights_of_before():
+    def network(dense, conv):
+        x = inputs = keras.Input((6, 6, 2))
+        x = conv(4, 3, padding="same", name="conv")(x)
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization(name="norm")(x))
+        x = dense(5, activation="relu", name="dense")(keras.layers.GlobalAveragePooling2D()(x))
+        return keras.Model(inputs, dense(3, name="logits")(x))
+
+    original = network(keras.layers.Dense, keras.layers.Conv2D)
+    before = {weight.path: np.array(weight) for weight in original.weights}
+    model = network(sparse_vd.Dense, sparse_vd.Conv2D)
+    sparse_variational_dropout.start_from(model, original)
+    for layer in sparse_vd.layers(model):
+        np.testing.assert_array_equal(layer.kernel, before[f"{layer.name}/kernel"])
+        sigma2, power = np.exp(layer.log_sigma2), np.mean(before[f"{layer.name}/kernel"] ** 2)
+        np.testing.assert_allclose(sigma2, power / 50, rtol=1e-4)
+    # Filter 1 has no weight, filter 3 is not read, neuron 0 is read by nothing, neuron 2 has a single weight left.
+    gone = {name: np.zeros(model.get_layer(name).kernel.shape, bool) for name in ("conv", "dense", "logits")}
+    gone["conv"][..., 1] = gone["dense"][3] = gone["logits"][0] = gone["dense"][:, 2] = True
+    gone["dense"][0, 2] = False
+    for name, weights in gone.items():
+        layer = model.get_layer(name)
+        layer.log_sigma2.assign(np.where(weights, 20.0, -20.0))
+        layer.kernel.assign(layer.kernel + 1)
+    sparse_variational_dropout.rewind(model, original)
+    smaller = pruning.shrink(original)
+    filters, neurons = [0, 2], [1, 2, 3, 4]
+    kernel = before["conv/kernel"][..., filters] / np.sqrt(1 + model.get_layer("norm").epsilon)
+    np.testing.assert_allclose(smaller.get_layer("conv").kernel, kernel, rtol=1e-6)
+    np.testing.assert_array_equal(smaller.get_layer("dense").kernel, before["dense/kernel"][np.ix_(filters, neurons)])
+    np.testing.assert_array_equal(smaller.get_layer("logits").kernel, before["logits/kernel"][neurons])
 
 
 def test_round_trip_and_mixed_precision(tmp_path):

@@ -335,7 +335,7 @@ def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path)
         assert all(unit <= before for unit, before in zip(further["units"], result["units"], strict=True))
     wider = run("vgglike-sbpc", tmp_path / "wider", f"--checkpoint={tmp_path / 'sbp'}", "--width=0.125")
     assert wider.returncode == 2 and "another network" in wider.stderr.splitlines()[-1]
-    others = {"vgglike-ssl": (*pruning, "--lasso=0.9"), "vgglike-sparsevd": arguments, "vgglike-plainsbp": arguments}
+    others = {"vgglike-ssl": (*pruning, "--lasso=0.9"), "vgglike-sparsevd": pruning, "vgglike-plainsbp": arguments}
     for script, given in others.items():
         done = run(script, tmp_path / script, f"--checkpoint={tmp_path / 'sbp-vgglike'}", *given)
         assert done.returncode == 0, done.stderr

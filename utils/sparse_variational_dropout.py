@@ -1,9 +1,11 @@
 """SparseVD as the scripts train it: its flags, and what they mean for learning rates and the bound."""
 
+import numpy as np
 from absl import flags
 
 from layers import sparse_vd
-from utils import training
+from layers.ssl import weighted
+from utils import pruning, training
 
 FLAGS = flags.FLAGS
 
@@ -28,7 +30,39 @@ def rate(variable):
     return FLAGS.noise_learning_rate if variable.name == "log_sigma2" else FLAGS.learning_rate
 
 
-def train(run, model, *, course=training.Updates.course, prepare=None):
+def start_from(model, original):
+    """Give a network with noise on its weights those of a network without, and a noise of a fiftieth of their power.
+
+    Args:
+        model: a network with noise, its layers those of `layers.sparse_vd`.
+        original: the same network without noise.
+    """
+    weights = {variable.path: variable for variable in original.weights}
+    for variable in model.weights:
+        if variable.path in weights:
+            variable.assign(weights[variable.path])
+    for layer in sparse_vd.layers(model):
+        power = np.mean(np.square(layer.kernel))
+        layer.log_sigma2.assign(np.full(layer.kernel.shape, np.log(power / 50)))
+
+
+def rewind(model, original):
+    """Let a network read the units only that SparseVD has left, with the weights that training started from, in place.
+
+    "Weight rewinding": Renda, Frankle, Carbin, "Comparing Rewinding and Fine-tuning in Neural Network Pruning", ICLR
+    2020. The weights that SparseVD leaves are few.
+
+    Args:
+        model: as `train` returns it.
+        original: the network of `start_from`: the weights that lead from a unit that is gone become 0.
+    """
+    living = pruning.Living(model, {})
+    for layer in weighted(original):
+        read = living.kept(model.get_layer(layer.name).input)
+        layer.kernel.assign(layer.kernel * np.isin(np.arange(layer.kernel.shape[-2]), read)[:, None])
+
+
+def train(run, model, *, course=training.Updates.course, prepare=None, label_smoothing=0.0):
     """Train a network with noise on its weights to the last epoch, on the bound and at the rates that the flags say.
 
     Args:
@@ -36,12 +70,13 @@ def train(run, model, *, course=training.Updates.course, prepare=None):
         model: the network, its layers those of `layers.sparse_vd`.
         course: of `training.Updates`.
         prepare: of `Experiment.train`.
+        label_smoothing: of `training.Objective`.
     Returns:
         The trained network, less the units that --shrink_every took out.
     """
     return run.train(
         model,
-        training.Objective(sparse_vd.kl(FLAGS.warm_up), FLAGS.weight_decay),
+        training.Objective(sparse_vd.kl(FLAGS.warm_up), FLAGS.weight_decay, label_smoothing),
         training.Updates(rate, course),
         prepare=prepare,
         alive=sparse_vd.alive,
