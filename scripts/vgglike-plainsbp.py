@@ -1,7 +1,12 @@
 """VGG-like on CIFAR-10, StructuredBP with nothing added: the paper's bound from the first step to the last.
 
 It is StructuredBP's first stage (vgglike-sbp.py) without the KL divergence that starts scaled, and has no second one.
-The row shows what these two give. Not run yet.
+The row shows what these two give.
+
+The short schedule, seed 0: 6.32 % error with 1.33 times fewer multiply-adds, from the Original with 6.44 %; 80 minutes
+on two cores in bfloat16, some of them beside other work. No filter of the first seven convolutions is gone. In the last
+epoch 2.9 % of the training images were wrong, cropped, flipped and cut. The settings are vgglike-sbp.py's and were not
+chosen for it.
 """
 
 import functools
@@ -35,7 +40,8 @@ def main():
     # Batch normalisation is frozen: part of the pretrained convolutions.
     model = run.build(unit=structured_bp.unit, norm=keras.layers.Identity)
     experiment.set_weights(model, start)
-    run.finish(structured_bp.train(run, model, course=schedule.course(), **regularisation.options()))
+    model = structured_bp.train(run, model, course=schedule.course(), **regularisation.options())
+    run.finish(model, half=True)
 
 
 if __name__ == "__main__":
