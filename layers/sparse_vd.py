@@ -30,15 +30,19 @@ def kl_divergence(log_alpha):
 def normal(shape, seed):
     """Standard normal numbers, float32, by the method of Box and Muller (1958): TensorFlow's take four times as long.
 
+    Two of them come from the same 32 random bits, which take half of the time: 20 for their radius and 12 for their
+    angle. None is above 5.4.
+
     Args:
         shape: a list of sizes, the last one an int.
         seed: (2,) int; the same seed gives the same numbers.
     """
-    halves = [2, *shape[:-1], -(-shape[-1] // 2)]
-    u = tf.cast(tf.random.stateless_uniform(halves, tf.cast(seed, tf.int32), None, None, tf.int32), tf.float32)
-    # The radius: of a number in (0, 1].
-    radius = tf.sqrt(-2 * tf.math.log(tf.abs(u[0]) * 2.0**-31 + 2.0**-33))
-    angle = u[1] * (np.pi * 2.0**-31)
+    halves = [*shape[:-1], -(-shape[-1] // 2)]
+    bits = tf.random.stateless_uniform(halves, tf.cast(seed, tf.int32), None, None, tf.int32)
+    # In the middle of its step: of a number in (0, 1).
+    uniform = (tf.cast(tf.bitwise.bitwise_and(bits, 2**20 - 1), tf.float32) + 0.5) * 2.0**-20
+    radius = tf.sqrt(-2 * tf.math.log(uniform))
+    angle = tf.cast(tf.bitwise.right_shift(bits, 20), tf.float32) * (np.pi * 2.0**-11)
     both = tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], -1)
     return both if both.shape[-1] == shape[-1] else both[..., : shape[-1]]
 

@@ -164,3 +164,10 @@ def test_the_noise_is_standard_normal_and_independent(units):
     assert np.all(noise == sparse_vd.normal([20_000, units], (3, 1))) and np.any(
         noise != sparse_vd.normal([20_000, units], (3, 2))
     )
+
+
+def test_the_noise_has_the_tails_of_a_normal_distribution():
+    noise = np.abs(sparse_vd.normal([1_000_000, 4], (5, 6)))
+    for sigmas in (1, 2, 3, 4):
+        share = 2 * stats.norm.sf(sigmas)
+        assert abs(np.mean(noise > sigmas) - share) < 4 * np.sqrt(share / noise.size)
