@@ -108,18 +108,22 @@ def test_rewinding_leaves_the_units_that_sparsevd_left_with_the_weights_of_befor
     def network(dense, conv):
         x = inputs = keras.Input((6, 6, 2))
         x = conv(4, 3, padding="same", name="conv")(x)
-        x = keras.layers.ReLU()(keras.layers.BatchNormalization(name="norm")(x))
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization(name="conv_norm")(x))
         x = dense(5, activation="relu", name="dense")(keras.layers.GlobalAveragePooling2D()(x))
         return keras.Model(inputs, dense(3, name="logits")(x))
 
     original = network(keras.layers.Dense, keras.layers.Conv2D)
+    original.get_layer("conv_norm").set_weights(np.array([[2.0, 1, 1, 1], [0.5, 0, 0, 0], [1, 0, 0, 2], [4, 9, 1, 2]]))
+    original.get_layer("conv").bias.assign([3.0, 0, 0, 1])
     before = {weight.path: np.array(weight) for weight in original.weights}
     model = network(sparse_vd.Dense, sparse_vd.Conv2D)
     sparse_variational_dropout.start_from(model, original)
+    images = np.random.default_rng(0).normal(size=(5, 6, 6, 2)).astype(np.float32)
+    np.testing.assert_allclose(model(images), original(images), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(np.sum(np.square(model.get_layer("conv").kernel), (0, 1, 2)), 1, rtol=1e-5)
     for layer in sparse_vd.layers(model):
-        np.testing.assert_array_equal(layer.kernel, before[f"{layer.name}/kernel"])
-        sigma2, power = np.exp(layer.log_sigma2), np.mean(before[f"{layer.name}/kernel"] ** 2)
-        np.testing.assert_allclose(sigma2, power / 50, rtol=1e-4)
+        power = np.exp(layer.log_sigma2) * 50
+        np.testing.assert_allclose(power, np.mean(np.square(layer.kernel)), rtol=1e-4)
     # Filter 1 has no weight, filter 3 is not read, neuron 0 is read by nothing, neuron 2 has a single weight left.
     gone = {name: np.zeros(model.get_layer(name).kernel.shape, bool) for name in ("conv", "dense", "logits")}
     gone["conv"][..., 1] = gone["dense"][3] = gone["logits"][0] = gone["dense"][:, 2] = True
@@ -131,8 +135,9 @@ def test_rewinding_leaves_the_units_that_sparsevd_left_with_the_weights_of_befor
     sparse_variational_dropout.rewind(model, original)
     smaller = pruning.shrink(original)
     filters, neurons = [0, 2], [1, 2, 3, 4]
-    kernel = before["conv/kernel"][..., filters] / np.sqrt(1 + model.get_layer("norm").epsilon)
-    np.testing.assert_allclose(smaller.get_layer("conv").kernel, kernel, rtol=1e-6)
+    gamma, variance = before["conv_norm/gamma"], before["conv_norm/moving_variance"]
+    kernel = (before["conv/kernel"] * gamma / np.sqrt(variance + 1e-3))[..., filters]
+    np.testing.assert_allclose(smaller.get_layer("conv").kernel, kernel, rtol=1e-5)
     np.testing.assert_array_equal(smaller.get_layer("dense").kernel, before["dense/kernel"][np.ix_(filters, neurons)])
     np.testing.assert_array_equal(smaller.get_layer("logits").kernel, before["logits/kernel"][neurons])
 

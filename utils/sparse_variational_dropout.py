@@ -33,8 +33,12 @@ def rate(variable):
 def start_from(model, original):
     """Give a network with noise on its weights those of a network without, and a noise of a fiftieth of their power.
 
+    Every filter gets length 1. Batch normalisation makes the length free, and a learning rate and a noise then mean the
+    same in every layer.
+
     Args:
-        model: a network with noise, its layers those of `layers.sparse_vd`.
+        model: a network with noise, its layers those of `layers.sparse_vd`, batch normalisation after a convolution
+            NAME called NAME_norm.
         original: the same network without noise.
     """
     weights = {variable.path: variable for variable in original.weights}
@@ -42,8 +46,17 @@ def start_from(model, original):
         if variable.path in weights:
             variable.assign(weights[variable.path])
     for layer in sparse_vd.layers(model):
+        if isinstance(layer, sparse_vd.Conv2D):
+            _of_length_1(layer, model.get_layer(f"{layer.name}_norm"))
         power = np.mean(np.square(layer.kernel))
         layer.log_sigma2.assign(np.full(layer.kernel.shape, np.log(power / 50)))
+
+
+def _of_length_1(layer, norm):
+    """Let every filter of a convolution have length 1, and the batch normalisation after it give the same."""
+    length = np.linalg.norm(np.reshape(layer.kernel, (-1, layer.filters)), axis=0)
+    for variable, power in ((layer.kernel, 1), (layer.bias, 1), (norm.moving_mean, 1), (norm.moving_variance, 2)):
+        variable.assign(variable / length**power)
 
 
 def rewind(model, original):
