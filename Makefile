@@ -12,7 +12,7 @@ demo: .venv/scripts
 # Two processes would ask for the whole of a GPU each.
 test: export CUDA_VISIBLE_DEVICES := -1
 test: .venv/tests
-	.venv/bin/python -m pytest -q -n 2 --dist loadfile tests
+	.venv/bin/python -m pytest -q -n 2 --dist worksteal tests
 
 .venv/scripts: requirements.txt
 	$(PYTHON) -m venv .venv
