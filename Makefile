@@ -9,8 +9,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 demo: .venv/scripts
 	.venv/bin/python scripts/lenet5-sbp.py --dataset=digits --epochs=80 --noise_learning_rate=0.05
 
-# Two processes would ask for the whole of a GPU each.
+# Two processes would ask for the whole of a GPU each, and for all cores.
 test: export CUDA_VISIBLE_DEVICES := -1
+test: export TF_NUM_INTRAOP_THREADS := 1
 test: .venv/tests
 	.venv/bin/python -m pytest -q -n 2 --dist worksteal tests
 

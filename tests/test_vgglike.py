@@ -328,14 +328,25 @@ def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path)
     assert "error_before_finetuning" in result and result["seconds_before_finetuning"] < result["seconds"]
     assert np.any(checkpoint.latest(tmp_path / "sbp-vgglike")["model/conv1_norm/moving_mean"] != 0)
     for script in ("vgglike-sbpa", "vgglike-sbpc"):
-        done = run(script, tmp_path / script, f"--checkpoint={tmp_path / 'sbp'}", *pruning)
+        done = run(
+            script,
+            tmp_path / script,
+            f"--checkpoint={tmp_path / 'sbp'}",
+            *arguments,
+            "--epochs=1",
+            "--finetune_epochs=0",
+        )
         assert done.returncode == 0, done.stderr
         further = json.loads((tmp_path / script / "result.json").read_text())
         assert further["flops_speedup"] >= result["flops_speedup"], "not of the Original of its width"
         assert all(unit <= before for unit, before in zip(further["units"], result["units"], strict=True))
     wider = run("vgglike-sbpc", tmp_path / "wider", f"--checkpoint={tmp_path / 'sbp'}", "--width=0.125")
     assert wider.returncode == 2 and "another network" in wider.stderr.splitlines()[-1]
-    others = {"vgglike-ssl": (*pruning, "--lasso=0.9"), "vgglike-sparsevd": pruning, "vgglike-plainsbp": arguments}
+    others = {
+        "vgglike-ssl": (*pruning, "--lasso=0.9"),
+        "vgglike-sparsevd": pruning,
+        "vgglike-plainsbp": (*arguments, "--epochs=1"),
+    }
     for script, given in others.items():
         done = run(script, tmp_path / script, f"--checkpoint={tmp_path / 'sbp-vgglike'}", *given)
         assert done.returncode == 0, done.stderr
