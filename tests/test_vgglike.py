@@ -310,7 +310,7 @@ def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path)
     arguments = "--schedule=short", "--epochs=2", "--batch_size=20", f"--width={NARROW}"
     # At the rates of the short schedule, which are meant for larger batches, such a network diverges.
     dense_arguments = *arguments, "--learning_rate=1e-2", "--kernel_rate=1e-2"
-    pruning = *arguments, "--finetune_epochs=1"
+    pruning, short = (*arguments, "--finetune_epochs=1"), (*arguments, "--epochs=1", "--finetune_epochs=0")
     # Where a run of vgglike-sbp.py without --checkpoint looks for the network that it starts from.
     done = run("vgglike", tmp_path / "sbp-vgglike", *dense_arguments)
     assert done.returncode == 0, done.stderr
@@ -328,25 +328,15 @@ def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path)
     assert "error_before_finetuning" in result and result["seconds_before_finetuning"] < result["seconds"]
     assert np.any(checkpoint.latest(tmp_path / "sbp-vgglike")["model/conv1_norm/moving_mean"] != 0)
     for script in ("vgglike-sbpa", "vgglike-sbpc"):
-        done = run(
-            script,
-            tmp_path / script,
-            f"--checkpoint={tmp_path / 'sbp'}",
-            *arguments,
-            "--epochs=1",
-            "--finetune_epochs=0",
-        )
+        done = run(script, tmp_path / script, f"--checkpoint={tmp_path / 'sbp'}", *short)
         assert done.returncode == 0, done.stderr
         further = json.loads((tmp_path / script / "result.json").read_text())
         assert further["flops_speedup"] >= result["flops_speedup"], "not of the Original of its width"
         assert all(unit <= before for unit, before in zip(further["units"], result["units"], strict=True))
     wider = run("vgglike-sbpc", tmp_path / "wider", f"--checkpoint={tmp_path / 'sbp'}", "--width=0.125")
     assert wider.returncode == 2 and "another network" in wider.stderr.splitlines()[-1]
-    others = {
-        "vgglike-ssl": (*pruning, "--lasso=0.9"),
-        "vgglike-sparsevd": pruning,
-        "vgglike-plainsbp": (*arguments, "--epochs=1"),
-    }
+    others = {"vgglike-ssl": (*pruning, "--lasso=0.9"), "vgglike-sparsevd": pruning}
+    others["vgglike-plainsbp"] = *arguments, "--epochs=1"
     for script, given in others.items():
         done = run(script, tmp_path / script, f"--checkpoint={tmp_path / 'sbp-vgglike'}", *given)
         assert done.returncode == 0, done.stderr
