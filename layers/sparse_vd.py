@@ -28,7 +28,7 @@ def kl_divergence(log_alpha):
 
 
 def normal(shape, seed):
-    """Standard normal numbers, float32, by the method of Box and Muller (1958): TensorFlow's take four times as long.
+    """Standard normal numbers, float32, by the method of Box and Muller (1958): TensorFlow's take twice as long.
 
     Two of them come from the same 32 random bits, which take half of the time: 20 for their radius and 12 for their
     angle. None is above 5.4.
