@@ -29,7 +29,6 @@ from absl import flags
 from utils import cost, fit, pruning, runtimes
 from utils.plumbing import checkpoint, command_line, networks, npz, report
 from utils.plumbing.command_line import UserError
-from utils.pruning import graph
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "A network of keras.applications, from random weights, in MODEL.keras's place.")
@@ -64,7 +63,8 @@ flags.DEFINE_integer(
     "seed", 0, "Random seed of the initial weights, the order of the examples and the noise.", 0, 2**31 - 1
 )
 
-PLACES = ("output", "checkpoints_dir")
+# Flags that make no difference to the training.
+NOT_IN_TRAINING = ("output", "checkpoints_dir", "multiple_of")
 # How many examples are timed at a time, and how often both networks are, in turns.
 TIMED_BATCH, TIMED_PAIRS = 32, 30
 
@@ -86,21 +86,22 @@ def main(files):
     data = npz.read(FLAGS.data, model.input_shape[1:] if model else (32, 32, 3))
     model = model or application(data)
     check(model, data)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not are_probabilities(model, data))
     noisy, why = with_noise(model, len(data.y))
     # Held until the process ends.
     folder, _held = take_folder(network)
     with contextlib.redirect_stdout(sys.stderr):
-        train(noisy, data, folder)
+        train(noisy, data, loss, folder)
         smaller = pruning.shrink(noisy)
         if FLAGS.finetune_epochs and smaller.trainable_variables:
             optimizer = keras.optimizers.Adam(FLAGS.learning_rate)
-            run(smaller, data, optimizer, FLAGS.finetune_epochs, folder / "finetuning")
+            run(smaller, data, loss, optimizer, FLAGS.finetune_epochs, folder / "finetuning")
     counts = units(noisy, smaller, why)
     if FLAGS.multiple_of > 1:
         smaller = pruning.filled(smaller, FLAGS.multiple_of)
     save(smaller, folder)
     print(report.aligned(counts, "<>><"), end="\n\n")
-    print(report.aligned(figures(model, smaller, data), "<>>>"))
+    print(report.aligned(figures(model, smaller, data, loss), "<>>>"))
 
 
 def application(data):
@@ -127,11 +128,6 @@ def check(model, data):
         raise UserError(
             f"{model.name} reads examples of {wanted}, and --data has {data.x.shape[1:]}: bring them to its shape"
         )
-    if activation(graph.opened(model)) not in (keras.activations.softmax, keras.activations.linear):
-        raise UserError(
-            f"the outputs of {model.name} are no softmax's, and no logits: this script is for classes, one for each "
-            "example; use utils.pruning.insert and shrink yourself"
-        )
     classes = model.output_shape[-1]
     if max(data.y.max(), data.y_test.max()) >= classes:
         raise UserError(
@@ -146,6 +142,23 @@ def check(model, data):
             raise UserError(
                 f"{FLAGS.checkpoint} has no weights for {model.name} ({error}): give a file of its own"
             ) from None
+
+
+def are_probabilities(model, data):
+    """Whether the outputs for some examples are a softmax's; else they are logits.
+
+    Raises:
+        UserError: they are neither.
+    """
+    outputs = model.predict_on_batch(data.x[:100]).astype(float)
+    if outputs.min() < 0 or outputs.max() > 1.01 or not outputs.any():
+        return False
+    if not np.allclose(outputs.sum(1), 1, atol=0.01):
+        raise UserError(
+            f"the outputs of {model.name} are no softmax's, and no logits: this script is for classes, one for each "
+            "example; use utils.pruning.insert and shrink yourself"
+        )
+    return True
 
 
 def with_noise(model, count):
@@ -164,8 +177,7 @@ def take_folder(network):
     """The folder of this run, of these settings, and what holds it."""
     folder = Path(FLAGS.checkpoints_dir or f"{FLAGS.output.removesuffix('.keras')}-run")
     settings = {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])} | {"network": network}
-    # Where things go makes no difference to them; what is in the files does.
-    settings = {name: settings[name] for name in settings if name not in PLACES}
+    settings = {name: settings[name] for name in settings if name not in NOT_IN_TRAINING}
     files = {path: digest(path) for path in (network, FLAGS.data, FLAGS.checkpoint) if path}
     text = json.dumps(settings | {"files": files}, sort_keys=True)
     held = checkpoint.hold(str(folder))
@@ -186,47 +198,33 @@ def digest(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def train(noisy, data, folder):
+def train(noisy, data, loss, folder):
     """Train the network with noise."""
     by_cost = fit.by_cost(noisy, FLAGS.kl_scale / len(data.y), FLAGS.epochs, FLAGS.cost_power)
     rates = (FLAGS.learning_rate, FLAGS.noise_learning_rate)
     optimizer = fit.optimizer(*map(keras.optimizers.Adam, rates))
-    run(noisy, data, optimizer, FLAGS.epochs, folder / "training", fit.Living(), by_cost)
+    run(noisy, data, loss, optimizer, FLAGS.epochs, folder / "training", fit.Living(), by_cost)
 
 
-def run(model, data, optimizer, epochs, folder, *callbacks):
+def run(model, data, loss, optimizer, epochs, folder, *callbacks):
     """Train for so many epochs, from the last one that the folder holds."""
-    compile_(model, optimizer)
+    compile_(model, loss, optimizer)
     backup = keras.callbacks.BackupAndRestore(str(folder), double_checkpoint=True, delete_checkpoint=False)
     stop = keras.callbacks.TerminateOnNaN()
-    model.fit(data.x, data.y, FLAGS.batch_size, epochs, callbacks=[backup, stop, *callbacks])
+    try:
+        model.fit(data.x, data.y, FLAGS.batch_size, epochs, callbacks=[backup, stop, *callbacks])
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder} ({error.strerror or error}): make room; the same command goes on from there"
+        ) from None
     if not all(np.isfinite(weight).all() for weight in model.get_weights()):
         raise UserError("the loss is no longer finite: give a lower --learning_rate and another --checkpoints_dir")
 
 
-def compile_(model, optimizer="sgd"):
-    are_logits = activation(graph.opened(model)) is keras.activations.linear
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=are_logits)
+def compile_(model, loss, optimizer="sgd"):
     # On a CPU XLA is no faster, and takes half a minute to compile MobileNet.
     jit_compile = "auto" if tf.config.list_physical_devices("GPU") else False
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile)
-
-
-def activation(model):
-    """The function that the outputs are of; what only hands them on may follow."""
-    given_by = {id(tensor): node for node in graph.nodes(model) for tensor in node.outputs}
-    node = given_by[id(model.outputs[0])]
-    while is_handed_on(node.operation):
-        node = given_by[id(node.input_tensors[0])]
-    last = node.operation
-    # The layer, or keras.ops.softmax.
-    found = keras.activations.softmax if type(last).__name__ == "Softmax" else keras.activations.linear
-    return getattr(last, "activation", found)
-
-
-def is_handed_on(operation):
-    linear = getattr(operation, "activation", None) is keras.activations.linear and not operation.weights
-    return linear or isinstance(operation, (keras.layers.Identity, keras.layers.Reshape, keras.layers.Flatten))
 
 
 def save(smaller, folder):
@@ -248,11 +246,11 @@ def units(noisy, smaller, why):
     return [("Layer", "Units", "after", ""), *lines]
 
 
-def figures(model, smaller, data):
+def figures(model, smaller, data, loss):
     """Accuracy, sizes and time of both networks."""
     lines, sizes = [("", "before", "after", "")], []
     for network in (model, smaller):
-        compile_(network)
+        compile_(network, loss)
         size = len(networks.content(network))
         with contextlib.redirect_stdout(sys.stderr):
             accuracy = network.evaluate(data.x_test, data.y_test, verbose=0)[1]

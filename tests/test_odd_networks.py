@@ -43,6 +43,12 @@ class Twice(keras.Model):
 
 
 @keras.saving.register_keras_serializable("tests")
+class Residual(keras.Sequential):
+    def call(self, x, training=None, mask=None):
+        return x + super().call(x, training=training, mask=mask)
+
+
+@keras.saving.register_keras_serializable("tests")
 class Plain(keras.Layer):
     """Without a dtype among its arguments, and with an attribute that the noise has as a method."""
 
@@ -133,6 +139,8 @@ ON_IMAGES = {
     "adapter of low rank": lambda x: L.Conv2D(6, 3)(lora()(x)),
     "model inside by a keyword": lambda x: inside()(inputs=x),
     "model inside with a call": lambda x: Twice(*(lambda a: (a, L.Conv2D(5, 3)(a)))(keras.Input(IMAGES)))(x),
+    "stack inside with a call": lambda x: Residual([L.Conv2D(8, 1, activation="relu"), L.Conv2D(3, 1)])(x),
+    "product with a function of itself": lambda x: (lambda y: y * ops.sigmoid(y))(L.Conv2D(8, 3)(x)),
     "lambda of a module": lambda x: L.Lambda(lambda y: ops.abs(y))(L.Conv2D(8, 3, activation="relu")(x)),
     "lambda": lambda x: L.Lambda(lambda y: y[..., ::-1])(L.Conv2D(8, 3, activation="relu")(x)),
     "no dtype": lambda x: Plain(0.5)(L.Conv2D(8, 3, activation="relu")(x)),
@@ -358,6 +366,38 @@ def test_one_step_of_fine_tuning_at_a_rate_of_0_changes_nothing():
     np.testing.assert_array_equal(smaller.predict(x, verbose=0), before)
 
 
+def test_a_product_with_a_function_of_itself_has_noise():
+    inputs = x = keras.Input((16, 16, 3))
+    for name in ("first", "second"):
+        x = L.BatchNormalization()(L.Conv2D(8, 3, name=name)(x))
+        x = x * (ops.relu6(x + 3.0) / 6.0) if name == "first" else L.Multiply()([x, L.Activation("sigmoid")(x)])
+    model = keras.Model(inputs, L.Dense(3, name="last")(L.GlobalAveragePooling2D()(x)))
+    assert pruning.staying(model) == {"last": "output of the network"}
+    assert [layer.name for layer in fit.noises(pruning.insert(model))] == ["first_noise", "second_noise"]
+    outputs_stay(model)
+
+
+def test_units_taken_by_number_of_an_axis_of_any_length():
+    inputs = keras.Input((None,))
+    model = keras.Model(inputs, L.Dense(2)(ops.take(inputs, [2, 5, 1], axis=-1)))
+    x = np.random.default_rng(0).normal(size=(4, 7)).astype(np.float32)
+    np.testing.assert_allclose(pruning.shrink(model)(x), model(x), atol=1e-6)
+
+
+def test_a_filled_network_is_timed_with_its_zeros():
+    inputs = keras.Input((16, 16, 3))
+    x = L.Conv2D(6, 3, activation="relu")(L.Conv2D(5, 3, activation="relu")(inputs))
+    filled = pruning.filled(keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x))), 8)
+    assert cost.multiply_adds(runtimes.as_deployed(filled)) >= cost.multiply_adds(filled)
+
+
+def test_a_network_is_timed_without_batch_normalisation():
+    inputs = keras.Input((16, 16, 3))
+    x = L.BatchNormalization()(L.Conv2D(5, 3)(inputs))
+    deployed = runtimes.as_deployed(keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x))))
+    assert not any(isinstance(layer, L.BatchNormalization) for layer in deployed.layers)
+
+
 def test_timing_is_of_a_network_in_use():
     """Keras's random layers are on unless they are told."""
     inputs = keras.Input((8, 8, 1))
@@ -421,6 +461,8 @@ def test_a_network_with_a_call_of_its_own_is_an_error():
     inputs = keras.Input((6,))
     with pytest.raises(ValueError, match="has a call\\(\\) of its own"):
         pruning.insert(Twice(inputs, L.Dense(5)(inputs)))
+    with pytest.raises(ValueError, match="has a call\\(\\) of its own"):
+        pruning.insert(Residual([inputs, L.Dense(6)]))
 
 
 def test_exclude_takes_a_list():
@@ -437,11 +479,28 @@ def test_errors_say_what_to_do():
         noisy.fit(np.zeros((4, *IMAGES)), np.zeros((4, 3)), verbose=0, callbacks=[fit.by_cost(noisy, 0.1, 1)])
 
 
-def test_a_head_of_zeros_has_costs():
+def test_costs_do_not_depend_on_weights_that_are_zero():
     inputs = keras.Input((5,))
-    x = L.Dense(6, activation="relu")(L.Dense(8, activation="relu")(inputs))
+    x = L.Dense(6, activation="relu", name="b")(L.Dense(8, activation="relu", name="a")(inputs))
     noisy = pruning.insert(keras.Model(inputs, L.Dense(3, kernel_initializer="zeros")(x)))
-    assert all(np.isfinite(costs) and costs >= 1 for costs in cost.relative_costs(noisy).values())
+    kernel = noisy.get_layer("a").kernel
+    kernel.assign(kernel * ([0] + [1] * 7))
+    assert cost.unit_costs(noisy) == {"a_noise": 5 + 6, "b_noise": 8 + 3}
+    assert not np.any(kernel[:, 0]) and not np.any(noisy.layers[-1].kernel), "they stay"
+
+
+def test_what_is_normalised_together_with_excluded_units_is_named():
+    inputs = keras.Input((8, 8, 3))
+    first = L.Conv2D(4, 3, padding="same", name="first")(inputs)
+    second = L.Conv2D(4, 3, padding="same", name="second")(L.ReLU()(L.BatchNormalization()(first)))
+    x = L.BatchNormalization()(L.Concatenate()([first, second]))
+    model = keras.Model(inputs, L.Conv2D(2, 8, name="last")(L.ReLU()(x)))
+    assert set(pruning.staying(model)) == {"last"}
+    why = pruning.staying(model, ["first"])
+    assert why == {
+        "first": "excluded", "second": "normalised together with units that stay", "last": "output of the network",
+    }  # fmt: skip
+    assert not fit.noises(pruning.insert(model, exclude=["first"]))
 
 
 def test_noise_in_a_network_inside_another_is_counted_and_set():
@@ -465,6 +524,19 @@ def test_multiply_adds_of_attention_whatever_its_arguments_are_called():
         keras.Model([query, value, mask], attention(query, value, attention_mask=mask)),
     ):
         assert cost.multiply_adds(model) == by_hand
+
+
+def test_multiply_adds_of_attention_along_one_axis():
+    """24 positions: four projections from or to 8 units, and each attends to 6."""
+    inputs = keras.Input((4, 6, 8))
+    model = keras.Model(inputs, L.MultiHeadAttention(2, 4, attention_axes=(2,))(inputs, inputs))
+    assert cost.multiply_adds(model) == 4 * 24 * 8 * 2 * 4 + 2 * 24 * 6 * (4 + 4)
+
+
+def test_attention_of_keras_ops_is_named():
+    inputs = keras.Input((6, 2, 8))
+    with pytest.warns(UserWarning, match="DotProductAttention"):
+        cost.multiply_adds(keras.Model(inputs, ops.dot_product_attention(inputs, inputs, inputs)))
 
 
 @pytest.mark.parametrize("layer", [L.Attention(), L.Dot(2), L.TimeDistributed(L.Dense(3), trainable=False)])

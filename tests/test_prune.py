@@ -161,8 +161,12 @@ def write(folder, kind):
         arrays["x"] = x[0, 0, 0, 0]
     elif kind == "sigmoid":
         inputs = keras.Input((8, 8, 1))
-        keras.Model(inputs, L.Dense(1, activation="sigmoid")(L.Flatten()(inputs))).save(model)
+        keras.Model(inputs, L.Dense(3, activation="sigmoid")(L.Flatten()(inputs))).save(model)
         arrays["y"] = y % 2
+    elif kind == "quantised":
+        network = keras.models.load_model(model)
+        network.quantize("int8")
+        network.save(model)
     elif kind == "out of range":
         arrays["y"] = y + 1
     elif kind == "beyond int32":
@@ -227,7 +231,7 @@ BAD = {
     "shared": "twice in several places", "excluded": "nowhere", "no weights": "no weights for", "batch": "make it less", "not finite": "no longer finite",
     "one-hot": "y.argmax(1)", "a number": "an axis of examples", "sigmoid": "no softmax's",
     "other name": "end in .keras",
-    "no room": "cannot write", "not built": "is not built",
+    "no room": "cannot write", "not built": "is not built", "quantised": "quantised already",
 }  # fmt: skip
 
 
@@ -243,24 +247,30 @@ def test_bad_input_is_one_line_and_nothing_is_written(kind, tmp_path):
     assert left == before
 
 
-SOFTMAX = """
-import runpy, keras
+OUTPUTS = """
+import runpy, types
+import keras, numpy as np
 from keras import layers as L
-from utils.pruning import graph
-activation = runpy.run_path("scripts/prune.py")["activation"]
-def ends(*layers):
-    return activation(graph.opened(keras.Sequential([keras.Input((4,)), *layers]))).__name__
-inner = keras.Sequential([keras.Input((4,)), L.Dense(3, activation="softmax")], name="inner")
-print(ends(inner), ends(L.Rescaling(2.0), inner), ends(L.Dense(3), L.Softmax(), L.Reshape((3,))))
-print(ends(L.Dense(3, activation="softmax"), L.Activation("linear", dtype="float32")))
-print(ends(L.Dense(3)), ends(L.Dense(3, activation="softmax"), L.Dense(3)), ends(L.Softmax(), L.Rescaling(2.0)))
-print(ends(L.Dense(3, activation="sigmoid"), L.Flatten()))
+script = runpy.run_path("scripts/prune.py")
+data = types.SimpleNamespace(x=np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32))
+def of(end):
+    inputs = keras.Input((4,))
+    try:
+        return script["are_probabilities"](keras.Model(inputs, end(inputs)), data)
+    except script["UserError"]:
+        return "neither"
+softmax = L.Dense(3, activation="softmax")
+print(of(softmax), of(lambda x: L.Reshape((3,))(L.Softmax()(L.Dense(3)(x)))), of(keras.Sequential([softmax])))
+print(of(lambda x: L.Average()([softmax(x), L.Dense(3, activation="softmax")(x)])))
+print(of(lambda x: L.GlobalAveragePooling1D()(L.Conv1D(3, 2, activation="softmax")(L.Reshape((4, 1))(x)))))
+print(of(L.Dense(3)), of(L.Dense(3, kernel_initializer="zeros")), of(lambda x: L.Dense(3)(softmax(x))))
+print(of(L.Dense(3, activation="sigmoid")), of(lambda x: keras.ops.sigmoid(L.Dense(3)(x))), of(L.Dense(1, "sigmoid")))
 """
 
 
-def test_a_softmax_is_found_behind_what_only_hands_it_on():
-    done = scripts.run(SOFTMAX)
-    assert done.stdout.split() == ["softmax"] * 4 + ["linear"] * 3 + ["sigmoid"], done.stderr
+def test_a_softmax_is_told_from_logits_by_its_numbers():
+    done = scripts.run(OUTPUTS)
+    assert done.stdout.split() == ["True"] * 5 + ["False"] * 3 + ["neither"] * 3, done.stderr
 
 
 def test_a_subclassed_network_is_one_line(given, tmp_path):

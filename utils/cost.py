@@ -48,8 +48,12 @@ def kernels(model):
 
 
 def unit_costs(model):
-    """{noise layer's name: the multiply-adds that go when one of its units goes} of a network with every unit alive."""
-    model = graph.opened(model)
+    """{noise layer's name: the multiply-adds that go when one of its units goes} of a network with every unit alive.
+
+    Also of one where weights are 0: those of a last layer that starts there, or of filters that are out of use.
+    """
+    model = graph.copied(model)
+    model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
     noises = [node.operation for node in graph.nodes(model) if isinstance(rules.of(node), rules.Noise)]
     alive = {layer.name: np.ones(len(layer.multiplier())) for layer in noises}
     whole = pruning.Living(model, alive).multiply_adds()

@@ -175,8 +175,8 @@ def _arguments(node, tensors):
 
 
 def _is_model(operation):
-    functional = isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth")
-    return (functional and not _has_own_call(operation)) or hasattr(operation, "_functional")
+    has_graph = hasattr(operation, "_nodes_by_depth") or hasattr(operation, "_functional")
+    return isinstance(operation, keras.Model) and has_graph and not _has_own_call(operation)
 
 
 def _has_own_call(model):
@@ -190,7 +190,7 @@ def _functional(model):
         if isinstance(model, keras.Sequential):
             raise ValueError(f"{model.name} is not built: give its first layer an Input, or call it on something")
         raise ValueError(f"{model.name} is a subclass of keras.Model without a graph: give a functional or Sequential")
-    if _has_own_call(functional):
+    if _has_own_call(model):
         raise ValueError(
             f"{model.name} has a call() of its own: give keras.Model(model.input, model.output) or the like"
         )

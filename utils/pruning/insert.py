@@ -41,7 +41,8 @@ def insert(model, kl_weight=0.0, exclude=(), threshold=1.0):
     names = {node.operation.name for node in graph.nodes(model)}
     if unknown := set(exclude) - names:
         raise ValueError(f"exclude has {', '.join(sorted(unknown))}, and {model.name} no layer of that name")
-    firsts = {id(tensor): first for tensor, first in _places(model, exclude)}
+    places, _ = _places(*_groups(model, exclude))
+    firsts = {id(tensor): first for tensor, first in places}
     scale = 1 / float(truncated_log_normal.mean(np.float64(0), np.float64(LOG_SIGMA)))
     noises = {}
 
@@ -65,6 +66,7 @@ def staying(model, exclude=()):
     """{layer's name: why all its units stay}, of the layers with weights after which `insert` puts no noise."""
     model = graph.opened(model)
     groups, why, found = _groups(model, exclude)
+    _, why = _places(groups, why, found)
     reasons = {}
     for rule in found:
         group = groups.of(id(rule.node.outputs[0]))
@@ -75,9 +77,12 @@ def staying(model, exclude=()):
     return reasons
 
 
-def _places(model, exclude):
-    """[(tensor, name of the first layer of its group)]: the tensors that are to be multiplied by noise."""
-    groups, why, found = _groups(model, exclude)
+def _places(groups, why, found):
+    """[(tensor, name of the first layer of its group)]: the tensors that are to be multiplied by noise; and `why`, also
+    of the groups of which none is left.
+
+    Args: of `_groups`.
+    """
     readers = collections.defaultdict(list)
     for rule in found:
         for tensor in rule.node.input_tensors:
@@ -89,18 +94,21 @@ def _places(model, exclude):
             group = groups.of(id(output))
             names.setdefault(group, rule.op.name)
             ends[group].append(_last_alone(output, readers))
-    places, all_stay = {}, set()
-    for group, tensors in ends.items():
-        heard = _heard(tensors, readers)
-        if why.get(group) == EXCLUDED:
-            all_stay |= {id(place) for place, _ in heard}
-        elif group not in why:
-            for place, norm in heard:
-                # A concatenation is a group of its own, and has no layer with weights to be called after.
-                there = groups.of(id(place))
-                name = names[there] if there in names else names.setdefault(there, norm.op.name)
-                places[id(place)] = place, name
-    return [place for at, place in places.items() if at not in all_stay and groups.of(at) not in why]
+    heard = {group: _heard(tensors, readers) for group, tensors in ends.items()}
+    all_stay = {id(place) for group in heard if why.get(group) == EXCLUDED for place, _ in heard[group]}
+    places, bare = {}, {}
+    for group, where in heard.items():
+        if group in why:
+            continue
+        free = [at for at in where if id(at[0]) not in all_stay and groups.of(id(at[0])) not in why]
+        for place, norm in free:
+            # A concatenation is a group of its own, and has no layer with weights to be called after.
+            there = groups.of(id(place))
+            name = names[there] if there in names else names.setdefault(there, norm.op.name)
+            places[id(place)] = place, name
+        if not free:
+            bare[group] = "normalised together with units that stay"
+    return list(places.values()), why | bare
 
 
 def _heard(tensors, readers):
@@ -142,7 +150,7 @@ def _normalisations(tensor, readers, seen):
 def _groups(model, exclude):
     """The groups of a model's tensors, {group: why its units stay}, and the rules of its nodes."""
     found = [rules.of(node) for node in graph.nodes(model)]
-    groups, staying = _Groups(), {id(tensor): "output of the network" for tensor in model.outputs}
+    groups, staying, factors = _Groups(), {id(tensor): "output of the network" for tensor in model.outputs}, []
     for rule in found:
         inputs, (output, *_) = rule.node.input_tensors, rule.node.outputs
         same = [tensor for tensor in inputs if rules.width(tensor) == rules.width(output)]
@@ -153,12 +161,16 @@ def _groups(model, exclude):
             same, others = [main], [tensor for tensor in inputs if tensor is not main]
         if rule.aligned:
             groups.join([*same, output])
-            staying |= {id(tensor): f"factor in {rule.op.name}" for tensor in others}
+            factors += [(tensor, output, rule.op.name) for tensor in others]
         elif isinstance(rule, (rules.Barrier, rules.Input, rules.Take)):
             staying |= {id(tensor): f"read by {rule.op.name} ({type(rule.op).__name__})" for tensor in inputs}
             staying |= {id(tensor): f"given by {rule.op.name}" for tensor in rule.node.outputs}
         if rule.op.name in exclude:
             staying |= {id(tensor): EXCLUDED for tensor in rule.node.outputs}
+    for tensor, output, name in factors:
+        # x * sigmoid(x) is 0 where x is; a factor of another group is no unit of the product.
+        if groups.of(id(tensor)) != groups.of(id(output)):
+            staying[id(tensor)] = f"factor in {name}"
     why = {groups.of(tensor): reason for tensor, reason in staying.items()}
     _hand_back(why, groups, found)
     noises = {id(rule.node.outputs[0]): rule.op.name for rule in found if isinstance(rule, rules.Noise)}

@@ -1,6 +1,7 @@
 """Layers that pruning leaves as they are, and whose multiply-adds are known all the same."""
 
 import inspect
+import math
 
 import numpy as np
 from keras import layers
@@ -41,7 +42,8 @@ class Attention(Barrier):
         key_width = width(value if key is None else key)
         projections = queries * heads * (width(query) * key_dim + value_dim * width(self.node.outputs[0]))
         projections += keys * heads * (key_width * key_dim + width(value) * value_dim)
-        return projections + heads * queries * keys * (key_dim + value_dim)
+        attended = math.prod(value.shape[axis] or 1 for axis in op._attention_axes)
+        return projections + heads * queries * attended * (key_dim + value_dim)
 
 
 class Unweighted(Barrier):

@@ -9,7 +9,8 @@ from keras import layers
 from utils.pruning import graph
 
 # Operations without weights that sum up products all the same.
-PRODUCTS = {"AdditiveAttention", "Attention", "Dot", "Einsum", "Matmul", "Tensordot"}
+PRODUCTS = {"AdditiveAttention", "Attention", "Conv", "ConvTranspose", "Correlate", "DepthwiseConv", "Dot"}
+PRODUCTS |= {"DotProductAttention", "Einsum", "Inner", "Matmul", "SeparableConv", "Tensordot", "Vdot"}
 # Those for which a positive factor on a unit may as well come after them.
 HOMOGENEOUS = (keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
 

@@ -210,6 +210,7 @@ def is_take(node):
         type(op).__name__ == "Take"
         and op.axis in (-1, len(node.outputs[0].shape) - 1)
         and len(node.input_tensors) == 1
+        and node.input_tensors[0].shape[-1] is not None
         and np.ndim(node.arguments.args[1]) == 1
     )
 
