@@ -166,6 +166,8 @@ def network(build):
         return model, structured_bp.kl(model)
     layers = {"dense": sparse_vd.Dense, "conv": sparse_vd.Conv2D}
     taken = inspect.signature(build).parameters
+    if "dense" not in taken:
+        raise UserError(f"--method=sparsevd is not for {FLAGS.net}: take another --net")
     return build(**{name: layer for name, layer in layers.items() if name in taken}), sparse_vd.kl(1.0)
 
 

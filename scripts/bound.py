@@ -31,7 +31,7 @@ flags.DEFINE_string("figures_dir", None, "Where the picture goes. Default: docs/
 
 
 def main():
-    base = FLAGS.checkpoints_dir or experiment.ROOT / "checkpoints" / f"bound-{FLAGS.dataset}"
+    base = (FLAGS.checkpoints_dir or f"{experiment.ROOT}/checkpoints/bound-{FLAGS.dataset}").rstrip("/")
     folders = [f"{base}-{end}" for end in RUNS]
     FLAGS.data_dir = FLAGS.data_dir or data.default_data_dir()
     count = len(data.load(FLAGS.dataset, FLAGS.data_dir, "train").labels)

@@ -22,12 +22,13 @@ from absl import flags
 
 from layers import sparse_vd
 from nets import lenet_fc
-from utils import experiment, sparse_variational_dropout
+from utils import experiment, sparse_variational_dropout, training
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
-sparse_variational_dropout.define_flags(noise_learning_rate=1e-4, warm_up=12, shrink_every=5)
+sparse_variational_dropout.define_flags(noise_learning_rate=1e-4, warm_up=12)
+training.define_shrinking_flag(5)
 
 
 def main():
@@ -35,7 +36,7 @@ def main():
     start = FLAGS.checkpoint or experiment.pretrained("lenet-fc", run.folder)
     model = run.build(dense=sparse_vd.Dense)
     experiment.set_weights(model, start)
-    model = sparse_variational_dropout.train(run, model)
+    model = sparse_variational_dropout.train(run, model, shrink_every=FLAGS.shrink_every)
     run.finish(model, zero_weights=sparse_vd.zero_share(model))
 
 

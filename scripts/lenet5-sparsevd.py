@@ -18,12 +18,13 @@ from absl import flags
 
 from layers import sparse_vd
 from nets import lenet5
-from utils import experiment, sparse_variational_dropout
+from utils import experiment, sparse_variational_dropout, training
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=20, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
-sparse_variational_dropout.define_flags(noise_learning_rate=5e-4, warm_up=4, shrink_every=4)
+sparse_variational_dropout.define_flags(noise_learning_rate=5e-4, warm_up=4)
+training.define_shrinking_flag(4)
 
 
 def main():
@@ -31,7 +32,7 @@ def main():
     start = FLAGS.checkpoint or experiment.pretrained("lenet5", run.folder)
     model = run.build(dense=sparse_vd.Dense, conv=sparse_vd.Conv2D)
     experiment.set_weights(model, start)
-    model = sparse_variational_dropout.train(run, model)
+    model = sparse_variational_dropout.train(run, model, shrink_every=FLAGS.shrink_every)
     run.finish(model, zero_weights=sparse_vd.zero_share(model))
 
 

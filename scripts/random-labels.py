@@ -52,9 +52,9 @@ def main():
     FLAGS.set_default("dataset", CHOICES[FLAGS.network][1])
     if FLAGS.width != 1 and FLAGS.network != "vgglike":
         raise UserError(f"--width={FLAGS.width:g} is of VGG-like: leave it out, or give --network=vgglike")
-    base = FLAGS.checkpoints_dir or experiment.run_folder(f"random-labels-{FLAGS.network}")
+    base = (FLAGS.checkpoints_dir or experiment.run_folder(f"random-labels-{FLAGS.network}")).rstrip("/")
     folders = {method: f"{base}-{method}" for method in METHODS}
-    summaries = {method: f"{FLAGS.summaries_dir or base}-{method}" for method in METHODS}
+    summaries = {method: f"{(FLAGS.summaries_dir or base).rstrip('/')}-{method}" for method in METHODS}
     if FLAGS.method:
         FLAGS.checkpoints_dir, FLAGS.summaries_dir = folders[FLAGS.method], summaries[FLAGS.method]
         return train()

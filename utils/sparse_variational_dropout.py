@@ -10,7 +10,7 @@ from utils import pruning, training
 FLAGS = flags.FLAGS
 
 
-def define_flags(*, noise_learning_rate, warm_up=1.0, shrink_every=0):
+def define_flags(*, noise_learning_rate, warm_up=1.0):
     """SparseVD's own hyperparameters."""
     flags.DEFINE_float(
         "noise_learning_rate", noise_learning_rate, "Adam's rate for log sigma^2, with the schedule of the weights'.", 0
@@ -22,7 +22,6 @@ def define_flags(*, noise_learning_rate, warm_up=1.0, shrink_every=0):
         "stops short: with 4 it ends at a quarter.",
         0,
     )
-    training.define_shrinking_flag(shrink_every)
 
 
 def rate(variable):
@@ -66,7 +65,7 @@ def rewind(model, original):
     2020. The weights that SparseVD leaves are few.
 
     Args:
-        model: as `train` returns it.
+        model: as `train` returns it, with all its units.
         original: the network of `start_from`: the weights that lead from a unit that is gone become 0.
     """
     living = pruning.Living(model, {})
@@ -75,7 +74,7 @@ def rewind(model, original):
         layer.kernel.assign(layer.kernel * np.isin(np.arange(layer.kernel.shape[-2]), read)[:, None])
 
 
-def train(run, model, *, course=training.Updates.course, prepare=None, label_smoothing=0.0):
+def train(run, model, *, course=training.Updates.course, prepare=None, label_smoothing=0.0, shrink_every=0):
     """Train a network with noise on its weights to the last epoch, on the bound and at the rates that the flags say.
 
     Args:
@@ -84,8 +83,9 @@ def train(run, model, *, course=training.Updates.course, prepare=None, label_smo
         course: of `training.Updates`.
         prepare: of `Experiment.train`.
         label_smoothing: of `training.Objective`.
+        shrink_every: of `training.train`.
     Returns:
-        The trained network, less the units that --shrink_every took out.
+        The trained network, less the units that went on the way.
     """
     return run.train(
         model,
@@ -93,5 +93,5 @@ def train(run, model, *, course=training.Updates.course, prepare=None, label_smo
         training.Updates(rate, course),
         prepare=prepare,
         alive=sparse_vd.alive,
-        shrink_every=FLAGS.shrink_every,
+        shrink_every=shrink_every,
     )

@@ -103,7 +103,9 @@ def curves(folder):
 def pixel_snr(model):
     """The signal-to-noise ratio of each pixel of a Lenet-fc in training, (28, 28); NaN where it is dead."""
     noise = model.get_layer("pixels_unit")
-    # An image of its pixels' numbers shows which of them are left.
+    # An image of its pixels' numbers shows which of them are left. In bfloat16 they would be rounded.
+    for layer in model.layers:
+        layer.dtype_policy = "float32"
     numbers = np.arange(784, dtype=np.float32).reshape(1, 28, 28, 1)
     left = np.asarray(keras.Model(model.inputs, noise.input)([numbers]))[0].astype(int)
     snr = np.full(784, np.nan)

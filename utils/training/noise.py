@@ -1,9 +1,9 @@
 """The noise of a step: one theta a unit, and the kernels that take it in place of the units.
 
 A layer that reads theta * x by a kernel W computes W (theta * x) = (W * theta) x: with theta in the kernel the same
-products take less time where the kernel is smaller than the units' values in a batch. Where it is larger, theta still
-goes into the kernel if x is the images, which need no gradient: theta's own gradient is then read off the kernel's
-(`_carrying`), and not summed over all pixels of the batch.
+products take less time where the kernel is smaller than the units' values in a batch. Where it is larger and x is the
+images, which need no gradient, theta multiplies x, but theta's own gradient is read off the kernel's (`_carrying`) and
+not summed over all pixels of the batch.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ class Noise:
 
 
 def readers(model, batch_size):
-    """[(noise layer, the layer whose kernel takes its theta, whether the kernel is smaller than the units' values)].
+    """[(noise layer, the layer that reads its units, whether the kernel there is smaller than the units' values)].
 
     Only where the operations are a chain, so that nothing else reads the units.
     """
