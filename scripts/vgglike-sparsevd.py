@@ -1,11 +1,14 @@
 """VGG-like on CIFAR-10, SparseVD: noise on every weight, from pretrained weights with batch normalisation.
 
 The short schedule has two stages: three epochs with noise, and then training of what is left by Nesterov's momentum.
-The noise leaves some weight in a thousand. That says which units are needed, and is little to train on: the second
+The noise leaves one weight in four hundred. That says which units are needed, and is little to train on: the second
 stage starts from the Original's weights of the units that are left ("weight rewinding",
 `utils/sparse_variational_dropout.py: rewind`). The paper has no second stage.
 
-Not run yet.
+Seed 0: 6.25 % error (21.40 before the second stage; the paper 7.20, without one) with 2.30 times fewer multiply-adds
+(the paper 2.27), from an Original with 6.44 %; 40 and 47 minutes on two cores in bfloat16, some of them beside tests.
+In the last epoch 3.8 % of the training images were wrong, cropped, flipped and cut. The test set was read once; that a
+shorter first stage leaves too much was seen by the units.
 
 Chosen on held-out images, 10,000 of the training images, at k = 1, on a GPU in PyTorch, training images as JPEG of
 quality 95, seed 0. The Original had 7.06 %, in the last series 7.33 %. Some epochs with noise, learning rates of the
