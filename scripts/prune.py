@@ -45,10 +45,10 @@ flags.DEFINE_float("learning_rate", 1e-3, "Adam's rate for the weights.", lower_
 flags.DEFINE_float("noise_learning_rate", 5e-2, "Adam's rate for the noise.", lower_bound=0)
 flags.DEFINE_float("kl_scale", 1.0, "Factor on the KL divergence in the loss; a larger factor prunes more.", 1e-9)
 flags.DEFINE_float(
-    "cost_power",
-    0.5,
-    "A unit's KL divergence begins scaled by what the unit costs, relative to the cheapest, to this power, and "
-    "falls linearly to --kl_scale over the first half of the epochs. 0: no such scaling.",
+    "price",
+    4.0,
+    "A unit's KL divergence begins multiplied by 1 + price * cost, where the cost is the multiply-adds that go with the "
+    "unit, relative to the mean of all units. The price falls linearly to 0 over the first half of the epochs.",
     lower_bound=0,
 )
 flags.DEFINE_float("threshold", 1.0, "Units whose signal-to-noise ratio is at most this are removed.", lower_bound=0)
@@ -200,7 +200,7 @@ def digest(path):
 
 def train(noisy, data, loss, folder):
     """Train the network with noise."""
-    by_cost = fit.by_cost(noisy, FLAGS.kl_scale / len(data.y), FLAGS.epochs, FLAGS.cost_power)
+    by_cost = fit.by_cost(noisy, FLAGS.kl_scale / len(data.y), FLAGS.epochs, FLAGS.price)
     rates = (FLAGS.learning_rate, FLAGS.noise_learning_rate)
     optimizer = fit.optimizer(*map(keras.optimizers.Adam, rates))
     run(noisy, data, loss, optimizer, FLAGS.epochs, folder / "training", fit.Living(), by_cost)

@@ -89,7 +89,11 @@ def test_units_of_a_constant():
     ],
 )
 def test_unit_costs(model, costs):
-    assert cost.unit_costs(model(SBP)) == costs
+    noisy = model(SBP)
+    assert cost.unit_costs(noisy) == costs
+    units = {layer.name: layer.mu.shape[0] for layer in noisy.layers if layer.name in costs}
+    mean = sum(units[name] * costs[name] for name in units) / sum(units.values())
+    assert cost.relative_costs(noisy) == pytest.approx({name: costs[name] / mean for name in costs})
 
 
 @pytest.mark.parametrize("log_sigma", [-5.0, 5.0])

@@ -91,6 +91,19 @@ def test_the_weight_of_the_kl_divergence_follows_its_callback():
     assert first - second == pytest.approx((2 * 4 + (3 - 1) * 5) * UNIT, rel=noise)
 
 
+def test_the_kl_divergence_begins_scaled_by_cost():
+    """Of 51 multiply-adds, 39 are left without one of the 4 units of "both", 44 without one of the 5 of "last"."""
+    costs = {"both": 12 * 9 / 83, "last": 7 * 9 / 83}
+    model = network(kl_weight=0.5)
+    model.compile(keras.optimizers.SGD(0.0), LOSS)
+    callback = fit.by_cost(model, 0.5, epochs=8, price=3.0)
+    callback.set_model(model)
+    for epoch, price in ((0, 3.0), (2, 1.5), (4, 0.0), (7, 0.0)):
+        callback.on_epoch_begin(epoch)
+        found = {layer.name: float(layer.kl_weight.value) for layer in fit.noises(model)}
+        assert found == pytest.approx({name: 0.5 * (1 + price * cost) for name, cost in costs.items()})
+
+
 def test_the_logs_have_what_lives():
     x, y = made()
     model = network(kl_weight=1 / 256)

@@ -54,18 +54,23 @@ def unit_costs(model):
     """
     model = graph.copied(model)
     model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
-    noises = [node.operation for node in graph.nodes(model) if isinstance(rules.of(node), rules.Noise)]
-    alive = {layer.name: np.ones(len(layer.multiplier())) for layer in noises}
+    alive = {noise.name: np.ones(len(noise.multiplier())) for noise in _noises(model)}
     whole = pruning.Living(model, alive).multiply_adds()
     without = {name: {**alive, name: units - np.eye(len(units))[0]} for name, units in alive.items()}
     return {name: whole - pruning.Living(model, left).multiply_adds() for name, left in without.items()}
 
 
 def relative_costs(model):
-    """`unit_costs` relative to the cheapest unit, which is 1, as is what costs nothing."""
+    """`unit_costs` relative to what a unit of this network costs on average, so that the mean of all units is 1."""
     costs = unit_costs(model)
-    cheapest = min(filter(None, costs.values()), default=1)
-    return {name: max(cost / cheapest, 1.0) for name, cost in costs.items()}
+    units = {noise.name: len(noise.multiplier()) for noise in _noises(graph.opened(model))}
+    total = sum(costs[name] * count for name, count in units.items())
+    return {name: cost * sum(units.values()) / total if total else 0.0 for name, cost in costs.items()}
+
+
+def _noises(model):
+    """The layers of noise of a model without models in it."""
+    return [node.operation for node in graph.nodes(model) if isinstance(rules.of(node), rules.Noise)]
 
 
 def speedups(original, smaller, batch_sizes=(1024, 1), pairs=30):

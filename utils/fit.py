@@ -39,22 +39,25 @@ class Living(keras.callbacks.Callback):
         logs["multiply_adds"] = pruning.Living(graph.opened(self.model), multipliers).multiply_adds()
 
 
-def by_cost(model, kl_weight, epochs, power=1.0):
+def by_cost(model, kl_weight, epochs, price=4.0):
     """A callback that begins with the KL divergence of a unit scaled by what the unit costs, and ends without.
+
+    The scale is 1 + price * cost, where the cost is the multiply-adds that go when the unit goes, relative to the mean
+    of all units.
 
     Args:
         model: the network with noise, all of its units alive.
         kl_weight: of `SBP`, what the scale comes to on a line over half of the training.
         epochs: of the training.
-        power: of the cost, which is the multiply-adds that go when the unit goes, relative to the cheapest unit.
+        price: what the cost of an average unit adds to its scale at the start.
     Returns:
         A `KLWeight`.
     """
     costs = cost.relative_costs(model)
 
     def weight(epoch, layer):
-        share = min(2 * epoch / epochs, 1.0)
-        return kl_weight * ((1 - share) * costs[layer.name] ** power + share)
+        left = max(1 - 2 * epoch / epochs, 0.0)
+        return kl_weight * (1 + left * price * costs[layer.name])
 
     return KLWeight(weight)
 

@@ -15,6 +15,7 @@ from utils.experiment import retraining
 from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
+BY_PRICE = re.compile(r"price=([\d.e+-]+)")
 # cost, 3*cost, cost^0.5, 3*cost^0.5
 BY_COST = re.compile(r"(?:([\d.e+-]+)\*)?cost(?:\^([\d.e+-]+))?")
 
@@ -30,8 +31,9 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, shrink_every=5
     flags.DEFINE_list(
         "kl_scale",
         kl_scale,
-        "What a unit's KL divergence is multiplied by: a number for each layer of noise, one for all, or 'cost': the "
-        "multiply-adds that go when the unit goes, relative to the cheapest unit; '3*cost^0.5': 3 times its root.",
+        "What a unit's KL divergence is multiplied by: a number for each layer of noise, or one for all; 'price=4': 1 + "
+        "4 times the multiply-adds that go when the unit goes, relative to the mean of all units; '3*cost^0.5': 3 times "
+        "the root of these multiply-adds, relative to the cheapest unit.",
     )
     flags.DEFINE_list(
         "kl_start",
@@ -130,7 +132,7 @@ def _kl_scales(flag, costs):
         scales = np.array([])
     if scales.shape != (len(costs),) or not np.isfinite(scales).all() or (scales < 0).any():
         raise UserError(
-            f"--{flag}={','.join(given)} is neither 'cost' nor one number >= 0 nor {len(costs)} of them, for "
+            f"--{flag}={','.join(given)} is neither 'price=4' nor one number >= 0 nor {len(costs)} of them, for "
             f"{', '.join(costs)}"
         )
     print(f"{flag}:", ", ".join(f"{scale:.4g} ({name})" for name, scale in zip(costs, scales)), file=sys.stderr)
@@ -139,9 +141,12 @@ def _kl_scales(flag, costs):
 
 def _scales(given, costs):
     """The factors that a flag's list gives layers whose units cost so much; ValueError if it is none."""
-    if by_cost := BY_COST.fullmatch(",".join(given)):
+    given = ",".join(given)
+    if by_price := BY_PRICE.fullmatch(given):
+        return 1 + float(by_price[1]) * costs
+    if by_cost := BY_COST.fullmatch(given):
         times, power = (float(number or 1) for number in by_cost.groups())
         with np.errstate(over="ignore"):
-            return times * costs**power
-    scales = np.array([float(scale) for scale in given])
+            return times * np.maximum(costs / min(costs[costs > 0], default=1), 1) ** power
+    scales = np.array([float(scale) for scale in given.split(",")])
     return np.repeat(scales, len(costs)) if len(scales) == 1 else scales
