@@ -101,7 +101,10 @@ def curves(folder):
 
 
 def pixel_snr(model):
-    """The signal-to-noise ratio of each pixel of a Lenet-fc in training, (28, 28); NaN where it is dead."""
+    """The signal-to-noise ratio of each pixel of a Lenet-fc in training, (28, 28); NaN where it is dead.
+
+    The network is float32 afterwards.
+    """
     noise = model.get_layer("pixels_unit")
     # An image of its pixels' numbers shows which of them are left. In bfloat16 they would be rounded.
     for layer in model.layers:
