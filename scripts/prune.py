@@ -209,6 +209,9 @@ def train(noisy, data, loss, folder):
 def run(model, data, loss, optimizer, epochs, folder, *callbacks):
     """Train for so many epochs, from the last one that the folder holds."""
     compile_(model, loss, optimizer)
+    # Where fit makes the variables of optimiser and metrics, in the midst of its step, it traces that step twice.
+    model.optimizer.build(model.trainable_variables)
+    model.test_step((data.x[:1], data.y[:1]))
     backup = keras.callbacks.BackupAndRestore(str(folder), double_checkpoint=True, delete_checkpoint=False)
     stop = keras.callbacks.TerminateOnNaN()
     try:

@@ -54,6 +54,7 @@ class Step:
                 break
         return sums, step
 
+    @tf.autograph.experimental.do_not_convert  # nothing in it depends on values, and converting it takes a second
     def _tower_step(self, images, labels, order, epoch, step):
         """One tower's share of a step: FIGURES, and what batch normalisation's statistics become, a vector."""
         inputs, labels, seeds = self.batches.take(images, labels, order, epoch, step, self.noise.sources)
