@@ -41,7 +41,7 @@ def pretrained(tmp_path_factory):
 
 
 # A seed that checkpoints/ has no run of, whose row would stand above.
-SBP = ["--dataset=digits", "--seed=99", "--epochs=24", "--shrink_every=4", "--noise_learning_rate=0.2"]
+SBP = ["--dataset=digits", "--seed=99", "--epochs=12", "--shrink_every=4", "--noise_learning_rate=0.2"]
 
 
 @pytest.fixture(scope="module")
