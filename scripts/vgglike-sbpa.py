@@ -2,8 +2,8 @@
 
 It goes on pruning StructuredBP's network, in which an epoch takes a third of the time. In the short schedule every
 factor starts eight times as large, and what is left is trained on; see vgglike-sbp.py. Seed 0: 6.60 % error (6.57
-before the second stage; the paper 9.00) with 3.76 times fewer multiply-adds (the paper 3.16), from StructuredBP's
-6.54 % with 3.31; 7 and 18 minutes on two cores in bfloat16.
+before the second stage; the paper 9.00) with 3.76 times fewer multiply-adds (the paper 3.16), from an earlier
+StructuredBP, with 6.54 % and 3.31 (docs/running.md); 7 and 18 minutes on two cores in bfloat16.
 
 It was not tried on held-out images. An earlier form, of one stage from the Original, had 7.95 % with 3.64 times fewer.
 """

@@ -2,8 +2,8 @@
 
 It goes on pruning StructuredBP's network, in which an epoch takes a third of the time and what a unit costs has
 changed. In the short schedule what is left is trained on; see vgglike-sbp.py. Seed 0: 7.06 % error (8.22 before the
-second stage) with 5.32 times fewer multiply-adds, from StructuredBP's 6.54 % with 3.31; 7 and 29 minutes on two cores
-in bfloat16, 6 of them beside the tests.
+second stage) with 5.32 times fewer multiply-adds, from an earlier StructuredBP, with 6.54 % and 3.31 (docs/running.md);
+7 and 29 minutes on two cores in bfloat16, 6 of them beside the tests.
 
 The factors were chosen by the units that are left of the first stage on all training images, with no look at the test
 set. A factor of 0.25 on the power 0.5 of the cost, from twice that, left 3.7 times fewer multiply-adds after five of

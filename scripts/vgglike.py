@@ -5,7 +5,7 @@ Zen 4 in bfloat16, most of them beside other work; with nothing beside it a step
 in all. In the last epoch 2.5 % of the training images were wrong, cropped, flipped and cut. The kernels of convolutions
 are trained by Muon, all other weights by Nesterov's momentum.
 
-VGG-like's StructuredBP, a, c and SSL start from an earlier Original, with 7.02 % (`git show
+VGG-like's StructuredBPa, StructuredBPc and SSL descend from an earlier Original, with 7.02 % (`git show
 703b102:checkpoints/published/vgglike-short/network.keras`). The one between them had 6.79 % (`git show
 b6c2962:scripts/vgglike.py`): Nesterov's momentum for all weights at a rate of 0.125, 125 images a step and weight decay
 on all kernels.
