@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from utils.plumbing.command_line import UserError
+from utils.training import convolution
 from utils.training.noise import Noise
 
 # What a step returns, and a summary shows of an epoch's mean: cross entropy of an image, share of wrong answers, KL
@@ -37,6 +38,7 @@ class Step:
             raise UserError(f"--epochs={epochs} are {self.total} steps, and 2^31 can be counted: make it less")
         with strategy.scope():
             self.optimizers = updates.optimizers(model, self.total)
+        convolution.by_products(model)
         self.noise = Noise(model, batches.batch_size)
         self.statistics = _statistics(model)
         self.run = tf.function(self._run, input_signature=[tf.TensorSpec((), tf.int32)] * 3)

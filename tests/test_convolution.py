@@ -1,0 +1,51 @@
+"""The gradients of kernels as products of matrices, against TensorFlow's own convolution."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from utils.training import convolution
+
+
+def gradients(layer, images, weights):
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        outputs = layer(images)
+        loss = tf.reduce_sum(tf.cast(outputs, tf.float32) * weights)
+    return [outputs, *tape.gradient(loss, [images, layer.kernel.value, layer.bias.value])]
+
+
+@pytest.mark.parametrize("dtype, rounding", [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
+@pytest.mark.parametrize("height, width, size", [(4, 4, 3), (2, 2, 3), (1, 3, 3), (2, 5, (4, 1)), (2, 2, 7)])
+def test_a_convolutions_gradients_are_tensorflows(height, width, size, dtype, rounding):
+    def model():
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((height, width, 5))
+        return keras.Model(inputs, keras.layers.Conv2D(7, size, padding="same", dtype=dtype)(inputs))
+
+    generator = np.random.default_rng(0)
+    images, weights = (tf.constant(generator.normal(size=(6, height, width, n)), tf.float32) for n in (5, 7))
+    plain, ours = model(), model()
+    convolution.by_products(ours)
+    assert ours.layers[1].convolution_op is not plain.layers[1].convolution_op
+    for expected, found in zip(*(gradients(m.layers[1], images, weights) for m in (plain, ours)), strict=True):
+        expected, found = (np.asarray(value, np.float32) for value in (expected, found))
+        np.testing.assert_allclose(found, expected, atol=rounding * abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "kind, settings, places",
+    [
+        ("Conv2D", {"padding": "valid"}, 4),
+        ("Conv2D", {"padding": "same", "strides": 2}, 4),
+        ("Conv2D", {"padding": "same", "dilation_rate": 2}, 4),
+        ("Conv2D", {"padding": "same", "groups": 2}, 4),
+        ("Conv2D", {"padding": "same"}, 5),
+        ("SeparableConv2D", {"padding": "same"}, 4),
+    ],
+)
+def test_other_convolutions_stay_as_they_are(kind, settings, places):
+    inputs, layer = keras.Input((places, places, 4)), getattr(keras.layers, kind)(4, 3, **settings)
+    convolution.by_products(keras.Model(inputs, layer(inputs)))
+    assert "convolution_op" not in vars(layer)
