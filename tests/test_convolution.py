@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from layers import sparse_vd
 from utils.training import convolution
 
 
@@ -49,3 +50,22 @@ def test_other_convolutions_stay_as_they_are(kind, settings, places):
     inputs, layer = keras.Input((places, places, 4)), getattr(keras.layers, kind)(4, 3, **settings)
     convolution.by_products(keras.Model(inputs, layer(inputs)))
     assert "convolution_op" not in vars(layer)
+
+
+def test_a_step_of_sparse_variational_dropout_takes_both_of_its_products_so():
+    """The gradients of theta and of log sigma^2, with the same noise."""
+
+    def gradients(changed):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((2, 2, 5))
+        model = keras.Model(inputs, sparse_vd.Conv2D(7, 3, padding="same", log_sigma2=-1.0, seed=1)(inputs))
+        if changed:
+            convolution.by_products(model)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(images, training=True) ** 2)
+        return tape.gradient(loss, [model.layers[1].kernel.value, model.layers[1].log_sigma2.value])
+
+    images = tf.constant(np.random.default_rng(0).normal(size=(6, 2, 2, 5)), tf.float32)
+    for expected, found in zip(gradients(False), gradients(True), strict=True):
+        assert np.any(expected)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

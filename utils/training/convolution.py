@@ -50,7 +50,9 @@ def _shifted(images, rows, columns):
 
 def _is_plain(layer):
     plain = {"strides": (1, 1), "dilation_rate": (1, 1), "padding": "same", "groups": 1, "data_format": "channels_last"}
-    return type(layer) is keras.layers.Conv2D and all(getattr(layer, name) == value for name, value in plain.items())
+    return isinstance(layer, keras.layers.Conv2D) and all(
+        getattr(layer, name) == value for name, value in plain.items()
+    )
 
 
 def _convolution(images, kernel):
