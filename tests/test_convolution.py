@@ -61,6 +61,7 @@ def test_a_step_of_sparse_variational_dropout_takes_both_of_its_products_so():
         model = keras.Model(inputs, sparse_vd.Conv2D(7, 3, padding="same", log_sigma2=-1.0, seed=1)(inputs))
         if changed:
             convolution.by_products(model)
+        assert ("convolution_op" in vars(model.layers[1])) == changed
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(model(images, training=True) ** 2)
         return tape.gradient(loss, [model.layers[1].kernel.value, model.layers[1].log_sigma2.value])
