@@ -7,7 +7,7 @@ Intel Xeon with AMX a step takes 1.34 seconds, 63 minutes in all. In the last ep
 wrong, cropped, flipped and cut. The kernels of convolutions are trained by Muon, all other weights by Nesterov's
 momentum.
 
-VGG-like's StructuredBPa, StructuredBPc and SSL descend from an earlier Original, with 7.02 % (`git show
+VGG-like's SSL started from an earlier Original, with 7.02 % (`git show
 703b102:checkpoints/published/vgglike-short/network.keras`). The one between them had 6.79 % (`git show
 b6c2962:scripts/vgglike.py`): Nesterov's momentum for all weights at a rate of 0.125, 125 images a step and weight decay
 on all kernels.
