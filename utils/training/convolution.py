@@ -22,7 +22,7 @@ def by_products(model):
 
 
 def kernel_gradient(images, gradients, size):
-    """What the kernel of a convolution with stride 1 and padding "same" is moved by.
+    """The gradient of the kernel of a convolution with stride 1 and padding "same".
 
     One place of the kernel is one product: of the images and the outputs' gradients, where it leads from one to the
     other.
