@@ -21,19 +21,18 @@ RUNS = {"mu-fixed": ("mu fixed at 0", ["--fixed_mu"]), "mu-learned": ("mu and si
 
 flags.DEFINE_enum("dataset", "mnist", data.DATASETS, "The data set; digits needs no download.")
 flags.DEFINE_integer("epochs", 100, "Epochs of each run.", lower_bound=1)
-flags.DEFINE_string("data_dir", None, "Where the data is or is downloaded to. Default: $SBP_DATA_DIR, else the cache.")
+data.define_folder()
 flags.DEFINE_string(
     "checkpoints_dir",
     None,
     "The runs' folders, less their ends, -mu-fixed and -mu-learned. Default: checkpoints/bound-DATASET.",
 )
-flags.DEFINE_string("figures_dir", None, "Where the picture goes. Default: docs/figures.")
+figures.define_folder()
 
 
 def main():
     base = (FLAGS.checkpoints_dir or f"{experiment.ROOT}/checkpoints/bound-{FLAGS.dataset}").rstrip("/")
     folders = [f"{base}-{end}" for end in RUNS]
-    FLAGS.data_dir = FLAGS.data_dir or data.default_data_dir()
     count = len(data.load(FLAGS.dataset, FLAGS.data_dir, "train").labels)
     for folder, (_, arguments) in zip(folders, RUNS.values()):
         # No unit leaves, dead or not: the bound is of the same model at every epoch.
@@ -60,7 +59,7 @@ def main():
     axes.set_ylim(bottom=min(early))
     axes.set(xlabel="epoch", ylabel="evidence lower bound, 1,000 nats", title=title)
     axes.legend(loc="lower right")
-    figures.save(axes.figure, "bound", FLAGS.figures_dir)
+    figures.save(axes.figure, "bound")
 
 
 def evidence_lower_bound(curves, count):

@@ -31,8 +31,8 @@ flags.DEFINE_string(
     None,
     "The folder of the runs' folders. Default: checkpoints, and of results checkpoints/published.",
 )
-flags.DEFINE_string("figures_dir", None, "Where the pictures go. Default: docs/figures.")
-flags.DEFINE_string("data_dir", None, "Where the data is or is downloaded to. Default: $SBP_DATA_DIR, else the cache.")
+figures.define_folder()
+data.define_folder()
 
 
 def main():
@@ -93,7 +93,7 @@ def error_against_flops(network, results):
     figures.log_scale(axes, "x")
     axes.set(xlabel="times fewer multiply-adds", ylabel="test error, %", title=network)
     axes.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5))
-    figures.save(axes.figure, name, FLAGS.figures_dir)
+    figures.save(axes.figure, name)
 
 
 def vgglike_units(results):
@@ -113,7 +113,7 @@ def vgglike_units(results):
         axes.set(ylabel="units", title=f"{network}, {title}")
         axes.legend(title="CPU speed-up", fontsize=7, title_fontsize=7, loc="upper left")
     panels[-1].set(xlabel="layer", xticks=layers)
-    figures.save(figure, "vgglike-units", FLAGS.figures_dir)
+    figures.save(figure, "vgglike-units")
 
 
 def units_over_epochs(runs):
@@ -135,7 +135,7 @@ def units_over_epochs(runs):
         axes.set(title=script, xlabel="epoch")
         axes.legend(fontsize=7, ncols=2, columnspacing=1, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     panels[0, 0].set_ylabel("units alive")
-    figures.save(figure, "units-epochs", FLAGS.figures_dir)
+    figures.save(figure, "units-epochs")
 
 
 def pixels(folder):
@@ -144,7 +144,7 @@ def pixels(folder):
     if not arrays:
         return lacking("pixels", "lenet-fc-sbp.py")
     snr = figures.pixel_snr(training.network(arrays))
-    mean = data.load("mnist", FLAGS.data_dir or data.default_data_dir(), "train").images.mean(0)[..., 0]
+    mean = data.load("mnist", FLAGS.data_dir, "train").images.mean(0)[..., 0]
     figure, (left, right) = figures.plt.subplots(1, 2, figsize=(6, 2.7))
     image = left.imshow(snr, norm="log", cmap="cividis_r")
     figure.colorbar(image, ax=left, shrink=0.85, format="{x:g}", ticks=[1, 2, 5, 10, 20, 50]).minorticks_off()
@@ -156,7 +156,7 @@ def pixels(folder):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(True)
         axes.grid(False)
-    figures.save(figure, "pixels", FLAGS.figures_dir)
+    figures.save(figure, "pixels")
 
 
 if __name__ == "__main__":

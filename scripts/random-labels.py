@@ -42,7 +42,7 @@ MEASURED = 10_000
 flags.DEFINE_enum("network", "lenet5", CHOICES, "The network.")
 flags.DEFINE_enum("method", None, METHODS, "Train with this one only. Default: both, one after the other.")
 flags.DEFINE_float("dropout", 0.1, "The share of units that binary dropout drops.", 0, 1)
-flags.DEFINE_string("figures_dir", None, "Where the picture goes. Default: docs/figures.")
+figures.define_folder()
 experiment.define_flags(dataset="mnist-random", epochs=200, batch_size=512, learning_rate=1e-3, weight_decay=0.0)
 structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1")
 schedule.define_width()
@@ -125,7 +125,7 @@ def draw(curves):
     units.yaxis.set_major_formatter("{x:g}")
     units.set(xlabel="epoch", ylim=-0.1, title="units alive, StructuredBP")
     units.legend(fontsize=7)
-    figures.save(figure, f"random-labels-{FLAGS.network}", FLAGS.figures_dir)
+    figures.save(figure, f"random-labels-{FLAGS.network}")
 
 
 if __name__ == "__main__":

@@ -41,8 +41,8 @@ flags.DEFINE_string(
 flags.DEFINE_list(
     "thresholds", "0.1,0.3,0.5,0.7,0.85,1,1.2,1.5,2,2.5,3,3.5,4,5,6,8,10", "Thresholds of the signal-to-noise ratio."
 )
-flags.DEFINE_string("data_dir", None, "Where the data is or is downloaded to. Default: $SBP_DATA_DIR, else the cache.")
-flags.DEFINE_string("figures_dir", None, "Where the picture goes. Default: docs/figures.")
+data.define_folder()
+figures.define_folder()
 
 
 def main():
@@ -62,7 +62,7 @@ def main():
         )
     _, build, units = NETWORKS[result["network"]]
     split = "held_out" if settings["validate"] else "test"
-    test = data.load(result["dataset"], FLAGS.data_dir or data.default_data_dir(), split, result["seed"])
+    test = data.load(result["dataset"], FLAGS.data_dir, split, result["seed"])
 
     title = f"{result['network']} {result['method']} on {report.DATASET_NAMES[result['dataset']]}"
     whole, rows = cost.multiply_adds(build()), []
@@ -127,7 +127,7 @@ def draw(title, rows, own):
         figures.log_scale(axes, "x")
         figures.log_scale(axes, "y")
     figure.suptitle(title, fontsize=9)
-    figures.save(figure, "threshold", FLAGS.figures_dir)
+    figures.save(figure, "threshold")
 
 
 if __name__ == "__main__":

@@ -33,9 +33,7 @@ def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
         "validate", False, "Hold out the last 10,000 training images and report on them; the test set is not read."
     )
     flags.DEFINE_string("checkpoint", None, "A run's folder (or a .keras file) whose weights to start from.")
-    flags.DEFINE_string(
-        "data_dir", None, "Where the data is or is downloaded to. Default: $SBP_DATA_DIR, else the cache."
-    )
+    data.define_folder()
     flags.DEFINE_bool(
         "export", False, "Write the smaller network as saved_model/, network.tflite and network-int8.tflite, too."
     )

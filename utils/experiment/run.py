@@ -44,7 +44,6 @@ class Experiment:
     def __init__(self, network, method, build, units, prepare):
         self.network, self.method, self.original, self.units, self.prepare = network, method, build, units, prepare
         self.script = Path(sys.argv[0]).stem
-        self.data_dir = FLAGS.data_dir or data.default_data_dir()
         if FLAGS.evaluate:
             published.evaluate(self)
             sys.exit(0)
@@ -77,7 +76,7 @@ class Experiment:
                 self._refuse_other(self._settings_of(arrays))
 
     def _images(self, split):
-        return data.load(FLAGS.dataset, self.data_dir, split, FLAGS.seed)
+        return data.load(FLAGS.dataset, FLAGS.data_dir, split, FLAGS.seed)
 
     def test_set(self):
         """The images that the run reports on: the test set, or with --validate those that are held out of training."""

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import flags
 
 from utils.plumbing.command_line import UserError
 
@@ -66,6 +67,11 @@ class Images(NamedTuple):
 
     images: np.ndarray
     labels: np.ndarray
+
+
+def define_folder():
+    """The flag of the folder that holds the data."""
+    flags.DEFINE_string("data_dir", default_data_dir(), "Where the data is or is downloaded to.")
 
 
 def default_data_dir():

@@ -10,12 +10,14 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from absl import flags
 from matplotlib import ticker
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tb_logging, tensor_util
 
 from utils.plumbing.command_line import UserError
 
+FLAGS = flags.FLAGS
 FOLDER = Path(__file__).parents[2] / "docs" / "figures"
 
 # Colours that the colour-blind tell apart (Okabe and Ito, 2008), and a marker each, for who prints in grey.
@@ -66,13 +68,18 @@ def log_scale(axes, which):
     axis.set_minor_formatter(ticker.NullFormatter())
 
 
-def save(figure, name, folder=None):
-    """Write a figure as NAME.png and NAME.svg into docs/figures, or another folder, and say so on stderr.
+def define_folder():
+    """The flag of the folder that `save` writes to."""
+    flags.DEFINE_string("figures_dir", str(FOLDER), "Where pictures go.")
+
+
+def save(figure, name):
+    """Write a figure as NAME.png and NAME.svg into --figures_dir, and say so on stderr.
 
     Raises:
         UserError: they cannot be written.
     """
-    path = Path(folder or FOLDER) / name
+    path = Path(FLAGS.figures_dir) / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(f"{path}.png", metadata={"Software": None})
