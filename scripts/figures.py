@@ -87,9 +87,10 @@ def error_against_flops(network, results):
         points = {method: (whole / row.multiply_adds, row.error) for method, row in others.items()}
         axes.plot(*zip(*points.values()), "x", color="grey", label="other papers")
         # Above and below in turns, from left to right: labels of neighbours do not run into each other.
+        above, below = {"xytext": (3, 3)}, {"xytext": (-3, -8), "ha": "right"}
         for number, (method, point) in enumerate(sorted(points.items(), key=lambda item: item[1])):
-            place = {"xytext": (3, -8 if number % 2 else 3), "textcoords": "offset points"}
-            axes.annotate(method, point, **place, color="#555555", fontsize=6.5)
+            place = below if number % 2 else above
+            axes.annotate(method, point, **place, textcoords="offset points", color="#555555", fontsize=6.5)
     figures.log_scale(axes, "x")
     axes.set(xlabel="times fewer multiply-adds", ylabel="test error, %", title=network)
     axes.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5))
