@@ -8,8 +8,8 @@ The short schedule, seed 0: 6.62 % error with 2.52 times fewer multiply-adds (th
 minutes on two cores of an Intel Xeon with AMX in bfloat16. There is no training between the last step of the lasso and
 the second stage; the error there is 89.95 %. In the last epoch 3.4 % of the training images were wrong, cropped,
 flipped and cut. The row before, at the same settings from an Original with 7.02 % (`git show
-703b102:checkpoints/published/vgglike-short/network.keras`): 7.38 % with 3.93 times fewer. So what the lasso leaves
-depends on the Original: that one's convolutions were trained with weight decay and without Muon.
+703b102:checkpoints/published/vgglike-short/network.keras`): 7.38 % with 3.93 times fewer. The likely reason is the
+Original: that one's convolutions were trained with weight decay and without Muon.
 
 Tried at k = 1 on a GPU in PyTorch, on held-out images, training images as JPEG of quality 95; 8 epochs of lasso at a
 peak of 0.05 and 12 of retraining from an Original with 7.07 %. Rows shorter by 0.35 of the mean: 7.69 % error, 2.42

@@ -7,8 +7,8 @@ Intel Xeon with AMX a step takes 1.34 seconds, which would be 63 minutes in all.
 images were wrong, cropped, flipped and cut. The kernels of convolutions are trained by Muon, all other weights by
 Nesterov's momentum.
 
-The one before it had 6.79 % (`git show b6c2962:scripts/vgglike.py`): Nesterov's momentum for all weights at a rate of
-0.125, 125 images a step and weight decay on all kernels.
+The Original before this one had 6.79 % (`git show b6c2962:scripts/vgglike.py`): Nesterov's momentum for all weights at
+a rate of 0.125, 125 images a step and weight decay on all kernels.
 
 Muon was chosen on held-out images, 10,000 of the training images, at k = 1, on a GPU in PyTorch, training images as
 JPEG of quality 95. Error in % after 28 epochs, seeds 0 and 1 where there are two. A line that starts with "-" is the

@@ -71,7 +71,9 @@ class Images(NamedTuple):
 
 def define_folder():
     """The flag of the folder that holds the data."""
-    flags.DEFINE_string("data_dir", default_data_dir(), "Where the data is or is downloaded to.")
+    flags.DEFINE_string(
+        "data_dir", default_data_dir(), "Where the data is or is downloaded to; $SBP_DATA_DIR does the same."
+    )
 
 
 def default_data_dir():
