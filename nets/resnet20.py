@@ -12,7 +12,7 @@ FILTERS = (16, 32, 64)
 BLOCKS = 3
 
 
-def resnet20(unit=keras.layers.Identity, norm=BatchNormalization, width=1.0):
+def resnet20(unit=keras.layers.Identity, norm=BatchNormalization, width=1.0, counts=None):
     """The network, from standardised images (batch, 32, 32, 3) to logits (batch, 10): 40,813,184 multiply-adds.
 
     Args:
@@ -21,21 +21,24 @@ def resnet20(unit=keras.layers.Identity, norm=BatchNormalization, width=1.0):
         norm: called with a name, returns the layer after a convolution. keras.layers.Identity where the weights come
             from a network made by `shrink`, in which batch normalisation is part of the convolutions.
         width: scales the filters of every stage.
+        counts: the units of a pruned network instead, in the order of `units`.
     """
+    dense = [filters for filters in FILTERS for _ in range(1 + BLOCKS)]
+    counts = iter(counts or [max(1, round(width * filters)) for filters in dense])
 
     def convolution(x, filters, size, strides, name):
         x = keras.layers.Conv2D(filters, size, strides, padding="same", name=name)(x)
         return norm(name=f"{name}_norm")(x)
 
     x = inputs = keras.Input((32, 32, 3), name="images")
-    for stage, filters in enumerate(FILTERS, 1):
-        filters, stream = max(1, round(width * filters)), unit(name=f"stage{stage}_unit")
+    for stage in range(1, len(FILTERS) + 1):
+        filters, stream = next(counts), unit(name=f"stage{stage}_unit")
         if stage == 1:
             x = keras.layers.ReLU(name="conv_relu")(convolution(x, filters, 3, 1, "conv"))
             x = stream(x)
         for block in range(1, BLOCKS + 1):
             name, strides = f"stage{stage}_block{block}", 2 if stage > 1 and block == 1 else 1
-            y = keras.layers.ReLU(name=f"{name}_conv1_relu")(convolution(x, filters, 3, strides, f"{name}_conv1"))
+            y = keras.layers.ReLU(name=f"{name}_conv1_relu")(convolution(x, next(counts), 3, strides, f"{name}_conv1"))
             y = unit(name=f"{name}_unit")(y)
             y = stream(convolution(y, filters, 3, 1, f"{name}_conv2"))
             if strides > 1:

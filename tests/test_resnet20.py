@@ -24,6 +24,8 @@ def test_it_has_the_size_that_a_count_by_hand_gives():
     assert cost.multiply_adds(model) == first + second + third + 64 * 10 == 40_813_184
     assert resnet20.units(cost.kernels(model)) == [16] * 4 + [32] * 4 + [64] * 4
     assert resnet20.units(cost.kernels(resnet20.resnet20(width=0.02)))[:8] == [1] * 8, "a filter at least"
+    pruned = [5, 1, 2, 3, 7, 4, 6, 8, 12, 9, 10, 11]
+    assert resnet20.units(cost.kernels(resnet20.resnet20(counts=pruned))) == pruned
 
 
 def test_batch_normalisation_is_put_back_as_the_identity():
@@ -99,6 +101,12 @@ def test_scripts_from_the_original_to_a_trained_smaller_network(tmp_path):
     np.testing.assert_array_equal(smaller.get_layer("logits").kernel, trained["model/logits/kernel"])
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in smaller.layers)
     assert {layer.compute_dtype for layer in smaller.layers} == {"float32"}
+
+    # StructuredBPc goes on with the units that StructuredBP left.
+    arguments = (f"--checkpoint={tmp_path / 'sbp'}", "--epochs=1", "--finetune_epochs=0", "--snr_threshold=0")
+    done = run("resnet20-sbpc", tmp_path / "sbpc", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "sbpc" / "result.json").read_text())["units"] == result["units"]
 
 
 @pytest.mark.parametrize("dead", [(), (1,), (0, 3)])

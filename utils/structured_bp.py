@@ -1,6 +1,5 @@
 """StructuredBP as the scripts train it: its flags, and what they mean for layers, learning rates and the bound."""
 
-import re
 import sys
 
 import keras
@@ -15,9 +14,7 @@ from utils.experiment import retraining
 from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
-BY_PRICE = re.compile(r"price=([\d.e+-]+)")
-# cost, 3*cost, cost^0.5, 3*cost^0.5
-BY_COST = re.compile(r"(?:([\d.e+-]+)\*)?cost(?:\^([\d.e+-]+))?")
+BY_PRICE = "price="
 
 
 def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, shrink_every=5):
@@ -32,8 +29,7 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, shrink_every=5
         "kl_scale",
         kl_scale,
         "What a unit's KL divergence is multiplied by: a number for each layer of noise, or one for all; 'price=4': 1 + "
-        "4 times the multiply-adds that go when the unit goes, relative to the mean of all units; '3*cost^0.5': 3 times "
-        "the root of these multiply-adds, relative to the cheapest unit.",
+        "4 times the multiply-adds that go when the unit goes, relative to the mean of all units.",
     )
     flags.DEFINE_list(
         "kl_start",
@@ -142,11 +138,7 @@ def _kl_scales(flag, costs):
 def _scales(given, costs):
     """The factors that a flag's list gives layers whose units cost so much; ValueError if it is none."""
     given = ",".join(given)
-    if by_price := BY_PRICE.fullmatch(given):
-        return 1 + float(by_price[1]) * costs
-    if by_cost := BY_COST.fullmatch(given):
-        times, power = (float(number or 1) for number in by_cost.groups())
-        with np.errstate(over="ignore"):
-            return times * np.maximum(costs / min(costs[costs > 0], default=1), 1) ** power
+    if given.startswith(BY_PRICE):
+        return 1 + float(given.removeprefix(BY_PRICE)) * costs
     scales = np.array([float(scale) for scale in given.split(",")])
     return np.repeat(scales, len(costs)) if len(scales) == 1 else scales
