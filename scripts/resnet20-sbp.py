@@ -8,9 +8,10 @@ Seed 0, last epoch: 9.41 % error with 2.27 times fewer multiply-adds; 10.96 % be
 The KL divergence starts multiplied by a factor, because the plain bound removes hardly any unit. Tried on held-out
 images, from an Original of 24 epochs with 9.94 % error, multiples of the root of what a unit costs relative to the
 cheapest (multiple; epochs). 1; 20: stopped in the sixth epoch, one filter of 448 gone. 20; 16: 10.61 % at 1.33x,
-without training what is left. 60; 12: 12.16 % at 2.26x, and 10.41 % after 24 epochs of that training. The whole training
-set is 1.25 times as large as what is left when 10,000 images are held out, so the default is 1.25 times 60. A first run
-with 60 was stopped at 2.0x, before its end and without a look at the test set.
+without training what is left. 60; 12: 12.16 % at 2.26x, and 10.41 % after 24 epochs of that training. The whole
+training set is 1.25 times as large as what is left when 10,000 images are held out, so the default is 1.25 times 60. A
+first run with 60 was stopped at 2.0x, before its end and without a look at the test set. The row was made when
+--kl_start took 75*cost^0.5 for the numbers that it has now.
 """
 
 import functools

@@ -7,11 +7,11 @@ AMX in bfloat16, some tests beside the first. In the last epoch 3.9 % of the tra
 flipped and cut.
 
 The start was chosen by the units that are left of the first stage on all training images, for 3 to 3.5 times fewer
-multiply-adds. How many times fewer there were, and the training images that were wrong in the last epoch:
-1.25*cost^0.5, an earlier start, 2.84 times, 7.2 %; price=12, stopped after 11 of the 12 epochs, 2.93 times, 7.4 %;
-price=13 3.26 times, 7.6 %; price=15 4.37 times, 10.1 %. The test error of price=15 was known when 13 was chosen: 7.20 %
-(10.01 before the second stage). So was that of the row before, from an Original with 7.02 %: 6.54 % (7.89) with 3.31
-times fewer, after 60 epochs of the second stage.
+multiply-adds. How many times fewer there were, and the training images that were wrong in the last epoch: 1.25 times
+the root of the cost relative to the cheapest unit, an earlier start, 2.84 times, 7.2 %; price=12, stopped after 11 of
+the 12 epochs, 2.93 times, 7.4 %; price=13 3.26 times, 7.6 %; price=15 4.37 times, 10.1 %. The test error of price=15
+was known when 13 was chosen: 7.20 % (10.01 before the second stage). So was that of the row before, from an Original
+with 7.02 %: 6.54 % (7.89) with 3.31 times fewer, after 60 epochs of the second stage.
 
 The second stage on held-out images, at k = 0.5, from an Original with 8.03 %: 8.33 % before it (1.41 times fewer
 multiply-adds), 7.72 % after it. By Muon, as the Original is trained (500 images a step, a rate of 0.1 for kernels):

@@ -8,8 +8,9 @@ bfloat16.
 The price was chosen by the units that are left of the first stage on all training images, for 5 times fewer
 multiply-adds, with no look at the test set. How many times fewer there were, and the training images that were wrong in
 the last epoch: price=8, from twice that at the start, 4.80 times, 10.0 %; price=9 5.19 times, 11.2 %; price=10 5.72
-times, 12.0 %. The test error of an earlier rule was known: 0.4*cost^0.5, from twice that, with 40 epochs of the second
-stage and from an earlier StructuredBP (6.54 %, 3.31 times fewer): 7.06 % (8.22) with 5.32 times fewer.
+times, 12.0 %. The test error of an earlier rule was known: 0.4 times the root of the cost relative to the cheapest
+unit, from twice that, with 40 epochs of the second stage and from an earlier StructuredBP (6.54 %, 3.31 times fewer):
+7.06 % (8.22) with 5.32 times fewer.
 """
 
 import functools

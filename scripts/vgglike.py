@@ -1,9 +1,9 @@
 """VGG-like on CIFAR-10, the Original: the network that the others are measured against and start from.
 
-The short schedule, seed 0: 6.44 % error (the paper 7.20 after 300 epochs). 28 epochs took 253 minutes on two cores of a
-Zen 4 in bfloat16, most of them beside other work; with nothing beside it a step takes 3.0 seconds, which is 142 minutes
-in all. Since then the gradients of some kernels have become faster (utils/training/convolution.py): on two cores of an
-Intel Xeon with AMX a step takes 1.34 seconds, which would be 63 minutes in all. In the last epoch 2.5 % of the training
+The short schedule, seed 0: 6.44 % error (the paper 7.20). 28 epochs took 253 minutes on two cores of a Zen 4 in
+bfloat16, most of them beside other work; with nothing beside it a step takes 3.0 seconds, which is 142 minutes in all.
+Since then the gradients of some kernels have become faster (utils/training/convolution.py): on two cores of an Intel
+Xeon with AMX a step takes 1.34 seconds, which would be 63 minutes in all. In the last epoch 2.5 % of the training
 images were wrong, cropped, flipped and cut. The kernels of convolutions are trained by Muon, all other weights by
 Nesterov's momentum.
 
