@@ -22,12 +22,16 @@ def _clip(parameter):
     return tf.clip_by_value(parameter, *BOX)
 
 
+def parameters(layers):
+    """mu and log sigma of the units of all these layers: (units,) float32 each."""
+    return [tf.concat([getattr(layer, name).value for layer in layers], 0) for name in ("mu", "log_sigma")]
+
+
 def _samples(layers):
     """One theta a unit of each layer, from one call of the quantile."""
     # The middle of one of 2^23 equal cells: an end of the interval is never drawn.
     u = [keras.random.uniform(layer.mu.shape, seed=layer.seed_generator, dtype="float32") for layer in layers]
-    mu, log_sigma = (tf.concat([getattr(layer, name).value for layer in layers], 0) for name in ("mu", "log_sigma"))
-    theta = tf.exp(truncated_log_normal.log_quantile(tf.concat(u, 0) + 2.0**-24, mu, log_sigma))
+    theta = tf.exp(truncated_log_normal.log_quantile(tf.concat(u, 0) + 2.0**-24, *parameters(layers)))
     return tf.split(theta, [layer.mu.shape[0] for layer in layers])
 
 

@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -23,12 +24,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import flags
 
 from utils import cost, fit, pruning, runtimes
 from utils.plumbing import checkpoint, command_line, networks, npz, report
 from utils.plumbing.command_line import UserError
+from utils.pruning import graph
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "A network of keras.applications, from random weights, in MODEL.keras's place.")
@@ -133,6 +134,11 @@ def check(model, data):
         raise UserError(
             f"{model.name} knows classes 0 to {classes - 1}, and --data has more: give it an output for each"
         )
+    tokens = vocabulary(model)
+    if tokens and not 0 <= min(data.x.min(), data.x_test.min()) <= max(data.x.max(), data.x_test.max()) < tokens:
+        raise UserError(
+            f"{model.name} knows tokens 0 to {tokens - 1}, and --data has others: give it an Embedding of all of them"
+        )
     if FLAGS.batch_size > len(data.y):
         raise UserError(f"--batch_size={FLAGS.batch_size} is more than the {len(data.y)} examples: make it less")
     if FLAGS.checkpoint:
@@ -142,6 +148,16 @@ def check(model, data):
             raise UserError(
                 f"{FLAGS.checkpoint} has no weights for {model.name} ({error}): give a file of its own"
             ) from None
+
+
+def vocabulary(model):
+    """How many tokens the Embedding that reads the model's input knows; None if no Embedding does."""
+    try:
+        opened = graph.opened(model)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    read = [node.operation for node in graph.nodes(opened) if any(x is opened.inputs[0] for x in node.input_tensors)]
+    return min((layer.input_dim for layer in read if isinstance(layer, keras.layers.Embedding)), default=None)
 
 
 def are_probabilities(model, data):
@@ -208,26 +224,33 @@ def train(noisy, data, loss, folder):
 
 def run(model, data, loss, optimizer, epochs, folder, *callbacks):
     """Train for so many epochs, from the last one that the folder holds."""
-    compile_(model, loss, optimizer)
+    model.compile(optimizer, loss, metrics=["accuracy"])
     # Where fit makes the variables of optimiser and metrics, in the midst of its step, it traces that step twice.
     model.optimizer.build(model.trainable_variables)
     model.test_step((data.x[:1], data.y[:1]))
     backup = keras.callbacks.BackupAndRestore(str(folder), double_checkpoint=True, delete_checkpoint=False)
     stop = keras.callbacks.TerminateOnNaN()
     try:
+        mend(folder)
         model.fit(data.x, data.y, FLAGS.batch_size, epochs, callbacks=[backup, stop, *callbacks])
     except OSError as error:
         raise UserError(
             f"cannot write {folder} ({error.strerror or error}): make room; the same command goes on from there"
         ) from None
     if not all(np.isfinite(weight).all() for weight in model.get_weights()):
-        raise UserError("the loss is no longer finite: give a lower --learning_rate and another --checkpoints_dir")
+        raise UserError("the loss is no longer finite: give lower learning rates and another --checkpoints_dir")
 
 
-def compile_(model, loss, optimizer="sgd"):
-    # On a CPU XLA is no faster, and takes half a minute to compile MobileNet.
-    jit_compile = "auto" if tf.config.list_physical_devices("GPU") else False
-    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile)
+def mend(folder):
+    """Put the backup before the last one back, or none, where a kill left Keras's last one without its epoch."""
+    names = "latest.weights.h5", "training_metadata.json"
+    try:
+        json.loads((folder / names[1]).read_text())
+    except (FileNotFoundError, ValueError):
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+            if all((folder / f"{each}.bkp").exists() for each in names):
+                shutil.copy(folder / f"{name}.bkp", folder / name)
 
 
 def save(smaller, folder):
@@ -253,7 +276,7 @@ def figures(model, smaller, data, loss):
     """Accuracy, sizes and time of both networks."""
     lines, sizes = [("", "before", "after", "")], []
     for network in (model, smaller):
-        compile_(network, loss)
+        network.compile("sgd", loss, metrics=["accuracy"])
         size = len(networks.content(network))
         with contextlib.redirect_stdout(sys.stderr):
             accuracy = network.evaluate(data.x_test, data.y_test, verbose=0)[1]

@@ -32,7 +32,7 @@ schedule.define_width()
 
 
 def main():
-    schedule.take("short", epochs=12, **schedule.TWO_STAGES)
+    schedule.take("short", epochs=12, **schedule.SHORT)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     name = schedule.network_name("VGG-like")
     run = experiment.Experiment(name, "StructuredBP, plain", build, vgglike.units, data.standardised)

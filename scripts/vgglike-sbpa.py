@@ -36,7 +36,7 @@ schedule.define_width()
 def main():
     kl_start = ["80"] * 2 + ["40"] * 2 + ["8"] * 11
     retrain = {"finetune_epochs": 20, "finetune_learning_rate": 0.05}
-    schedule.take("short", epochs=8, kl_start=kl_start, **schedule.TWO_STAGES, **retrain)
+    schedule.take("short", epochs=8, kl_start=kl_start, **schedule.SHORT, **retrain)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     name = schedule.network_name("VGG-like")
     run = experiment.Experiment(name, "StructuredBPa", build, vgglike.units, data.standardised)

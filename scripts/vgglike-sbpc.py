@@ -36,7 +36,7 @@ schedule.define_width()
 
 
 def main():
-    schedule.take("short", epochs=8, kl_start=["price=18"], finetune_epochs=30, **schedule.TWO_STAGES)
+    schedule.take("short", epochs=8, kl_start=["price=18"], finetune_epochs=30, **schedule.SHORT)
     build = functools.partial(vgglike.vgglike, width=FLAGS.width)
     name = schedule.network_name("VGG-like")
     run = experiment.Experiment(name, "StructuredBPc", build, vgglike.units, data.standardised)

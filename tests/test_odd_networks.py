@@ -407,6 +407,13 @@ def test_timing_is_of_a_network_in_use():
     assert run(1) == run(1) == pytest.approx(images.sum(), rel=1e-5)
 
 
+def test_outputs_of_16_bits_are_timed():
+    inputs = keras.Input((4,), dtype="float32")
+    model = keras.Model(inputs, L.Dense(3, kernel_initializer="ones", dtype="mixed_bfloat16")(inputs))
+    run = runtimes.TensorFlow("CPU:0").runner(model, np.ones((1, 2, 4), np.float32))
+    assert run(2) == 2 * 2 * 3 * 4
+
+
 CHANNELS_FIRST = {"data_format": "channels_first"}
 
 

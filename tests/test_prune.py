@@ -103,6 +103,25 @@ def test_a_run_that_was_killed_goes_on(given, tmp_path):
     assert (tmp_path / "other.keras").exists() and not (tmp_path / "smaller.keras").exists()
 
 
+def test_a_run_that_was_killed_while_it_saved_goes_on(given, tmp_path):
+    arguments = given / "model.keras", f"--data={given / 'data.npz'}", *SOME, "--epochs=2"
+    assert prune(tmp_path, *arguments, before=[("killed_in_epoch", 2)]).returncode == -signal.SIGKILL
+    weights, epoch = (
+        tmp_path / "smaller-run/training" / name for name in ("latest.weights.h5", "training_metadata.json")
+    )
+    # As a kill in the midst of the first save leaves it: half of the weights, and no epoch.
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    epoch.unlink()
+    done = prune(tmp_path, *arguments)
+    assert done.returncode == 0 and "Epoch 1/2" in done.stderr, done.stderr
+    # In the midst of the second: an empty file for the epoch, and the save before in the backup.
+    (tmp_path / "smaller.keras").unlink()
+    epoch.write_text("")
+    done = prune(tmp_path, *arguments)
+    assert done.returncode == 0 and "Epoch 2/2" in done.stderr and "Epoch 1/2" not in done.stderr, done.stderr
+
+
 def test_a_network_of_keras_applications(tmp_path):
     rng = np.random.default_rng(0)
     # Without a test set the last tenth is kept for it, here with a class that the rest has not.
@@ -206,6 +225,10 @@ def write(folder, kind):
         inputs = [keras.Input((8, 8, 1)), keras.Input((8, 8, 1))]
         x = L.Flatten()(L.Add()(inputs))
         keras.Model(inputs, L.Dense(3)(x)).save(model)
+    elif kind == "other tokens":
+        inputs = keras.Input((5,))
+        keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling1D()(L.Embedding(10, 4)(inputs)))).save(model)
+        arrays = {"x": np.arange(200).reshape(40, 5) % 11, "y": np.arange(40) % 3}
     np.savez(data, **arrays)
     more = {
         "shared": ["--multiple_of=8"],
@@ -230,7 +253,7 @@ BAD = {
     "no such application": "has no ResNet51", "too small": "does not take examples", "two inputs": "one input",
     "shared": "twice in several places", "excluded": "nowhere", "no weights": "no weights for", "batch": "make it less", "not finite": "no longer finite",
     "one-hot": "y.argmax(1)", "a number": "an axis of examples", "sigmoid": "no softmax's",
-    "other name": "end in .keras",
+    "other name": "end in .keras", "other tokens": "knows tokens 0 to 9",
     "no room": "cannot write", "not built": "is not built", "quantised": "quantised already",
 }  # fmt: skip
 

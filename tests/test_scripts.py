@@ -283,3 +283,18 @@ def test_the_papers_schedule_has_its_settings(script, tmp_path, pretrained):
     rates = {"learning_rate": 1e-3, "noise_learning_rate": 1e-3, "weight_decay": 0.0}
     expected = {"epochs": 1, "batch_size": 128, **rates, "kl_scale": ["1"], "log_sigma": -5.0, "shrink_every": 0}
     assert {name: settings[name] for name in expected} == expected and not settings["kl_start"]
+
+
+HOME = """
+import os
+from absl import flags
+from utils.plumbing import command_line
+os.environ["HOME"] = "/home/somebody"
+flags.DEFINE_string("some_dir", None, "")
+command_line.run(lambda: print(flags.FLAGS.some_dir))
+"""
+
+
+def test_a_tilde_in_a_flag_is_the_home_folder():
+    done = scripts.run(HOME, "--some_dir=~/runs")
+    assert done.stdout == "/home/somebody/runs\n", done.stderr

@@ -67,7 +67,7 @@ class TensorFlow:
                 for _ in tf.range(batches):
                     # One batch after the other, each other images than the one before, and none of them copied.
                     tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-                    total += tf.reduce_sum(model(queue[0], training=False))
+                    total += tf.reduce_sum(tf.cast(model(queue[0], training=False), tf.float32))
                     queue = (*queue[1:], queue[0])
                 return total
 

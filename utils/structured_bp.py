@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl import flags
 
 from layers import truncated_log_normal
-from layers.sbp import RULES, SBP
+from layers.sbp import RULES, SBP, parameters
 from utils import cost, experiment, training
 from utils.experiment import retraining
 from utils.plumbing.command_line import UserError
@@ -110,11 +110,10 @@ def kl(model):
 
     def scaled_kl(model, done):
         layers = [layer for layer in model.layers if layer.name in end]
-        mu, log_sigma = (tf.concat([getattr(layer, name).value for layer in layers], 0) for name in ("mu", "log_sigma"))
         share = tf.minimum(2 * done, 1.0)
         scales = [(1 - share) * start[layer.name] + share * end[layer.name] for layer in layers]
         scale = tf.concat([tf.fill(layer.mu.shape, scale) for layer, scale in zip(layers, scales)], 0)
-        return tf.reduce_sum(scale * truncated_log_normal.kl_divergence(mu, log_sigma))
+        return tf.reduce_sum(scale * truncated_log_normal.kl_divergence(*parameters(layers)))
 
     return scaled_kl
 

@@ -21,5 +21,5 @@ def augmented():
 
 
 def options():
-    """Both flags, as what trains a network in two stages takes them."""
+    """Both flags, as `structured_bp.train` takes them."""
     return {"prepare": augmented(), "label_smoothing": FLAGS.label_smoothing}

@@ -47,7 +47,7 @@ class Experiment:
         if FLAGS.evaluate:
             published.evaluate(self)
             sys.exit(0)
-        self.folder = os.path.expanduser(FLAGS.checkpoints_dir or run_folder(self.script)).rstrip("/")
+        self.folder = (FLAGS.checkpoints_dir or run_folder(self.script)).rstrip("/")
         # What makes the result what it is: every flag of ours but where things are.
         self.settings = {
             flag.name: flag.value

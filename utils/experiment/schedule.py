@@ -6,8 +6,8 @@ FLAGS = flags.FLAGS
 
 # VGG-like's: the shares of the training at which learning rates have risen from 0 and begin to fall to 0.
 COURSES = {"paper": (0.0, 250 / 300), "short": (0.2, 0.2)}
-# VGG-like's StructuredBP, a and c in the short schedule: what they share.
-TWO_STAGES = {
+# VGG-like's StructuredBP, plain, a and c in the short schedule: what they share.
+SHORT = {
     "batch_size": 125,
     "learning_rate": 3e-4,
     "noise_learning_rate": 5e-2,

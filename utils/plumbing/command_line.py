@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +24,9 @@ def _parse(argv, files=False):
     for name, value in flags.FLAGS.flag_values_dict().items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"--{name}={value} is not finite: give a number that is")
+        # No shell expands what follows the equals sign.
+        if isinstance(value, str) and value.startswith("~"):
+            flags.FLAGS[name].value = os.path.expanduser(value)
     return rest
 
 

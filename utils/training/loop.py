@@ -44,7 +44,7 @@ def train(
         alive: from a model to which units live, {layer's name: (units,) bool}: for the eye.
         measure: from a model to {name: float}, called at the end of every epoch, for its summary.
         after_epoch: called with the model at the end of every epoch, to change weights for what no step can do.
-        shrink_every: every so many epochs, units under their threshold for as many are taken out for good; 0: never.
+        shrink_every: every so many epochs, units dead for as many are taken out for good; 0: never.
         summaries_dir: where TensorBoard's summaries go, or None.
         extra: {name: array} to put in every checkpoint.
     Returns:

@@ -1,4 +1,4 @@
-"""Taking units out while training runs: those that were under their threshold for long enough, for good."""
+"""Taking units out while training runs: those that were dead for long enough, for good."""
 
 import numpy as np
 from absl import flags
@@ -22,7 +22,7 @@ def define_shrinking_flag(epochs):
 
 
 def audible(model):
-    """{noise layer's name: (units,) bool, whether the unit's signal is above its noise}."""
+    """{noise layer's name: (units,) bool, whether the unit is alive}."""
     return {layer.name: np.asarray(layer.multiplier()) != 0 for layer in noise_layers(model)}
 
 
@@ -32,7 +32,7 @@ def count_under(under, model):
 
 
 def without_dead(step, make, under, epochs):
-    """The step of the network without the units that were under their threshold for so many epochs, in the same state.
+    """The step of the network without the units that were dead for so many epochs, in the same state.
 
     Units that no weight other than 0 leads to, or from, go as well.
 

@@ -18,7 +18,7 @@ class Progress:
 
     done: steps that are over.
     total: the sums of FIGURES over the epoch's steps so far.
-    under: {noise layer's name: at how many epochs' ends in a row a unit was under its threshold}, an int for all units
+    under: {noise layer's name: at how many epochs' ends in a row a unit was dead}, an int for all units
         or (units,).
     seconds: of the starts before this one.
     start: of this one, as time.monotonic gives it.
@@ -58,8 +58,8 @@ def save(folder, step, progress, run, extra):
 def not_finite(what, at, run, folder):
     """The error to raise."""
     return UserError(
-        f"{what} is no longer finite at step {at} of {run}; {folder} keeps the last good checkpoint: give a lower "
-        "--learning_rate and another --checkpoints_dir"
+        f"{what} is no longer finite at step {at} of {run}; {folder} keeps the last good checkpoint: give lower "
+        "learning rates and another --checkpoints_dir"
     )
 
 
