@@ -31,6 +31,9 @@ def strategy(num_gpus=None):
     if num_gpus == 0:
         tf.config.set_visible_devices([], "GPU")
     if num_gpus and num_gpus > 1:
+        # The strategy would take all memory of all GPUs at once, and leave none to who makes the Original first.
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
         return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(num_gpus)])
     return tf.distribute.get_strategy()
 
