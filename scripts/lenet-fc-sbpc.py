@@ -13,8 +13,8 @@ training. Tried on held-out images, where the Original has 1.64 %:
     2.4                 0.2         1.87, 1.68              21.7
     5                   0.5         1.94, 1.95              32.8
 
-With 200 epochs, from 1.2 to 0.6: 1.55 % at 24.0x (seed 0). Before, the scale was a power of the cost relative to the
-cheapest unit:
+With 200 epochs, from 1.2 to 0.6: 1.55 % at 24.0x (seed 0); from 2 to 1, with a rate of the noise of 5e-3: 1.71 and 1.52
+% at 17.1x and 18.1x (seeds 0 and 1). Before, the scale was a power of the cost relative to the cheapest unit:
 
     scale at the start  at the end  error %, seeds 0 and 1  times fewer multiply-adds
     cost^0.9            cost^0.9    1.84, 1.65              16.7
