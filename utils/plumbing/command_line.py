@@ -24,7 +24,7 @@ def _parse(argv, files=False):
     for name, value in flags.FLAGS.flag_values_dict().items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"--{name}={value} is not finite: give a number that is")
-        # No shell expands what follows the equals sign.
+        # bash does not expand it behind an equals sign.
         if isinstance(value, str) and value.startswith("~"):
             flags.FLAGS[name].value = os.path.expanduser(value)
     return rest
