@@ -15,7 +15,8 @@ training. Tried on held-out images, where the Original has 1.64 %:
 
 With 200 epochs, from 1.2 to 0.6: 1.55 % at 24.0x (seed 0); from 2 to 1, with a rate of the noise of 5e-3: 1.71 and 1.52
 % at 17.1x and 18.1x (seeds 0 and 1). From 2 to 1, started from the Original of the paper's settings in place of random
-weights: 1.53 and 1.65 % at 26.5x and 26.4x. Before, the scale was a power of the cost relative to the cheapest unit:
+weights: 1.53 and 1.65 % at 26.5x and 26.4x, from 0.6 to 0.3 1.48 and 1.68 % at 21.9x and 22.8x. Before, the scale was a
+power of the cost relative to the cheapest unit:
 
     scale at the start  at the end  error %, seeds 0 and 1  times fewer multiply-adds
     cost^0.9            cost^0.9    1.84, 1.65              16.7
