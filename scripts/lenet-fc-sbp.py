@@ -20,7 +20,7 @@ from absl import flags
 
 from nets import lenet_fc
 from utils import experiment, structured_bp
-from utils.experiment import schedule
+from utils.experiment import regularisation, schedule
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
@@ -28,6 +28,7 @@ experiment.define_flags(dataset="mnist", epochs=100, batch_size=128, learning_ra
 structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="1")
 experiment.define_finetune_flags()
 schedule.define_flags(default="short")
+regularisation.define_shift()
 flags.DEFINE_bool("fixed_mu", False, "Keep mu at 0 and learn log sigma alone; scripts/bound.py compares the bounds.")
 
 
@@ -41,8 +42,8 @@ def main():
     model = run.build(unit=structured_bp.unit)
     if FLAGS.checkpoint:
         experiment.set_weights(model, FLAGS.checkpoint)
-    model = structured_bp.train(run, model, rate=rate)
-    run.finish(model, run.finetune(model))
+    model = structured_bp.train(run, model, rate=rate, prepare=regularisation.shifted())
+    run.finish(model, run.finetune(model, prepare=regularisation.shifted()))
 
 
 if __name__ == "__main__":

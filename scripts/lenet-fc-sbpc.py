@@ -51,12 +51,14 @@ from absl import flags
 
 from nets import lenet_fc
 from utils import experiment, structured_bp
+from utils.experiment import regularisation
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=100, batch_size=128, learning_rate=3e-3, weight_decay=0.0)
 structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="price=1", kl_start="price=2")
 experiment.define_finetune_flags()
+regularisation.define_shift()
 
 
 def main():
@@ -64,8 +66,8 @@ def main():
     model = run.build(unit=structured_bp.unit)
     if FLAGS.checkpoint:
         experiment.set_weights(model, FLAGS.checkpoint)
-    model = structured_bp.train(run, model)
-    run.finish(model, run.finetune(model))
+    model = structured_bp.train(run, model, prepare=regularisation.shifted())
+    run.finish(model, run.finetune(model, prepare=regularisation.shifted()))
 
 
 if __name__ == "__main__":

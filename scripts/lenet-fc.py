@@ -15,12 +15,13 @@ from absl import flags
 
 from nets import lenet_fc
 from utils import experiment, training
-from utils.experiment import schedule
+from utils.experiment import regularisation, schedule
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=30, batch_size=128, learning_rate=1e-3, weight_decay=2e-4)
 schedule.define_flags(default="short")
+regularisation.define_shift()
 
 
 def main():
@@ -30,7 +31,8 @@ def main():
     if FLAGS.checkpoint:
         experiment.set_weights(model, FLAGS.checkpoint)
     objective = training.Objective(weight_decay=FLAGS.weight_decay)
-    model = run.train(model, objective, training.Updates(lambda variable: FLAGS.learning_rate))
+    how = training.Updates(lambda variable: FLAGS.learning_rate)
+    model = run.train(model, objective, how, prepare=regularisation.shifted())
     run.finish(model)
 
 

@@ -34,7 +34,7 @@ from absl import flags
 
 from nets import lenet5
 from utils import experiment, structured_bp
-from utils.experiment import schedule
+from utils.experiment import regularisation, schedule
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
@@ -42,6 +42,7 @@ experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rat
 structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="1", kl_start="145,64,1,1.6")
 experiment.define_finetune_flags()
 schedule.define_flags(default="short")
+regularisation.define_shift()
 
 
 def main():
@@ -50,8 +51,8 @@ def main():
     start = FLAGS.checkpoint or experiment.pretrained("lenet5", run.folder)
     model = run.build(unit=structured_bp.unit)
     experiment.set_weights(model, start)
-    model = structured_bp.train(run, model)
-    run.finish(model, run.finetune(model))
+    model = structured_bp.train(run, model, prepare=regularisation.shifted())
+    run.finish(model, run.finetune(model, prepare=regularisation.shifted()))
 
 
 if __name__ == "__main__":

@@ -38,12 +38,14 @@ from absl import flags
 
 from nets import lenet5
 from utils import experiment, structured_bp
+from utils.experiment import regularisation
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
 structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="price=5", kl_start="price=10")
 experiment.define_finetune_flags()
+regularisation.define_shift()
 
 
 def main():
@@ -51,8 +53,8 @@ def main():
     start = FLAGS.checkpoint or experiment.pretrained("lenet5", run.folder)
     model = run.build(unit=structured_bp.unit)
     experiment.set_weights(model, start)
-    model = structured_bp.train(run, model)
-    run.finish(model, run.finetune(model))
+    model = structured_bp.train(run, model, prepare=regularisation.shifted())
+    run.finish(model, run.finetune(model, prepare=regularisation.shifted()))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests import scripts
-from utils.plumbing import checkpoint, data
+from utils.plumbing import checkpoint, data, report
 
 ROOT = Path(__file__).parents[1]
 
@@ -246,10 +246,11 @@ def test_other_settings_do_not_overwrite_a_run(pretrained):
 
 
 def test_a_network_that_is_neither_here_nor_published_is_made_first(tmp_path):
-    done = run("lenet5-sbp", tmp_path / "run", "--dataset=digits", "--epochs=1", "--seed=98")
+    done = run("lenet5-sbp", tmp_path / "run", "--dataset=digits", "--epochs=1", "--seed=98", "--shift=1")
     assert done.returncode == 0, done.stderr
     made = tmp_path / "run-lenet5"
     assert f"{made}: restored conv1" in done.stderr and (made / "network.keras").exists()
+    assert report.read(made)["settings"]["shift"] == 1
 
 
 def test_a_full_disk_is_one_line(tmp_path):

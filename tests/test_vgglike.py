@@ -100,6 +100,24 @@ def test_standardised_images_have_mean_0_and_variance_1():
     np.testing.assert_array_equal(data.standardised(flat), 0 * flat)
 
 
+def test_shifted_images_are_windows_of_the_padded_image():
+    images = made(200).images
+    padded = np.pad(data.scaled(images), [(0, 0), (2, 2), (2, 2), (0, 0)])
+    seen = set()
+    for ours, image in zip(data.shifted(images, (3, 4), 2).numpy(), padded, strict=True):
+        places = [
+            (top, left)
+            for top in range(5)
+            for left in range(5)
+            if np.array_equal(ours, image[top : top + 32, left : left + 32])
+        ]
+        assert len(places) == 1
+        seen.update(places)
+    # Of 25 places, 200 images miss one with a probability of 25 * (24 / 25)^200 = 0.007.
+    assert len(seen) == 25
+    np.testing.assert_array_equal(data.shifted(images, (3, 4), 0), data.scaled(images))
+
+
 def test_augmented_images_are_crops_of_the_padded_image_flipped_or_not():
     images = made(400).images
     padded = np.pad(data.standardised(images), [(0, 0), (4, 4), (4, 4), (0, 0)])

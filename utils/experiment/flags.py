@@ -61,8 +61,8 @@ def define_finetune_flags(epochs=0, learning_rate=1e-4):
 
 
 def run_folder(script, within="checkpoints"):
-    """checkpoints/<script>, and what makes this run another than the script's own: data set, schedule, width, seed,
-    held-out images."""
+    """checkpoints/<script>, and what makes this run another than the script's own: data set, schedule, width, shift,
+    seed, held-out images."""
     parts = [script]
     if FLAGS.dataset != FLAGS["dataset"].default:
         parts.append(FLAGS.dataset)
@@ -70,6 +70,8 @@ def run_folder(script, within="checkpoints"):
         parts.append(FLAGS.schedule)
     if "width" in FLAGS and FLAGS.width != 1:
         parts.append(f"width{FLAGS.width:g}")
+    if "shift" in FLAGS and FLAGS.shift:
+        parts.append(f"shift{FLAGS.shift}")
     if FLAGS.seed:
         parts.append(f"seed{FLAGS.seed}")
     if FLAGS.validate:

@@ -1,4 +1,4 @@
-"""--label_smoothing and --cutout: what keeps a network from learning CIFAR-10's training images by heart."""
+"""--label_smoothing, --cutout, --shift: what keeps a network from learning its training images by heart."""
 
 import functools
 
@@ -10,9 +10,16 @@ FLAGS = flags.FLAGS
 
 
 def define_flags():
-    """Both, which are off."""
+    """CIFAR-10's, which are off."""
     flags.DEFINE_float("label_smoothing", 0.0, "The share of a label that is spread over all classes.", 0, 1)
     flags.DEFINE_integer("cutout", 0, "The side of a square in pixels that is cut out of every training image.", 0, 32)
+
+
+def define_shift():
+    """MNIST's, which is off."""
+    flags.DEFINE_integer(
+        "shift", 0, "Every training image is moved at random by up to so many pixels each way.", lower_bound=0
+    )
 
 
 def augmented():
@@ -20,6 +27,11 @@ def augmented():
     return functools.partial(data.augmented, cutout=FLAGS.cutout)
 
 
+def shifted():
+    """`data.shifted` with --shift, as `Experiment.train` takes it."""
+    return functools.partial(data.shifted, pixels=FLAGS.shift) if FLAGS.shift else data.scaled
+
+
 def options():
-    """Both flags, as `structured_bp.train` takes them."""
+    """Label smoothing and cutout, as `structured_bp.train` takes them."""
     return {"prepare": augmented(), "label_smoothing": FLAGS.label_smoothing}

@@ -14,7 +14,7 @@ from utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 # The flags that a run takes over from the run that it is made for.
-SAME = ("dataset", "data_dir", "schedule", "width", "seed", "num_gpus", "precision", "validate")
+SAME = ("dataset", "data_dir", "schedule", "width", "shift", "seed", "num_gpus", "precision", "validate")
 
 
 def pretrained(script, folder):

@@ -252,6 +252,20 @@ def standardised(images, seed=None):
 PREPARE = {(28, 28, 1): scaled, (32, 32, 3): standardised}
 
 
+def shifted(images, seed, pixels):
+    """`scaled`, then moved at random by up to so many pixels up or down and left or right; 0 comes in behind.
+
+    Args:
+        images: (batch, height, width, colors) uint8.
+        seed: (2,) int32; the same seed moves the same way.
+        pixels: int >= 0.
+    """
+    count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    top, left = tf.unstack(tf.random.stateless_uniform((2, count, 1), seed, 0, 2 * pixels + 1, tf.int32))
+    padded = tf.pad(scaled(images), [[0, 0], [pixels, pixels], [pixels, pixels], [0, 0]])
+    return _taken(padded, top + tf.range(height), left + tf.range(width))
+
+
 def augmented(images, seed, cutout=0):
     """`standardised`, then a random crop of the image padded by 4, and, at even odds, a flip from left to right.
 
@@ -265,7 +279,7 @@ def augmented(images, seed, cutout=0):
     top, left, flip = tf.unstack(tf.cast(draws, tf.int32))
     rows, columns = top + tf.range(height), left + tf.where(flip == 1, tf.range(width)[::-1], tf.range(width))
     padded = tf.pad(standardised(images), [[0, 0], [4, 4], [4, 4], [0, 0]])
-    cropped = tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+    cropped = _taken(padded, rows, columns)
     if not cutout:
         return cropped
     sides = tf.constant([height - cutout + 1.0, width - cutout + 1.0])[:, None, None]
@@ -274,3 +288,8 @@ def augmented(images, seed, cutout=0):
     rows, columns = tf.range(height) - first_row, tf.range(width) - first_column
     cut = ((rows >= 0) & (rows < cutout))[:, :, None] & ((columns >= 0) & (columns < cutout))[:, None, :]
     return tf.where(cut[..., None], 0.0, cropped)
+
+
+def _taken(images, rows, columns):
+    """Of each image the rows and columns, (batch, height) and (batch, width) int32, that are its own."""
+    return tf.gather(tf.gather(images, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)

@@ -90,7 +90,7 @@ def rows(network, dataset, results):
         network: "Lenet-fc", "LeNet5", "VGG-like", "ResNet-20".
         dataset: where our results come from.
         results: {method: {whose they are: the results of some seeds}}; a method without any has the paper's row only.
-            Those of the paper's settings have a row of their own.
+            Those of the paper's settings, and of moved images, have rows of their own.
     Returns:
         A list of (method, "paper" or whose, error, units, CPU, GPU, FLOPs), all str.
     """
@@ -101,14 +101,18 @@ def rows(network, dataset, results):
         if theirs:
             table.append((method, "paper", *_paper_cells(theirs)))
         for whose, runs in found.items():
-            own, faithful = ([run for run in runs if _of_the_paper(run) == is_of] for is_of in (False, True))
-            table += [(method, whose, *_our_cells(own, theirs))] if own else []
-            table += [(method, f"{whose}, paper's settings", *_our_cells(faithful, theirs))] if faithful else []
+            kinds = {}
+            for run in runs:
+                kinds.setdefault(_kind(run["settings"]), []).append(run)
+            table += [(method, whose + kind, *_our_cells(kinds[kind], theirs)) for kind in sorted(kinds)]
     return table
 
 
-def _of_the_paper(run):
-    return run["settings"].get("schedule") == "paper"
+def _kind(settings):
+    """What sets runs with such settings apart from the others of their method."""
+    if shift := settings.get("shift"):
+        return f", images moved by up to {shift}"
+    return ", paper's settings" if settings.get("schedule") == "paper" else ""
 
 
 def other_rows(network, whole):
