@@ -26,21 +26,29 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import keras
 from absl import flags
 
-from nets import NETWORKS
+from nets import NETWORKS, vgglike
 from utils import experiment, structured_bp, training
 from utils.experiment import schedule
 from utils.plumbing import command_line, data, figures, report
 from utils.plumbing.command_line import UserError
+from utils.training import updates
 
 FLAGS = flags.FLAGS
-# {--network: (its name, its data set)}
-CHOICES = {"lenet5": ("LeNet5", "mnist-random"), "vgglike": ("VGG-like", "cifar10-random")}
+# {--network: (its name, what the defaults of its flags are)}
+CHOICES = {
+    "lenet5": ("LeNet5", {"dataset": "mnist-random"}),
+    "vgglike": (
+        "VGG-like",
+        {"dataset": "cifar10-random", "epochs": 120, "batch_size": 128, "learning_rate": 0.03, "dropout": 0.02},
+    ),
+}
 METHODS = {"dropout": "Dropout", "sbp": "StructuredBP"}
 # The curve of the training error is that of so many images; the last point, in the table, that of all.
 MEASURED = 10_000
 
 flags.DEFINE_enum("network", "lenet5", CHOICES, "The network.")
 flags.DEFINE_enum("method", None, METHODS, "Train with this one only. Default: both, one after the other.")
+flags.DEFINE_float("kernel_rate", 1.5e-3, "Muon's rate for the kernels of convolutions, of VGG-like only.", 0)
 flags.DEFINE_float("dropout", 0.1, "The share of units that binary dropout drops.", 0, 1)
 figures.define_folder()
 experiment.define_flags(dataset="mnist-random", epochs=200, batch_size=512, learning_rate=1e-3, weight_decay=0.0)
@@ -49,7 +57,8 @@ schedule.define_width()
 
 
 def main():
-    FLAGS.set_default("dataset", CHOICES[FLAGS.network][1])
+    for name, value in CHOICES[FLAGS.network][1].items():
+        FLAGS.set_default(name, value)
     if FLAGS.width != 1 and FLAGS.network != "vgglike":
         raise UserError(f"--width={FLAGS.width:g} is of VGG-like: leave it out, or give --network=vgglike")
     base = (FLAGS.checkpoints_dir or experiment.run_folder(f"random-labels-{FLAGS.network}")).rstrip("/")
@@ -69,7 +78,7 @@ def main():
 
 def train():
     """One method's run."""
-    name, _ = CHOICES[FLAGS.network]
+    name = CHOICES[FLAGS.network][0]
     _, build, units = NETWORKS[name]
     if FLAGS.width != 1:
         build = functools.partial(build, width=FLAGS.width)
@@ -82,12 +91,14 @@ def train():
 
     noise = {"dropout": lambda name: keras.layers.Dropout(FLAGS.dropout, name=name), "sbp": structured_bp.unit}
     model = run.build(unit=noise[FLAGS.method])
+    if FLAGS.network == "vgglike":
+        vgglike.start_as_identity(model)
     if FLAGS.checkpoint:
         experiment.set_weights(model, FLAGS.checkpoint)
     model = run.train(
         model,
         training.Objective(structured_bp.kl(model) if FLAGS.method == "sbp" else None, FLAGS.weight_decay),
-        training.Updates(structured_bp.rate),
+        adam() if FLAGS.network == "lenet5" else muon(len(run.train_set.labels)),
         shrink_every=FLAGS.shrink_every,
         measure=lambda model: {
             "training_error": error(model, run.train_set, MEASURED),
@@ -95,6 +106,26 @@ def train():
         },
     )
     run.finish(model, train_error=error(model, run.train_set))
+
+
+def adam():
+    """How LeNet5 is trained, as everywhere."""
+    return training.Updates(structured_bp.rate)
+
+
+def muon(images):
+    """How VGG-like is trained on so many images: Adam for the noise, and else as the Original of vgglike.py."""
+    noise = FLAGS.noise_learning_rate
+
+    def rate(variable):
+        if variable.name in ("mu", "log_sigma"):
+            return noise
+        return FLAGS.kernel_rate if len(variable.shape) == 4 else FLAGS.learning_rate / images
+
+    def optimizer(course, group):
+        return (updates.adam if course.rate == noise else updates.muon)(course, group)
+
+    return training.Updates(rate, optimizer=optimizer)
 
 
 def title():
