@@ -4,6 +4,9 @@ Ten seeds, last epoch: 1.49 % error, 95 % interval 1.45 to 1.53 (the paper 1.54)
 to 2 minutes on one core.
 
 The paper's settings (--schedule=paper, 200 epochs; seed 0): 1.39 %, 4 minutes.
+
+Images moved by up to 2 pixels (--shift=2), ten seeds: 0.84 %, 95 % interval 0.80 to 0.87. Nothing was tried for it but
+--shift=1, on held-out images, seed 0: 0.96 % with 1, 0.98 % with 2.
 """
 
 import sys
