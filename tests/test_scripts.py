@@ -246,11 +246,12 @@ def test_other_settings_do_not_overwrite_a_run(pretrained):
 
 
 def test_a_network_that_is_neither_here_nor_published_is_made_first(tmp_path):
-    done = run("lenet5-sbp", tmp_path / "run", "--dataset=digits", "--epochs=1", "--seed=98", "--shift=1")
+    done = run("lenet5-sbp", tmp_path / "run", "--dataset=digits", "--epochs=1", "--seed=98", "--shift=28")
     assert done.returncode == 0, done.stderr
     made = tmp_path / "run-lenet5"
     assert f"{made}: restored conv1" in done.stderr and (made / "network.keras").exists()
-    assert report.read(made)["settings"]["shift"] == 1
+    # Moved by up to their own size, most images have left the frame, and the rest may lie anywhere: else it has 1 %.
+    assert report.read(made)["settings"]["shift"] == 28 and report.read(made)["error"] > 20
 
 
 def test_a_full_disk_is_one_line(tmp_path):
