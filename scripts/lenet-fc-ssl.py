@@ -41,12 +41,14 @@ from absl import flags
 
 from nets import lenet_fc
 from utils import experiment, structured_sparsity, training
+from utils.experiment import regularisation
 from utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=80, batch_size=128, learning_rate=0.2, weight_decay=0.0)
 # The lasso makes the groups that live shorter, too: without it they recover.
 experiment.define_finetune_flags(epochs=20, learning_rate=3e-4)
+regularisation.define_shift()
 training.define_shrinking_flag(5)
 flags.DEFINE_float("strength", 1.5e-5, "Strength of the group lasso, for every image.", 0)
 
@@ -56,8 +58,8 @@ def main():
     model = run.build()
     if FLAGS.checkpoint:
         experiment.set_weights(model, FLAGS.checkpoint)
-    model = structured_sparsity.train(run, model, lambda layer: FLAGS.strength)
-    run.finish(model, run.finetune(model))
+    model = structured_sparsity.train(run, model, lambda layer: FLAGS.strength, prepare=regularisation.shifted())
+    run.finish(model, run.finetune(model, prepare=regularisation.shifted()))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ from utils.training.updates import nesterov
 FLAGS = flags.FLAGS
 
 
-def train(run, model, strength):
+def train(run, model, strength, *, prepare=None):
     """Train a network to the last epoch, as the flags say, with the group lasso after each step.
 
     Args:
         run: the `Experiment`.
         model: the network.
         strength: from a layer to the lasso's strength for every image, in nats.
+        prepare: of `Experiment.train`.
     Returns:
         The trained network, less the units that --shrink_every took out.
     """
@@ -29,7 +30,7 @@ def train(run, model, strength):
         proximal=ssl.proximal(lambda layer: count * strength(layer)),
     )
     objective = training.Objective(weight_decay=FLAGS.weight_decay)
-    return run.train(model, objective, updates, alive=ssl.alive, shrink_every=FLAGS.shrink_every)
+    return run.train(model, objective, updates, prepare=prepare, alive=ssl.alive, shrink_every=FLAGS.shrink_every)
 
 
 def train_normalised(run, model, share, *, course, prepare, label_smoothing):
