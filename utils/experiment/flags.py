@@ -16,7 +16,11 @@ def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
     flags.DEFINE_integer("epochs", epochs, "Epochs of training.", lower_bound=1)
     flags.DEFINE_integer("batch_size", batch_size, "Images a step on each tower.", lower_bound=1)
     flags.DEFINE_float(
-        "learning_rate", learning_rate, "The rate for the weights; it falls linearly to 0.", lower_bound=0
+        "learning_rate",
+        learning_rate,
+        "The rate for the weights. It falls linearly to 0 from half of the training on; VGG-like and ResNet-20 have "
+        "courses of their own.",
+        lower_bound=0,
     )
     flags.DEFINE_float(
         "weight_decay",
@@ -55,7 +59,7 @@ def define_finetune_flags(epochs=0, learning_rate=1e-4):
     flags.DEFINE_float(
         "finetune_learning_rate",
         learning_rate,
-        "The learning rate of that training; it falls linearly to 0.",
+        "The learning rate of that training, with the course of --learning_rate.",
         lower_bound=1e-12,
     )
 

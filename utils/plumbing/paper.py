@@ -14,12 +14,11 @@ class Row(NamedTuple):
 
 
 class Other(NamedTuple):
-    """A network of another paper: test error in %, units a layer where it gives them, multiply-adds, citation."""
+    """A network of another paper: test error in %, units a layer where it gives them, multiply-adds."""
 
     error: float
     units: tuple
     multiply_adds: int
-    citation: str
 
 
 def _row(error, units, cpu, gpu, flops):
@@ -59,30 +58,28 @@ NOTE = (
     "multiply-adds, not the 2.19x, 3.90x and 10.49x that it prints."
 )
 
-# {network: {method: row}} of other papers on the same data. LeNet5's multiply-adds as Tang et al. list them: "FLOPs as
-# a Direct Optimization Objective for Learning Sparse Neural Networks", 2018 (arXiv 1811.03060); VGG-like's are
-# 2.22 and 2.57 times fewer than the Original's, which was not checked against its source; ResNet-20's as He et al. list
-# them, Table 1 of arXiv 1811.00250.
-_SRINIVAS = "Srinivas and Babu, Generalized Dropout, 2016 (arXiv 1611.06791)"
-_LOUIZOS = "Louizos, Ullrich and Welling, Bayesian Compression for Deep Learning, NIPS 2017 (arXiv 1705.08665)"
-_L0 = "Louizos, Welling and Kingma, Learning Sparse Neural Networks through L0 Regularization, 2018 (arXiv 1712.01312)"
-_SFP = "He, Kang, Dong, Fu and Yang, Soft Filter Pruning, IJCAI 2018 (arXiv 1808.06866)"
-_FPGM = "He, Liu, Wang, Hu and Yang, Filter Pruning via Geometric Median, CVPR 2019 (arXiv 1811.00250)"
+# {network: {method: row}} of other papers on the same data. Generalized dropout: Srinivas and Babu, 2016 (arXiv
+# 1611.06791). BC: Louizos, Ullrich and Welling, Bayesian Compression for Deep Learning, NIPS 2017 (arXiv 1705.08665).
+# L0: Louizos, Welling and Kingma, 2018 (arXiv 1712.01312). SFP: He, Kang, Dong, Fu and Yang, IJCAI 2018 (arXiv
+# 1808.06866). FPGM: He, Liu, Wang, Hu and Yang, CVPR 2019 (arXiv 1811.00250). LeNet5's multiply-adds are as Tang et al.
+# list them: "FLOPs as a Direct Optimization Objective for Learning Sparse Neural Networks", 2018 (arXiv 1811.03060);
+# VGG-like's are 2.22 and 2.57 times fewer than the Original's, which was not checked against its source; ResNet-20's
+# as He et al. list them, Table 1 of arXiv 1811.00250.
 OTHERS = {
     "LeNet5": {
-        "Generalized dropout": Other(1.1, (7, 13, 208, 16), 254_000, _SRINIVAS),
-        "BC-GNJ": Other(1.0, (8, 13, 88, 13), 290_000, _LOUIZOS),
-        "BC-GHS": Other(1.0, (5, 10, 76, 16), 158_000, _LOUIZOS),
-        "L0": Other(0.9, (20, 25, 45, 462), 1_300_000, _L0),
-        "L0-sep": Other(1.0, (9, 18, 65, 25), 403_000, _L0),
+        "Generalized dropout": Other(1.1, (7, 13, 208, 16), 254_000),
+        "BC-GNJ": Other(1.0, (8, 13, 88, 13), 290_000),
+        "BC-GHS": Other(1.0, (5, 10, 76, 16), 158_000),
+        "L0": Other(0.9, (20, 25, 45, 462), 1_300_000),
+        "L0-sep": Other(1.0, (9, 18, 65, 25), 403_000),
     },
     "VGG-like": {
-        "BC-GNJ": Other(8.6, (), 141_500_000, _LOUIZOS),
-        "BC-GHS": Other(9.0, (), 121_900_000, _LOUIZOS),
+        "BC-GNJ": Other(8.6, (), 141_500_000),
+        "BC-GHS": Other(9.0, (), 121_900_000),
     },
     "ResNet-20": {
-        "SFP": Other(9.17, (), 24_300_000, _SFP),
-        "FPGM 30 %": Other(8.91, (), 24_300_000, _FPGM),
-        "FPGM 40 %": Other(9.56, (), 18_700_000, _FPGM),
+        "SFP": Other(9.17, (), 24_300_000),
+        "FPGM 30 %": Other(8.91, (), 24_300_000),
+        "FPGM 40 %": Other(9.56, (), 18_700_000),
     },
 }
