@@ -2,16 +2,19 @@
 
 import functools
 
+import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 
 def logits(model, images, prepare):
-    """A model's outputs, (N, classes) float32, of uint8 images that `prepare` makes its input of."""
+    """Outputs, (N, classes) float32, of a Keras model or what `runtimes.answers` gives, for uint8 images `prepare`d."""
     # Not model.predict: with several machines, it would wait for those that do not run it. As a graph, VGG-like with
     # noise takes a tenth of the time. Of VGG-like, batches of 500 take another gigabyte, which TensorFlow keeps.
-    outputs = tf.function(functools.partial(model, training=False), reduce_retracing=True)
+    outputs = functools.partial(model, training=False)
+    if isinstance(model, keras.Model):
+        outputs = tf.function(outputs, reduce_retracing=True)
     starts = tqdm(range(0, len(images), 100), desc="testing", unit_scale=100, unit="image")
     batches = [outputs(prepare(images[start : start + 100])) for start in starts]
     return np.concatenate(batches).astype(np.float32)
