@@ -10,7 +10,18 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Scales, offsets, statistics and sums are float32 in any precision. As in fused kernels, the moving variance is of
     n / (n - 1) times the batch's variance.
+
+    Raises:
+        ValueError: when built with another axis than the last, without scale or offset, or synchronized.
     """
+
+    def build(self, input_shape):
+        if self.axis not in (-1, len(input_shape) - 1) or not self.scale or not self.center or self.synchronized:
+            raise ValueError(
+                f"{self.name} normalises the last axis, with scale and offset, on each tower alone: for other settings "
+                "use keras.layers.BatchNormalization"
+            )
+        super().build(input_shape)
 
     def call(self, inputs, training=False):
         scale, offset = self.gamma.value, self.beta.value

@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import weakref
 
 import keras
 import tensorflow as tf
@@ -121,10 +120,10 @@ class SBP(keras.layers.Layer):
         if tf.executing_eagerly():
             return _samples([self])[0]
         # Every tower traces its part of the graph in a thread of its own.
-        graph, tower = tf.compat.v1.get_default_graph(), threading.get_ident()
-        if self._last is None or self._last[0]() is not graph or self._last[1] != tower:
-            self._last = weakref.ref(graph), tower, _samples([self])[0]
-        return self._last[2]
+        place = tf.compat.v1.get_default_graph(), threading.get_ident()
+        if self._last is None or self._last[0] != place:
+            self._last = place, _samples([self])[0]
+        return self._last[1]
 
     def multiplier(self):
         """What a unit is multiplied by at test time: (units,), E theta for the living and exactly 0 for the others."""

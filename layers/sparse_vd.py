@@ -36,6 +36,8 @@ def normal(shape, seed):
     Args:
         shape: a list of sizes, the last one an int.
         seed: (2,) int; the same seed gives the same numbers.
+    Returns:
+        A tensor of that shape, float32.
     """
     halves = [*shape[:-1], -(-shape[-1] // 2)]
     bits = tf.random.stateless_uniform(halves, tf.cast(seed, tf.int32), None, None, tf.int32)

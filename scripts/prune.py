@@ -114,7 +114,9 @@ def application(data):
     try:
         return build(weights=None, input_shape=data.x.shape[1:], classes=int(max(data.y.max(), data.y_test.max())) + 1)
     except ValueError as error:
-        raise UserError(f"{FLAGS.model} does not take examples of {data.x.shape[1:]} ({error})") from None
+        raise UserError(
+            f"{FLAGS.model} does not take examples of {data.x.shape[1:]} ({error}): choose another --model"
+        ) from None
 
 
 def check(model, data):

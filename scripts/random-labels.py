@@ -126,6 +126,8 @@ def train():
 def muon(images):
     """How VGG-like is trained on so many images: Adam for the noise, and else as the Original of vgglike.py."""
     noise = FLAGS.noise_learning_rate
+    if noise in (FLAGS.kernel_rate, FLAGS.learning_rate / images):
+        raise UserError(f"--noise_learning_rate={noise:g} is also a rate of the weights: choose another")
 
     def rate(variable):
         if variable.name in ("mu", "log_sigma"):

@@ -63,6 +63,24 @@ class Plain(keras.Layer):
         return {"multiplier": self.multiplier}
 
 
+@keras.saving.register_keras_serializable("tests")
+class Concatenate(keras.Layer):
+    """Of the name of a layer of Keras's that does something else."""
+
+    axis = -1
+
+    def call(self, inputs):
+        return ops.concatenate([inputs[0], 3 * inputs[1]], axis=-1)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Take(keras.Layer):
+    """Of the name of an operation of Keras's."""
+
+    def call(self, inputs):
+        return 2 * inputs
+
+
 def adapted():
     layer = L.Normalization()
     layer.adapt(np.random.default_rng(1).normal(3, 2, (64, *IMAGES)).astype(np.float32))
@@ -120,6 +138,7 @@ ON_IMAGES = {
     "adapted normalisation": lambda x: L.Conv2D(8, 3, activation="relu")(adapted()(x)),
     "adapted normalisation inside": lambda x: keras.Sequential([keras.Input(IMAGES), adapted(), L.Conv2D(8, 3)])(x),
     "subclass": lambda x: L.Conv2D(6, 3)(StandardisedConv2D(8, 3, activation="relu")(L.Conv2D(8, 3)(x))),
+    "layers named like Keras's": lambda x: Take()(Concatenate()([L.Conv2D(6, 3)(x), L.Conv2D(4, 3)(x)])),
     "subclass of a dense layer": lambda x: Doubled(6)(L.Dense(8, activation="relu")(x)),
     "activation that mixes": lambda x: L.Conv2D(6, 3)(L.Conv2D(8, 3, activation=to_length_1)(x)),
     "activation of another library": lambda x: L.Conv2D(6, 3)(L.Conv2D(8, 3, activation=ops.silu)(x)),

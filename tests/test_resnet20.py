@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from layers import truncated_log_normal
+from layers.batch_normalization import BatchNormalization
 from layers.sbp import SBP
 from nets import resnet20
 from tests import scripts
@@ -39,6 +40,12 @@ def test_batch_normalisation_is_put_back_as_the_identity():
     before = keras.Model(again.inputs, norm.input)(images)
     np.testing.assert_allclose(norm.moving_mean, np.mean(before, (0, 1, 2)), atol=1e-5)
     np.testing.assert_allclose(norm.moving_variance, np.var(before, (0, 1, 2)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{"axis": 1}, {"scale": False}, {"center": False}, {"synchronized": True}])
+def test_fused_batch_normalisation_refuses_what_its_kernel_has_not(settings):
+    with pytest.raises(ValueError, match=r"keras\.layers\.BatchNormalization"):
+        BatchNormalization(**settings).build((None, 6, 6, 6))
 
 
 def test_units_of_zeros_stay_out_of_what_is_trained():

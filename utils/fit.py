@@ -67,6 +67,8 @@ class KLWeight(keras.callbacks.Callback):
 
     Args:
         weight: from an epoch, 0 for the first, and a layer to its `kl_weight`.
+    Raises:
+        ValueError: as an epoch begins, a layer was made with a kl_weight of 0.
     """
 
     def __init__(self, weight):

@@ -89,7 +89,7 @@ def in_two_stages(run, start, *, course, prepare, label_smoothing=0.0, counts=No
         label_smoothing: of `training.Objective`.
         counts: the units of the network that it starts from, if that is pruned.
     """
-    model = run.build(unit=unit, norm=keras.layers.Identity, **({"counts": counts} if counts else {}))
+    model = run.build(unit=unit, norm=keras.layers.Identity, counts=counts)
     experiment.set_weights(model, start)
     model = train(run, model, course=course, prepare=prepare, label_smoothing=label_smoothing)
     tuned = retraining.retrain(run, model, course=course, prepare=prepare, label_smoothing=label_smoothing)

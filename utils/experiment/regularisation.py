@@ -33,5 +33,5 @@ def shifted():
 
 
 def options():
-    """Label smoothing and cutout, as `structured_bp.train` takes them."""
+    """Label smoothing and cutout, as the methods' trainings take them: `prepare`, `label_smoothing`."""
     return {"prepare": augmented(), "label_smoothing": FLAGS.label_smoothing}

@@ -117,7 +117,8 @@ class Experiment:
         reads, has = model.inputs[0].shape[1:], self.train_set.images.shape[1:]
         if reads != has:
             raise UserError(
-                f"{self.network} reads images of {reads}, and --dataset={FLAGS.dataset} has others, of {has}"
+                f"{self.network} reads images of {reads}, and --dataset={FLAGS.dataset} has others, of {has}: choose a "
+                "data set with such images"
             )
         return model
 

@@ -29,7 +29,7 @@ def read(file, shape):
             with gzip.open(file) as opened:
                 content = opened.read(LARGEST_FILE)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot read {file} ({error})") from None
+        raise UserError(f"cannot read {file} ({error}): give an image that can be read") from None
     if content[:3] == b"\0\0\x08":
         return _idx(file, content, shape)
     try:

@@ -73,7 +73,9 @@ def remade(layer, kind=None, **changes):
             return kind(layer.function, layer._output_shape, layer.mask, layer.arguments, **own)
         return kind.from_config(config)
     except Exception as error:  # whatever a layer of somebody's raises
-        raise ValueError(f"{layer.name} ({type(layer).__name__}) cannot be made from its config: {error}") from error
+        raise ValueError(
+            f"{layer.name} ({type(layer).__name__}) cannot be made from its config: {error}; give it a get_config that its __init__ takes"
+        ) from error
 
 
 def _as_they_are(layer, config):

@@ -40,7 +40,10 @@ def insert(model, kl_weight=0.0, exclude=(), threshold=1.0):
     model = graph.opened(model)
     names = {node.operation.name for node in graph.nodes(model)}
     if unknown := set(exclude) - names:
-        raise ValueError(f"exclude has {', '.join(sorted(unknown))}, and {model.name} no layer of that name")
+        raise ValueError(
+            f"exclude has {', '.join(sorted(unknown))}, and {model.name} no layer of that name; it has "
+            f"{', '.join(sorted(names))}"
+        )
     places, _ = _places(*_groups(model, exclude))
     firsts = {id(tensor): first for tensor, first in places}
     scale = 1 / float(truncated_log_normal.mean(np.float64(0), np.float64(LOG_SIGMA)))

@@ -60,7 +60,7 @@ def take_out(model, dead):
         # The living units of two layers may miss one another: then all of the later layer's stay.
         multipliers.popitem()
         living = Living(model, multipliers, plain=False)
-    rebuilt = Rebuild(model, living, plain=False)
+    rebuilt = Rebuild(model, living)
     return rebuilt.model, rebuilt.origin
 
 
@@ -77,17 +77,16 @@ class Rebuild:
 
     Args:
         model: as for `shrink`.
-        living: its `Living`.
-        plain: stock layers with their weights and no noise; else as `take_out` says.
+        living: its `Living`. If that is plain, stock layers with their weights and no noise; else as `take_out` says.
     Attributes:
         model: the new one.
         origin: of `take_out`.
         norms: {id of a weighted layer's output: the batch normalisation that becomes part of the layer}.
     """
 
-    def __init__(self, model, living, plain=True):
-        self.old, self.living, self.plain, self.origin = model, living, plain, []
-        self.norms = _norms(model, living) if plain else {}
+    def __init__(self, model, living):
+        self.old, self.living, self.plain, self.origin = model, living, living.plain, []
+        self.norms = _norms(model, living) if living.plain else {}
         self.layers, self.names, self.made = {}, {rule.op.name for rule in living.rules}, set()
         parts = {}
         for rule in living.rules:

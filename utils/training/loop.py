@@ -26,7 +26,7 @@ def train(
     folder,
     *,
     run="",
-    alive=shrinking.audible,
+    alive=shrinking.alive,
     measure=lambda model: {},
     after_epoch=lambda model: None,
     shrink_every=0,

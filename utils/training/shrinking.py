@@ -21,14 +21,14 @@ def define_shrinking_flag(epochs):
     )
 
 
-def audible(model):
+def alive(model):
     """{noise layer's name: (units,) bool, whether the unit is alive}."""
     return {layer.name: np.asarray(layer.multiplier()) != 0 for layer in noise_layers(model)}
 
 
 def count_under(under, model):
     """`Progress.under` at the end of a further epoch."""
-    return {name: (under[name] + 1) * ~units for name, units in audible(model).items()}
+    return {name: (under[name] + 1) * ~units for name, units in alive(model).items()}
 
 
 def without_dead(step, make, under, epochs):

@@ -5,7 +5,7 @@ import numpy as np
 from keras import layers
 
 from utils.pruning import graph
-from utils.pruning.rules.rule import Rule, is_of, width
+from utils.pruning.rules.rule import Rule, is_named, is_of, width
 
 
 class Merge(Rule):
@@ -18,9 +18,7 @@ class Merge(Rule):
     @classmethod
     def fits(cls, node):
         shapes = [tensor.shape for tensor in node.input_tensors]
-        known = is_of(node.operation, cls.KINDS) or (
-            type(node.operation).__name__ in cls.NAMES and type(node.operation).__module__.startswith("keras.")
-        )
+        known = is_of(node.operation, cls.KINDS) or is_named(node.operation, cls.NAMES)
         return known and len(shapes) > 1 and len({len(shape) for shape in shapes}) == 1 and len(shapes[0]) > 1
 
     def varies(self, varies, constants):
@@ -85,7 +83,7 @@ class Concatenate(Rule):
 
     @classmethod
     def fits(cls, node):
-        named = type(node.operation).__name__ == "Concatenate" and hasattr(node.operation, "axis")
+        named = is_named(node.operation, {"Concatenate"})
         return named and node.operation.axis in (-1, len(node.outputs[0].shape) - 1) and len(node.outputs[0].shape) > 1
 
     def varies(self, varies, constants):

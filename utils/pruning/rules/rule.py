@@ -235,6 +235,11 @@ def is_of(op, kinds):
     return type(op) in kinds or (isinstance(op, kinds) and hasattr(op, "sparse_kernel"))
 
 
+def is_named(op, names):
+    """Whether an operation is one of Keras's by the name of its class, where the class is not public."""
+    return type(op).__name__ in names and type(op).__module__.startswith("keras.")
+
+
 @functools.cache
 def treats_units_alone(activation):
     """Whether a unit of a function's output is told by that unit of its input: tried on some numbers."""

@@ -5,7 +5,7 @@ import numpy as np
 from keras import layers
 
 from utils.pruning import graph
-from utils.pruning.rules.rule import Rule, spread, width
+from utils.pruning.rules.rule import Rule, is_named, spread, width
 
 
 class Affine(Rule):
@@ -145,9 +145,11 @@ class Elementwise(Rule):
 
     @classmethod
     def fits(cls, node):
-        kind = type(node.operation)
-        known = kind.__name__ in cls.NAMES and kind.__module__.startswith("keras.")
-        return known and not isinstance(node.operation, keras.Layer) and len(node.input_tensors) == 1
+        return (
+            is_named(node.operation, cls.NAMES)
+            and not isinstance(node.operation, keras.Layer)
+            and len(node.input_tensors) == 1
+        )
 
     def _commutes(self):
         kind, op = type(self.op).__name__, self.op
@@ -194,7 +196,7 @@ class Scalar(Rule):
     @classmethod
     def fits(cls, node):
         op, arguments = node.operation, [*node.arguments.args, *node.arguments.kwargs.values()]
-        named = type(op).__name__ in ("Add", "Multiply", "Subtract", "TrueDivide", "Divide", "Maximum", "Minimum")
+        named = is_named(op, {"Add", "Multiply", "Subtract", "TrueDivide", "Divide", "Maximum", "Minimum"})
         others = [argument for argument in arguments if argument is not node.input_tensors[0]]
         return named and not isinstance(op, keras.Layer) and len(arguments) == 2 and all(map(np.isscalar, others))
 
@@ -207,7 +209,7 @@ def is_take(node):
     """Whether a node is keras.ops.take of units by numbers."""
     op = node.operation
     return (
-        type(op).__name__ == "Take"
+        is_named(op, {"Take"})
         and op.axis in (-1, len(node.outputs[0].shape) - 1)
         and len(node.input_tensors) == 1
         and node.input_tensors[0].shape[-1] is not None
