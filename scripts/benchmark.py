@@ -126,19 +126,7 @@ def train():
     sides = {"ours": lambda steps: step.run(1, 0, steps)[0].numpy()}
     if FLAGS.peer:
         sides |= _peers(images, labels)
-    speeds, steps, spent = {name: [] for name in sides}, 0, 0.0
-    with tqdm(total=FLAGS.seconds, unit="s", bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s") as bar:
-        while spent < FLAGS.seconds:
-            for name, run in sides.items():
-                done, start, elapsed = 0, time.perf_counter(), 0.0
-                while elapsed < min(TURN, FLAGS.seconds):
-                    run(chunk)
-                    done += chunk
-                    elapsed = time.perf_counter() - start
-                speeds[name].append(done * FLAGS.batch_size / elapsed)
-                if name == "ours":
-                    steps, spent = steps + done, spent + elapsed
-            bar.update(min(spent, FLAGS.seconds) - bar.n)
+    speeds, steps = _in_turns(sides, chunk)
     images_per_second = np.median(speeds["ours"])
     result = {
         "net": FLAGS.net,
@@ -155,6 +143,24 @@ def train():
     if FLAGS.peer:
         result |= _compared(speeds)
     print(json.dumps(result))
+
+
+def _in_turns(sides, chunk):
+    """{name: images a second in each of its turns}, and our steps: all sides in turns, until ours ran for --seconds."""
+    speeds, steps, spent = {name: [] for name in sides}, 0, 0.0
+    with tqdm(total=FLAGS.seconds, unit="s", bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s") as bar:
+        while spent < FLAGS.seconds:
+            for name, run in sides.items():
+                done, start, elapsed = 0, time.perf_counter(), 0.0
+                while elapsed < min(TURN, FLAGS.seconds):
+                    run(chunk)
+                    done += chunk
+                    elapsed = time.perf_counter() - start
+                speeds[name].append(done * FLAGS.batch_size / elapsed)
+                if name == "ours":
+                    steps, spent = steps + done, spent + elapsed
+            bar.update(min(spent, FLAGS.seconds) - bar.n)
+    return speeds, steps
 
 
 def network(build):
