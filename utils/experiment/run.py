@@ -149,7 +149,7 @@ class Experiment:
             make,
             self.strategy,
             self.folder,
-            run=os.path.basename(self.folder),
+            name=os.path.basename(self.folder),
             summaries_dir=FLAGS.summaries_dir or self.folder,
             extra=self._stamp(),
             **options,
@@ -188,7 +188,7 @@ class Experiment:
             self._steps(objective, updates, FLAGS.finetune_epochs, prepare),
             self.strategy,
             self.tuning,
-            run=f"{os.path.basename(self.folder)}, fine-tuning",
+            name=f"{os.path.basename(self.folder)}, fine-tuning",
             summaries_dir=os.path.join(FLAGS.summaries_dir or self.folder, "finetune"),
             extra=self._stamp(),
         )

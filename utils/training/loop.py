@@ -25,7 +25,7 @@ def train(
     strategy,
     folder,
     *,
-    run="",
+    name="",
     alive=shrinking.alive,
     measure=lambda model: {},
     after_epoch=lambda model: None,
@@ -40,7 +40,7 @@ def train(
         make: from a network to the `Step` that trains it.
         strategy: of tf.distribute.
         folder: where checkpoints go.
-        run: what the progress bar calls this run.
+        name: of the run, for the progress bar and messages.
         alive: from a model to which units live, {layer's name: (units,) bool}: for the eye.
         measure: from a model to {name: float}, called at the end of every epoch, for its summary.
         after_epoch: called with the model at the end of every epoch, to change weights for what no step can do.
@@ -58,12 +58,12 @@ def train(
     summaries = Summaries(summaries_dir if chief else None)
     other = f"{folder} is not the same on all machines: put --checkpoints_dir where all see it"
     towers.agree(strategy, progress.done, other)
-    bar = tqdm(total=step.total, initial=progress.done, desc=run, unit="step", disable=not chief, mininterval=1)
+    bar = tqdm(total=step.total, initial=progress.done, desc=name, unit="step", disable=not chief, mininterval=1)
     saved, length = time.monotonic(), 1
     with _Signals() as signals, bar:
         while progress.done < step.total:
             epoch = progress.done // step.steps
-            figures, length = _advance(step, progress, length, folder, run)
+            figures, length = _advance(step, progress, length, folder, name)
             ended = progress.done % step.steps == 0
             if ended:
                 after_epoch(step.model)
@@ -74,14 +74,14 @@ def train(
                 step = _end_epoch(step, progress, make, shrink_every)
             if (stop := signals.received) or ended or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 if chief:
-                    state.save(folder, step, progress, run, extra or {})
+                    state.save(folder, step, progress, name, extra or {})
                 saved = time.monotonic()
             if stop:
                 _stop(stop, progress.done, folder if chief else None)
     return step.model, progress.spent()
 
 
-def _advance(step, progress, length, folder, run):
+def _advance(step, progress, length, folder, name):
     """Take so many steps, or as many as the epoch has left; FIGURES' means over it so far, and the next length.
 
     Raises:
@@ -94,7 +94,7 @@ def _advance(step, progress, length, folder, run):
         # Machines have to call the graph alike.
         elapsed = towers.mean(step.strategy, time.monotonic() - began)
     if not np.isfinite(sums).all():
-        raise state.not_finite("the loss", epoch * step.steps + int(at), run, folder)
+        raise state.not_finite("the loss", epoch * step.steps + int(at), name, folder)
     progress.done += last - first
     progress.total = progress.total + sums.numpy()
     figures = dict(zip(FIGURES, progress.total / last))

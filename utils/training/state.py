@@ -40,7 +40,7 @@ def noise_layers(model):
     return [layer for layer in model.layers if hasattr(layer, "multiplier")]
 
 
-def save(folder, step, progress, run, extra):
+def save(folder, step, progress, name, extra):
     """Write the checkpoint of a step's network, and {name: array} more.
 
     Raises:
@@ -48,17 +48,17 @@ def save(folder, step, progress, run, extra):
     """
     state = step.state()
     if not all(np.isfinite(array).all() for array in state.values()):
-        raise not_finite("a weight", progress.done, run, folder)
+        raise not_finite("a weight", progress.done, name, folder)
     counters = {f"under/{name}": count for name, count in progress.under.items()}
     counters |= {"done": progress.done, "steps": step.steps, "total": progress.total, "seconds": progress.spent()}
     config = np.array(step.model.to_json())
     checkpoint.save(folder, progress.done, {"config": config, **counters, **state, **extra})
 
 
-def not_finite(what, at, run, folder):
+def not_finite(what, at, name, folder):
     """The error to raise."""
     return UserError(
-        f"{what} is no longer finite at step {at} of {run}; {folder} keeps the last good checkpoint: give lower "
+        f"{what} is no longer finite at step {at} of {name}; {folder} keeps the last good checkpoint: give lower "
         "learning rates and another --checkpoints_dir"
     )
 
