@@ -4,9 +4,10 @@
     python scripts/prune.py --model=MobileNetV2 --data=DATA.npz --epochs=30
 
 Puts noise after every group of units that can go, trains with it, removes the dead units (those whose noise drowns
-their signal), and writes what is left as smaller.keras, which plain Keras opens. DATA.npz holds x, the examples in the
-shape that the network reads, and y, the class of each. It may hold x_test and y_test; without them, the last tenth of x
-is kept for the test. Without --data, scikit-learn's digits are used.
+their signal), and writes what is left as smaller.keras, which plain Keras opens. DATA.npz, written by numpy.savez,
+holds x, the examples in the shape and the scale that the network reads, and y, the class of each, from 0. It may hold
+x_test and y_test; without them, the last tenth of x is kept for the test. Without --data, scikit-learn's digits are
+used.
 
 Prints a table: each layer's units before and after, and why some units could not be removed; accuracy, multiply-adds,
 parameters, file size and time before and after. A run that was killed goes on when it is started again.
