@@ -7,6 +7,10 @@ LeNet5 on MNIST, seed 0, 200 epochs: with dropout, a training error of 4.63 % on
 test set. With SBP no unit lives after the second epoch: the smaller network is a constant, with an error of 89.85 % on
 all training images and 90.23 % on the test set. The runs took 84 and 33 minutes on one core, pauses included.
 
+VGG-like on CIFAR-10 (--network=vgglike --width=0.25 --precision=bfloat16), seed 0, 120 epochs: with dropout, a training
+error of 17.86 % and 90.32 % on the test set. With SBP no unit lives after the third epoch: 89.83 % and 90.13 %. The runs took
+114 and 95 minutes on one core each, beside other trainings.
+
 Tried before, with a share of 0.1 of the units dropped; errors are those in training, with units dropped: batches of
 512, images standardised, rate 1e-3: nothing learnt for five epochs, 85.6 % after 24, 67.0 % after 49 (without dropping:
 45.8 %). Rate 3e-3, a share of 0.05: 89.8 % after 11 epochs, stopped. Batches of 64 of images in [0, 1]: nothing learnt
@@ -167,7 +171,7 @@ def draw(curves):
     units.set_yscale("symlog", linthresh=1)
     units.yaxis.set_major_formatter("{x:g}")
     units.set(xlabel="epoch", ylim=-0.1, title="units alive, StructuredBP")
-    units.legend(fontsize=7)
+    units.legend(fontsize=7, ncols=1 + len(layers) // 8)
     figures.save(figure, f"random-labels-{FLAGS.network}")
 
 

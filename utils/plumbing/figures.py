@@ -25,7 +25,8 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# One more than colours: taken in turns, no two of many lines look alike.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 METHODS = {
     "Original": (BLACK, "o"),
     "SparseVD": (ORANGE, "s"),
