@@ -8,8 +8,8 @@ test set. With SBP no unit lives after the second epoch: the smaller network is 
 all training images and 90.23 % on the test set. The runs took 84 and 33 minutes on one core, pauses included.
 
 VGG-like on CIFAR-10 (--network=vgglike --width=0.25 --precision=bfloat16), seed 0, 120 epochs: with dropout, a training
-error of 17.86 % and 90.32 % on the test set. With SBP no unit lives after the third epoch: 89.83 % and 90.13 %. The runs took
-114 and 95 minutes on one core each, beside other trainings.
+error of 17.86 % and 90.32 % on the test set. With SBP no unit lives after the third epoch: 89.83 % and 90.13 %. The
+runs took 114 and 95 minutes on one core each, beside other trainings.
 
 Tried before, with a share of 0.1 of the units dropped; errors are those in training, with units dropped: batches of
 512, images standardised, rate 1e-3: nothing learnt for five epochs, 85.6 % after 24, 67.0 % after 49 (without dropping:
