@@ -33,9 +33,9 @@ Then, where the Original, made anew, has 1.58 %:
 With images moved by up to 2 pixels (held out; the strength of the row was not tried): 1.5e-5: 0.90 % at 3.1x; 2.5e-5:
 1.02 % at 5.2x; 3.2e-5: 1.07 % at 6.4x.
 
-Without: no difference is a gain that 10,000 images can show. Test errors that were known when the row was made: this row's seed
-0, 1.56 % at 7.82x on another machine; with weight decay 2e-5, seeds 0 to 2: 1.65, 1.58, 1.46 % at 5.5x to 6.1x; 1.4e-5;
-2e-5, seed 0: 1.58 % at 5.5x.
+Without: no difference is a gain that 10,000 images can show. Test errors that were known when the row was made: this
+row's seed 0, 1.56 % at 7.82x on another machine; with weight decay 2e-5, seeds 0 to 2: 1.65, 1.58, 1.46 % at 5.5x to
+6.1x; 1.4e-5; 2e-5, seed 0: 1.58 % at 5.5x.
 """
 
 import sys

@@ -74,7 +74,8 @@ def remade(layer, kind=None, **changes):
         return kind.from_config(config)
     except Exception as error:  # whatever a layer of somebody's raises
         raise ValueError(
-            f"{layer.name} ({type(layer).__name__}) cannot be made from its config: {error}; give it a get_config that its __init__ takes"
+            f"{layer.name} ({type(layer).__name__}) cannot be made from its config: {error}; give it a get_config that "
+            "its __init__ takes"
         ) from error
 
 
