@@ -9,7 +9,13 @@ from tqdm import tqdm
 
 
 def logits(model, images, prepare):
-    """Outputs, (N, classes) float32, of a Keras model or what `runtimes.answers` gives, for uint8 images `prepare`d."""
+    """Outputs, (N, classes) float32, for uint8 images that `prepare` makes the input.
+
+    Args:
+        model: a Keras model, or what `runtimes.answers` gives.
+        images: (N, height, width, channels) uint8.
+        prepare: from images to the model's input.
+    """
     # Not model.predict: with several machines, it would wait for those that do not run it. As a graph, VGG-like with
     # noise takes a tenth of the time. Of VGG-like, batches of 500 take another gigabyte, which TensorFlow keeps.
     outputs = functools.partial(model, training=False)
