@@ -49,6 +49,30 @@ def test_the_lenets_load_without_our_code_and_the_model_stays_as_it_is(build, la
     assert np.ptp(fast(images(fast)), axis=0).max() > 0
 
 
+@pytest.mark.parametrize("order", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("flattened", [0, 1, 2])
+def test_units_that_litert_selects_before_they_are_flattened(order, flattened):
+    """Every unit is another, and of a network that flattens nothing."""
+    inputs = keras.Input((3, 4, 5) if flattened else (60,))
+    x = inputs
+    for _ in range(flattened):
+        x = Flatten(data_format=order)(x)
+    taken = keras.ops.take(x, [59, 0, 7, 31, 30, 12], axis=-1)
+    model = keras.Model(inputs, keras.layers.Concatenate()([taken, x]))
+    given = np.random.default_rng(0).random((4, *inputs.shape[1:]), np.float32)
+    np.testing.assert_array_equal(runtimes.answers(runtimes.flatbuffer(model))(given), model(given))
+
+
+@pytest.mark.parametrize("build, layer", [(lenet5, "features_unit"), (lenet_fc, "pixels_unit")])
+def test_the_lenets_in_litert(build, layer):
+    rng = np.random.default_rng(0)
+    model = draw_weights(build(SBP), rng)
+    kill(model.get_layer(layer), np.arange(model.get_layer(layer).input.shape[-1]) % 3 > 0, rng)
+    smaller = pruning.shrink(model)
+    given = images(smaller)
+    np.testing.assert_allclose(runtimes.answers(runtimes.flatbuffer(smaller))(given), smaller(given), atol=1e-5)
+
+
 def test_exports_compute_what_the_network_does(tmp_path, capsys):
     model = keras.Sequential([keras.Input((8, 8, 1)), Conv2D(3, 5, activation="relu"), Flatten(), Dense(4)])
     smaller = pruning.shrink(draw_weights(model, np.random.default_rng(0), zeros=0.3))
@@ -79,24 +103,35 @@ def test_exports_compute_what_the_network_does(tmp_path, capsys):
     assert "network-int8.tflite: 12.50 % error, network.keras has 25.00 %" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("runtime", [runtimes.LiteRT(1), runtimes.TensorFlow("CPU:0")])
-def test_a_runtime_runs_every_batch_in_turn(runtime, monkeypatch):
+def test_tensorflow_runs_every_batch_in_turn():
     """The images of a batch tell which it is."""
-    inputs = keras.Input((1,))
-    model = keras.Model(inputs, Dense(1, kernel_initializer="ones")(inputs))
-    given = np.arange(3, dtype=np.float32)[:, None, None] * np.ones((3, 2, 1), np.float32)
-    # TensorFlow's loop sums up the outputs: of batches 0, 1, 2 and 0 again, of two images each.
-    if runtime.name == "TensorFlow":
-        assert float(runtime.runner(model, given)(4)) == 2 * (0 + 1 + 2 + 0)
-        return
-    fed, interpreter_of = [], runtimes.interpreter_of
+    run = runtimes.TensorFlow("CPU:0").runner(identity(), batches())
+    # The loop sums up the outputs: of batches 0, 1, 2 and 0 again, of two images each.
+    assert float(run(4)) == 2 * (0 + 1 + 2 + 0)
+
+
+def test_litert_is_fed_before_the_clock_runs(monkeypatch):
+    calls, interpreter_of = [], runtimes.interpreter_of
 
     def listening(*arguments):
         interpreter = interpreter_of(*arguments)
-        set_tensor = interpreter.set_tensor
-        interpreter.set_tensor = lambda place, images: (fed.append(images[0, 0]), set_tensor(place, images))
+        set_tensor, invoke = interpreter.set_tensor, interpreter.invoke
+        interpreter.set_tensor = lambda place, images: (calls.append(images[0, 0]), set_tensor(place, images))
+        interpreter.invoke = lambda: (calls.append("invoke"), invoke())
         return interpreter
 
     monkeypatch.setattr(runtimes, "interpreter_of", listening)
-    runtime.runner(model, given)(4)
-    assert fed == [0, 1, 2, 0]
+    run = runtimes.LiteRT(1).runner(identity(), batches() + 5)
+    assert calls == [5]
+    run(3)
+    assert calls == [5] + 3 * ["invoke"]
+
+
+def identity():
+    inputs = keras.Input((1,))
+    return keras.Model(inputs, Dense(1, kernel_initializer="ones")(inputs))
+
+
+def batches():
+    """Three of two images, (3, 2, 1): all of 0, all of 1, all of 2."""
+    return np.arange(3, dtype=np.float32)[:, None, None] * np.ones((3, 2, 1), np.float32)

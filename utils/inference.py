@@ -5,6 +5,7 @@ import math
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from utils.pruning import graph, rules
 
@@ -12,7 +13,7 @@ from utils.pruning import graph, rules
 LANES = 16
 
 
-def fast(model):
+def fast(model, litert=False):
     """A copy of a network that computes the same up to rounding.
 
     A convolution of few filters computes several neighbouring columns at once, as more filters over fewer columns
@@ -21,6 +22,8 @@ def fast(model):
 
     Args:
         model: functional or Sequential, of stock layers and ops.
+        litert: for LiteRT, which copies what it reshapes: units are selected from what Flatten reads, by a layer that
+            is not of stock Keras.
     Returns:
         A Keras model.
     Raises:
@@ -33,7 +36,8 @@ def fast(model):
     def instead(node, tensors):
         op = node.operation
         if rules.is_take(node) and len(tensors[0].shape) == 2:
-            return [_selected(tensors[0], rules.taken(node).tolist(), op.name)]
+            select = _selected_before_flatten if litert else _selected
+            return [select(tensors[0], rules.taken(node).tolist(), op.name)]
         if rules.is_of(op, keras.layers.Conv2D) and places[id(op)] == 1 and (columns := _columns(node)) > 1:
             return [_wide(op, tensors[0], columns)]
         return None
@@ -46,6 +50,26 @@ def _selected(x, units, name):
     # By way of a third axis, or else TensorFlow puts the transpose into the product with the next kernel, as the slower
     # product it has for that.
     return keras.layers.Flatten(name=f"{name}_rows")(keras.ops.transpose(keras.ops.expand_dims(x, -1), (1, 0, 2)))
+
+
+def _selected_before_flatten(x, units, name):
+    """As `_selected`: of what Flatten reads, if it is Flatten that made x."""
+    flatten, node, _ = x._keras_history
+    if isinstance(flatten, keras.layers.Flatten) and flatten.data_format == "channels_last":
+        (x,) = flatten._inbound_nodes[node].input_tensors
+    return _Rows(np.stack(np.unravel_index(units, x.shape[1:]), -1).astype(np.int32), name=f"{name}_rows")(x)
+
+
+class _Rows(keras.layers.Layer):
+    """Units (batch, n) of a tensor (batch, ...), from their places in it: (n, axes)."""
+
+    def __init__(self, places, **settings):
+        super().__init__(autocast=False, **settings)
+        self.places = places
+
+    def call(self, x):
+        rows = tf.gather_nd(tf.transpose(x, (*range(1, len(x.shape)), 0)), self.places[:, None])
+        return tf.reshape(tf.transpose(rows, (2, 1, 0)), (-1, len(self.places)))
 
 
 def _columns(node):
@@ -78,6 +102,6 @@ def _wide(conv, x, columns):
         wide[:, column : column + taps, :, column] = kernel
     wide = wide.reshape(rows, -1, columns * inputs, columns * filters)
     layer = keras.layers.Conv2D(columns * filters, wide.shape[:2], activation=conv.activation, name=conv.name)
-    x = layer(keras.layers.Reshape((height, width // columns, columns * inputs), name=f"{conv.name}_narrow")(x))
+    x = layer(keras.ops.reshape(x, (-1, height, width // columns, columns * inputs)))
     layer.set_weights([wide, np.tile(bias, columns)])
-    return keras.layers.Reshape(size, name=f"{conv.name}_columns")(x)
+    return keras.ops.reshape(x, (-1, *size))

@@ -28,10 +28,9 @@ def export(folder, examples, error):
     saved, lite, small = (
         os.path.join(folder, name) for name in ("saved_model", "network.tflite", "network-int8.tflite")
     )
-    fast = inference.fast(model)
-    content, int8 = runtimes.flatbuffer(fast), runtimes.flatbuffer(fast, examples)
+    content, int8 = runtimes.flatbuffer(model), runtimes.flatbuffer(model, examples)
     try:
-        fast.export(saved, verbose=False)
+        inference.fast(model).export(saved, verbose=False)
         checkpoint.write(lite, lambda file: file.write(content))
         checkpoint.write(small, lambda file: file.write(int8))
     except (OSError, tf.errors.OpError) as failure:

@@ -5,7 +5,7 @@ import sys
 
 from absl import flags
 
-from utils import cost, inference, runtimes
+from utils import cost, runtimes
 from utils.experiment.flags import published_folder
 from utils.plumbing import networks, report
 from utils.plumbing.command_line import UserError
@@ -40,7 +40,7 @@ def evaluate(run):
     # What fine-tuning changed is not measured again.
     found[result["method"]]["here"][0].pop("error_before_finetuning", None)
     print(report.text(run.network, FLAGS.dataset, report.rows(run.network, FLAGS.dataset, found)))
-    int8 = runtimes.answers(runtimes.flatbuffer(inference.fast(network), run.examples()))
+    int8 = runtimes.answers(runtimes.flatbuffer(network, run.examples()))
     print(f"in LiteRT, with weights and values of eight bits: {run.error(int8):.2f} % error", file=sys.stderr)
     differs = [name for name in ("units", "multiply_adds") if here[name] != result[name]]
     differs += ["error"] if abs(here["error"] - result["error"]) > ROUNDING else []
