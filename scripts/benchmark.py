@@ -45,7 +45,7 @@ flags.DEFINE_enum(
 flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1, upper_bound=IMAGES)
 flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "bfloat16 is Keras's mixed_bfloat16.")
 flags.DEFINE_float("seconds", 20, "How long to measure, after the graph has been made and warmed up.", lower_bound=0.1)
-flags.DEFINE_bool("peer", False, "Measure the same step in PyTorch in turns with ours; needs pip install torch.")
+flags.DEFINE_bool("peer", False, "Measure the same step in PyTorch for the CPU in turns with ours.")
 flags.DEFINE_list("infer", None, "Networks to time beside --net: run folders, network.keras files, or 'dense': itself.")
 flags.DEFINE_enum("runtime", "tensorflow", ["tensorflow", "litert", "litert-int8"], "What --infer runs them with.")
 flags.DEFINE_integer("threads", 1, "Of LiteRT.", lower_bound=1)
@@ -184,7 +184,9 @@ def _peers(images, labels):
     try:
         import peer_torch
     except ImportError as error:
-        raise UserError(f"--peer needs PyTorch ({error}): pip install torch") from None
+        raise UserError(
+            f"--peer needs PyTorch ({error}): pip install torch --index-url https://download.pytorch.org/whl/cpu"
+        ) from None
     sides = {}
     for name in ("eager", "compiled"):
         step = peer_torch.Step(

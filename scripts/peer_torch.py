@@ -1,4 +1,4 @@
-"""The same training step in plain PyTorch: what `benchmark.py --peer` measures ours against. Needs `pip install torch`.
+"""The same training step in plain PyTorch: what `benchmark.py --peer` measures ours against.
 
 The same networks, noise, evidence lower bound and optimiser: truncated log-normal noise, one sample a unit a step; its
 KL divergence to the log-uniform prior, in the paper's closed form in float32, where ours is exact and takes longer;
