@@ -63,8 +63,9 @@ NOTE = (
 # L0: Louizos, Welling and Kingma, 2018 (arXiv 1712.01312). SFP: He, Kang, Dong, Fu and Yang, IJCAI 2018 (arXiv
 # 1808.06866). FPGM: He, Liu, Wang, Hu and Yang, CVPR 2019 (arXiv 1811.00250). LeNet5's multiply-adds are as Tang et al.
 # list them: "FLOPs as a Direct Optimization Objective for Learning Sparse Neural Networks", 2018 (arXiv 1811.03060);
-# VGG-like's are 2.22 and 2.57 times fewer than the Original's, which was not checked against its source; ResNet-20's
-# as He et al. list them, Table 1 of arXiv 1811.00250.
+# VGG-like's are counted from BC's units, and its errors are those of the authors' code
+# (github.com/KarenUllrich/Tutorial_BayesianCompressionForDL); ResNet-20's as He et al. list them, Table 1 of arXiv
+# 1811.00250.
 OTHERS = {
     "LeNet5": {
         "Generalized dropout": Other(1.1, (7, 13, 208, 16), 254_000),
@@ -74,8 +75,8 @@ OTHERS = {
         "L0-sep": Other(1.0, (9, 18, 65, 25), 403_000),
     },
     "VGG-like": {
-        "BC-GNJ": Other(8.6, (), 141_500_000),
-        "BC-GHS": Other(9.0, (), 121_900_000),
+        "BC-GNJ": Other(8.6, (63, 64, 128, 128, 245, 155, 63, 26, 24, 20, 14, 12, 11, 15), 141_501_483),
+        "BC-GHS": Other(9.0, (51, 62, 125, 128, 228, 129, 38, 13, 9, 6, 5, 6, 6, 20), 121_945_424),
     },
     "ResNet-20": {
         "SFP": Other(9.17, (), 24_300_000),
