@@ -121,20 +121,22 @@ def test_a_speedup_is_the_median_of_the_pairs_ratios(monkeypatch):
     assert result["cpu_speedup"] == 4 and result["timing"][0]["quartiles"] == [3.5, 4.5]
 
 
-def counting(model, calls):
-    """A runtime's runner that notes how many batches which network runs."""
-    return lambda batches: calls.append((model.name, batches))
-
-
 def test_networks_are_timed_in_turns(monkeypatch):
-    calls, models = [], []
-    for name in ("original", "smaller"):
+    """By a clock on which the first batch after the other network's takes a second more: that one is not timed."""
+    now, turns, batch = [0.0], [], {"original": 0.01, "smaller": 0.002}
+
+    def runner(model, images):
+        def run(batches):
+            now[0] += batches * batch[model.name] + (turns[-1:] != [model.name])
+            turns.extend([model.name] * (turns[-1:] != [model.name]))
+
+        return run
+
+    models = []
+    for name in batch:
         inputs = keras.Input((4,), name="x")
         models.append(keras.Model(inputs, layers.Dense(3)(inputs), name=name))
-    runtime = SimpleNamespace(runner=lambda model, images: counting(model, calls))
-    seconds = runtimes.timings(*models, 2, 5, runtime)
-    assert seconds.shape == (5, 2) and (seconds > 0).all()
-    batches = calls[-1][1]
-    # Each starts its turn with a batch that is not timed.
-    turn = [("original", 1), ("original", batches), ("smaller", 1), ("smaller", batches)]
-    assert calls[-20:] == turn * 5
+    monkeypatch.setattr(runtimes.time, "perf_counter", lambda: now[0])
+    seconds = runtimes.timings(*models, 2, 5, SimpleNamespace(runner=runner))
+    np.testing.assert_allclose(seconds, [[0.01, 0.002]] * 5)
+    assert turns[-10:] == ["original", "smaller"] * 5

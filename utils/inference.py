@@ -1,4 +1,4 @@
-"""A network for use: the same function in stock Keras, arranged so that a CPU runs it faster."""
+"""A network for use: the same function, arranged so that a CPU runs it faster."""
 
 import collections
 import math
@@ -22,10 +22,9 @@ def fast(model, litert=False):
 
     Args:
         model: functional or Sequential, of stock layers and ops.
-        litert: for LiteRT, which copies what it reshapes: units are selected from what Flatten reads, by a layer that
-            is not of stock Keras.
+        litert: for LiteRT, which copies what it reshapes: units are selected from what Flatten reads.
     Returns:
-        A Keras model.
+        A Keras model, of stock layers and ops; with `litert` one to export, which Keras cannot load again.
     Raises:
         ValueError: the model is a subclass of keras.Model without a graph.
     """
@@ -55,7 +54,7 @@ def _selected(x, units, name):
 def _selected_before_flatten(x, units, name):
     """As `_selected`: of what Flatten reads, if it is Flatten that made x."""
     flatten, node, _ = x._keras_history
-    if isinstance(flatten, keras.layers.Flatten) and flatten.data_format == "channels_last":
+    if rules.is_of(flatten, keras.layers.Flatten) and flatten.data_format == "channels_last":
         (x,) = flatten._inbound_nodes[node].input_tensors
     return _Rows(np.stack(np.unravel_index(units, x.shape[1:]), -1).astype(np.int32), name=f"{name}_rows")(x)
 
@@ -68,8 +67,7 @@ class _Rows(keras.layers.Layer):
         self.places = places
 
     def call(self, x):
-        rows = tf.gather_nd(tf.transpose(x, (*range(1, len(x.shape)), 0)), self.places[:, None])
-        return tf.reshape(tf.transpose(rows, (2, 1, 0)), (-1, len(self.places)))
+        return tf.transpose(tf.gather_nd(tf.transpose(x, (*range(1, len(x.shape)), 0)), self.places))
 
 
 def _columns(node):

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from utils import inference, pruning
 from utils.pruning import graph, rules
 
-# Images of so many batches take turns.
+# TensorFlow runs on so many batches in turn.
 BATCHES = 4
 SECONDS_A_CALL = 0.1
 # Of a pair of large networks, fewer pairs are timed than asked for: what fits in so many seconds, but these at least.
@@ -31,9 +31,13 @@ class LiteRT:
         self.name, self.threads, self.int8 = "LiteRT, int8" if int8 else "LiteRT", threads, int8
 
     def runner(self, model, images):
-        """From a number of batches to nothing: runs a model so many times, on the first of images (batches, batch, ...).
+        """From a number of batches to nothing: runs a model so many times, on the first of `images`.
 
-        They lie in its input already, as in LiteRT's own benchmark: how long Python takes to copy them is not in it.
+        It lies in the input already, as in LiteRT's own benchmark: how long Python takes to copy it is not in it.
+
+        Args:
+            model: a Keras model.
+            images: (batches, batch, ...).
         """
         content = flatbuffer(model, images[0][:100] if self.int8 else None)
         interpreter = interpreter_of(content, self.threads, images.shape[1])
@@ -58,9 +62,9 @@ class TensorFlow:
         self.threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or len(os.sched_getaffinity(0))
 
     def runner(self, model, images):
-        """From a number of batches to nothing: runs a model so many times, on images (batches, batch, ...) in turn.
+        """As of `LiteRT`, but on all batches of `images`, one after the other.
 
-        The batches are a loop in the graph: how long Python takes for a call is not in it.
+        They are a loop in the graph: how long Python takes for a call is not in it.
         """
         # What is called in a graph is where its variables are, and they are where they were made.
         with tf.device(self.device):
@@ -88,13 +92,17 @@ def flatbuffer(model, examples=None):
     """A network as LiteRT reads it, in its fast form (`inference.fast`): bytes.
 
     Args:
-        examples: (N, ...) float32, what the network reads. If given, weights and values are int8, in the ranges that
-            these have; inputs and outputs stay float32.
+        model: as of `inference.fast`.
+        examples: (N, ...), what the network reads. If given, weights and values are int8, in the ranges that these
+            have; inputs and outputs stay float32.
+    Raises:
+        ValueError: as of `inference.fast`.
     """
     int8 = {}
     if examples is not None:
+        examples = np.asarray(examples, model.inputs[0].dtype)
         int8["optimizations"] = [tf.lite.Optimize.DEFAULT]
-        int8["representative_dataset"] = lambda: ([example[None]] for example in np.asarray(examples))
+        int8["representative_dataset"] = lambda: ([example[None]] for example in examples)
     with tempfile.TemporaryDirectory() as folder:
         fast = inference.fast(model, litert=True)
         fast.export(f"{folder}/network.tflite", format="litert", verbose=False, **int8)
@@ -136,8 +144,8 @@ def as_deployed(model):
 def timings(original, smaller, batch_size, pairs, runtime, examples=None):
     """Seconds that a batch takes in each of two networks, in turns: (pairs, 2), or less if they take long.
 
-    Both are arranged in the same way (`as_deployed`, `inference.fast`), and run as many batches a turn as take the original a tenth of a
-    second.
+    Both are arranged in the same way (`as_deployed`, `inference.fast`). A turn is as many batches as take the original
+    a tenth of a second, after one that is not timed.
 
     Args:
         original, smaller: Keras models of one input shape.

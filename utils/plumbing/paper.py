@@ -63,9 +63,9 @@ NOTE = (
 # L0: Louizos, Welling and Kingma, 2018 (arXiv 1712.01312). SFP: He, Kang, Dong, Fu and Yang, IJCAI 2018 (arXiv
 # 1808.06866). FPGM: He, Liu, Wang, Hu and Yang, CVPR 2019 (arXiv 1811.00250). LeNet5's multiply-adds are as Tang et al.
 # list them: "FLOPs as a Direct Optimization Objective for Learning Sparse Neural Networks", 2018 (arXiv 1811.03060);
-# VGG-like's are counted from BC's units, and its errors are those of the authors' code
-# (github.com/KarenUllrich/Tutorial_BayesianCompressionForDL); ResNet-20's as He et al. list them, Table 1 of arXiv
-# 1811.00250.
+# VGG-like's errors are in the README of BC's code (github.com/KarenUllrich/Tutorial_BayesianCompressionForDL), its
+# multiply-adds counted from BC's units, which were not read in the paper itself; ResNet-20's as He et al. list them,
+# Table 1 of arXiv 1811.00250.
 OTHERS = {
     "LeNet5": {
         "Generalized dropout": Other(1.1, (7, 13, 208, 16), 254_000),
