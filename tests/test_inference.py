@@ -120,6 +120,16 @@ def test_exports_compute_what_the_network_does(tmp_path, capsys):
     assert "network-int8.tflite: 12.50 % error, network.keras has 25.00 %" in capsys.readouterr().err
 
 
+def test_eight_bits_have_their_ranges_from_examples_of_any_type():
+    """As `fit` takes them: bytes for a network that scales them itself."""
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Rescaling(1 / 255), Dense(4)])
+    draw_weights(model, np.random.default_rng(0))
+    given = np.random.default_rng(1).integers(256, size=(200, 8), dtype=np.uint8)
+    expected = np.asarray(model(given))
+    found = runtimes.answers(runtimes.flatbuffer(model, given))(given.astype(np.float32))
+    assert 0 < np.abs(found - expected).max() < 0.03 * np.ptp(expected)
+
+
 def test_tensorflow_runs_every_batch_in_turn():
     """The images of a batch tell which it is."""
     run = runtimes.TensorFlow("CPU:0").runner(identity(), batches())
