@@ -6,7 +6,7 @@ import threading
 import keras
 import tensorflow as tf
 
-from layers import truncated_log_normal
+from keras_sbp.layers import truncated_log_normal
 
 # What mu and log sigma are clipped to; the distribution is exact on all of it.
 BOX = (-20.0, 5.0)

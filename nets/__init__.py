@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nets import lenet5, lenet_fc, resnet20, vgglike
+if __name__ != "keras_sbp.nets":  # a second copy of the modules, and of the classes that Keras knows by name
+    raise ImportError(f"{__name__} is a part of keras_sbp: write keras_sbp.{__name__}")
+
+from keras_sbp.nets import lenet5, lenet_fc, resnet20, vgglike
 
 
 class Network(NamedTuple):

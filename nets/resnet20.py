@@ -6,7 +6,7 @@ Three stages of three blocks of two 3x3 convolutions with batch normalisation. W
 
 import keras
 
-from layers.batch_normalization import BatchNormalization
+from keras_sbp.layers.batch_normalization import BatchNormalization
 
 FILTERS = (16, 32, 64)
 BLOCKS = 3

@@ -8,7 +8,7 @@ pooling: a removed unit is exactly 0. Theirs normalises the first dense layer as
 import keras
 import numpy as np
 
-from layers.batch_normalization import BatchNormalization
+from keras_sbp.layers.batch_normalization import BatchNormalization
 
 # Filters of the convolutions, a tuple a block; a block ends in pooling.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))

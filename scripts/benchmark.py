@@ -9,13 +9,9 @@ import inspect
 import json
 import os
 import resource
-import sys
 import time
-from pathlib import Path
 
 START = time.perf_counter()
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import keras
 import numpy as np
@@ -23,11 +19,11 @@ import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
-from layers import sparse_vd
-from nets import NETWORKS
-from utils import cost, runtimes, structured_bp, training
-from utils.plumbing import command_line, data, networks, towers
-from utils.plumbing.command_line import UserError
+from keras_sbp.layers import sparse_vd
+from keras_sbp.nets import NETWORKS
+from keras_sbp.utils import cost, runtimes, structured_bp, training
+from keras_sbp.utils.plumbing import command_line, data, networks, towers
+from keras_sbp.utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 NETS = {network.script: network.build for network in NETWORKS.values()}

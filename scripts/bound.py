@@ -5,16 +5,13 @@ epochs, seed 0: -1,518 with mu fixed, -1,422 with both learned; 6 minutes each o
 """
 
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 from absl import flags
 
-from utils import experiment
-from utils.plumbing import command_line, data, figures, report
-from utils.plumbing.command_line import UserError
+from keras_sbp.utils import experiment
+from keras_sbp.utils.plumbing import command_line, data, figures, report
+from keras_sbp.utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 RUNS = {"mu-fixed": ("mu fixed at 0", ["--fixed_mu"]), "mu-learned": ("mu and sigma learned", [])}

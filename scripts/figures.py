@@ -13,14 +13,12 @@ import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 from absl import flags
 
-from nets import NETWORKS
-from utils import cost, experiment, training
-from utils.plumbing import checkpoint, command_line, data, figures, paper, report
+from keras_sbp.nets import NETWORKS
+from keras_sbp.utils import cost, experiment, training
+from keras_sbp.utils.plumbing import checkpoint, command_line, data, figures, paper, report
 
 FLAGS = flags.FLAGS
 # Whose units over epochs are shown.

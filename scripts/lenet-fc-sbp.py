@@ -11,17 +11,12 @@ in 150. The rates here come from trials of StructuredBPc (lenet-fc-sbpc.py) and 
 this row; the test error of 60 epochs with the rates above (seed 0: 1.45 % at 10.7x) was known by then.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from absl import flags
 
-from nets import lenet_fc
-from utils import experiment, structured_bp
-from utils.experiment import regularisation, schedule
-from utils.plumbing import command_line, data
+from keras_sbp.nets import lenet_fc
+from keras_sbp.utils import experiment, structured_bp
+from keras_sbp.utils.experiment import regularisation, schedule
+from keras_sbp.utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=100, batch_size=128, learning_rate=3e-3, weight_decay=0.0)

@@ -53,17 +53,12 @@ itself: 1.57 % at 15.1x (three seeds); the power 0.9: 1.51 % at 15.5x (three see
 at 16.1x; 80 epochs from 1.5 times the cost: 1.62 % at 14.8x, from twice: 1.65 % at 17.2x and 1.68 % at 16.3x.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from absl import flags
 
-from nets import lenet_fc
-from utils import experiment, structured_bp
-from utils.experiment import regularisation
-from utils.plumbing import command_line, data
+from keras_sbp.nets import lenet_fc
+from keras_sbp.utils import experiment, structured_bp
+from keras_sbp.utils.experiment import regularisation
+from keras_sbp.utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=100, batch_size=128, learning_rate=3e-3, weight_decay=0.0)

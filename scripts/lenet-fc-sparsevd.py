@@ -13,17 +13,12 @@ Earlier trials, where the Original has 1.64 % (rates of weights and log sigma^2;
 8.9x. 3e-4, 2e-4; 1; 40: 1.86 % at 7.4x. 1e-3, 1e-4; 1; 25: 1.94 % at 8.3x.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from absl import flags
 
-from layers import sparse_vd
-from nets import lenet_fc
-from utils import experiment, sparse_variational_dropout, training
-from utils.plumbing import command_line, data
+from keras_sbp.layers import sparse_vd
+from keras_sbp.nets import lenet_fc
+from keras_sbp.utils import experiment, sparse_variational_dropout, training
+from keras_sbp.utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=1e-3, weight_decay=0.0)

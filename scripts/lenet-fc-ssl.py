@@ -38,17 +38,12 @@ row's seed 0, 1.56 % at 7.82x on another machine; with weight decay 2e-5, seeds 
 6.1x; 1.4e-5; 2e-5, seed 0: 1.58 % at 5.5x.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from absl import flags
 
-from nets import lenet_fc
-from utils import experiment, structured_sparsity, training
-from utils.experiment import regularisation
-from utils.plumbing import command_line, data
+from keras_sbp.nets import lenet_fc
+from keras_sbp.utils import experiment, structured_sparsity, training
+from keras_sbp.utils.experiment import regularisation
+from keras_sbp.utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=80, batch_size=128, learning_rate=0.2, weight_decay=0.0)

@@ -9,17 +9,12 @@ Images moved by up to 2 pixels (--shift=2), ten seeds: 0.84 %, 95 % interval 0.8
 --shift=1, on held-out images, seed 0: 0.96 % with 1, 0.98 % with 2.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from absl import flags
 
-from nets import lenet_fc
-from utils import experiment, training
-from utils.experiment import regularisation, schedule
-from utils.plumbing import command_line, data
+from keras_sbp.nets import lenet_fc
+from keras_sbp.utils import experiment, training
+from keras_sbp.utils.experiment import regularisation, schedule
+from keras_sbp.utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=30, batch_size=128, learning_rate=1e-3, weight_decay=2e-4)

@@ -25,17 +25,12 @@ noise (9), log sigma started at 0.5 or 1 (4). From scratch with log sigma starte
 epochs.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from absl import flags
 
-from nets import lenet5
-from utils import experiment, structured_bp
-from utils.experiment import regularisation, schedule
-from utils.plumbing import command_line, data
+from keras_sbp.nets import lenet5
+from keras_sbp.utils import experiment, structured_bp
+from keras_sbp.utils.experiment import regularisation, schedule
+from keras_sbp.utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=1e-3, weight_decay=0.0)

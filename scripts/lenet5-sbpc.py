@@ -64,17 +64,12 @@ Without moved images, test errors of superseded settings were known: the second 
 seeds); seed 0, others: 0.91 % at 25.6x, 0.95 % at 18.5x, 0.95 % at 17.7x.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from absl import flags
 
-from nets import lenet5
-from utils import experiment, structured_bp
-from utils.experiment import regularisation
-from utils.plumbing import command_line, data
+from keras_sbp.nets import lenet5
+from keras_sbp.utils import experiment, structured_bp
+from keras_sbp.utils.experiment import regularisation
+from keras_sbp.utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=1e-3, weight_decay=0.0)

@@ -9,17 +9,12 @@ removed no unit during training: seed 0, 0.80 % at 2.91x, 99.3 % of the weights 
 1e-3 for the noise: 0.95 % at 3.16x.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from absl import flags
 
-from layers import sparse_vd
-from nets import lenet5
-from utils import experiment, sparse_variational_dropout, training
-from utils.plumbing import command_line, data
+from keras_sbp.layers import sparse_vd
+from keras_sbp.nets import lenet5
+from keras_sbp.utils import experiment, sparse_variational_dropout, training
+from keras_sbp.utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=20, batch_size=128, learning_rate=1e-3, weight_decay=0.0)

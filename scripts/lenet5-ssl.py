@@ -9,16 +9,11 @@ momentum 0.9, 3e-4, 3e-4, 3e-6; 0.05: 0.89 % at 2.4x. The last gradient of these
 lasso had taken, mended since: with the same settings, seed 0 was 0.88 % at 8.75x before, and is 0.87 % now.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from absl import flags
 
-from nets import lenet5
-from utils import experiment, structured_sparsity, training
-from utils.plumbing import command_line, data
+from keras_sbp.nets import lenet5
+from keras_sbp.utils import experiment, structured_sparsity, training
+from keras_sbp.utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=0.1, weight_decay=0.0)

@@ -9,17 +9,12 @@ The paper's settings (--schedule=paper, 200 epochs; seed 0): 0.73 %, 33 minutes.
 weights of 10 first filters, 31 second ones and 464 neurons have a norm under a thousandth of their layer's largest.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from absl import flags
 
-from nets import lenet5
-from utils import experiment, training
-from utils.experiment import regularisation, schedule
-from utils.plumbing import command_line, data
+from keras_sbp.nets import lenet5
+from keras_sbp.utils import experiment, training
+from keras_sbp.utils.experiment import regularisation, schedule
+from keras_sbp.utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=30, batch_size=128, learning_rate=1e-3, weight_decay=5e-4)

@@ -7,17 +7,12 @@ has them, packed or not:
     python scripts/predict.py checkpoints/published/lenet5-sbp/network.keras t10k-images-idx3-ubyte.gz
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from utils.plumbing import command_line, data, image_files, networks
-from utils.plumbing.command_line import UserError
+from keras_sbp.utils.plumbing import command_line, data, image_files, networks
+from keras_sbp.utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 SHOWN = 3

@@ -21,16 +21,14 @@ import shutil
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import keras
 import numpy as np
 from absl import flags
 
-from utils import cost, fit, pruning, runtimes
-from utils.plumbing import checkpoint, command_line, networks, npz, report
-from utils.plumbing.command_line import UserError
-from utils.pruning import graph
+from keras_sbp.utils import cost, fit, pruning, runtimes
+from keras_sbp.utils.plumbing import checkpoint, command_line, networks, npz, report
+from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.pruning import graph
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "A network of keras.applications, from random weights, in MODEL.keras's place.")

@@ -38,19 +38,16 @@ nothing is chosen by it.
 import functools
 import itertools
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import keras
 from absl import flags
 
-from nets import NETWORKS, vgglike
-from utils import experiment, structured_bp, training
-from utils.experiment import schedule
-from utils.plumbing import command_line, data, figures, report
-from utils.plumbing.command_line import UserError
-from utils.training import updates
+from keras_sbp.nets import NETWORKS, vgglike
+from keras_sbp.utils import experiment, structured_bp, training
+from keras_sbp.utils.experiment import schedule
+from keras_sbp.utils.plumbing import command_line, data, figures, report
+from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.training import updates
 
 FLAGS = flags.FLAGS
 # {--network: (its name, what the defaults of its flags are)}

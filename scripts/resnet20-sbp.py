@@ -15,17 +15,13 @@ first run with 60 was stopped at 2.0x, before its end and without a look at the 
 """
 
 import functools
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from absl import flags
 
-from nets import resnet20
-from utils import experiment, structured_bp
-from utils.experiment import retraining, schedule
-from utils.plumbing import command_line, data
+from keras_sbp.nets import resnet20
+from keras_sbp.utils import experiment, structured_bp
+from keras_sbp.utils.experiment import retraining, schedule
+from keras_sbp.utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=12, batch_size=125, learning_rate=1e-3, weight_decay=0.0)

@@ -16,17 +16,13 @@ which fell to 10 times: 10.63 % at 3.54x, 14.66 % before the second stage.
 """
 
 import functools
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from absl import flags
 
-from nets import resnet20
-from utils import experiment, structured_bp
-from utils.experiment import retraining, schedule
-from utils.plumbing import command_line, data
+from keras_sbp.nets import resnet20
+from keras_sbp.utils import experiment, structured_bp
+from keras_sbp.utils.experiment import retraining, schedule
+from keras_sbp.utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=8, batch_size=125, learning_rate=1e-3, weight_decay=0.0)

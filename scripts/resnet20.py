@@ -8,18 +8,14 @@ chosen for the time that they take.
 """
 
 import functools
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from absl import flags
 
-from nets import resnet20
-from utils import experiment, training
-from utils.experiment import schedule
-from utils.plumbing import command_line, data
-from utils.training import updates
+from keras_sbp.nets import resnet20
+from keras_sbp.utils import experiment, training
+from keras_sbp.utils.experiment import schedule
+from keras_sbp.utils.plumbing import command_line, data
+from keras_sbp.utils.training import updates
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=100, batch_size=125, learning_rate=0.2, weight_decay=5e-4)

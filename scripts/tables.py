@@ -2,15 +2,12 @@
 
 import itertools
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from absl import flags
 
-from nets import NETWORKS
-from utils import cost, experiment
-from utils.plumbing import command_line, networks, paper, report
+from keras_sbp.nets import NETWORKS
+from keras_sbp.utils import cost, experiment
+from keras_sbp.utils.plumbing import command_line, networks, paper, report
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("format", "text", ["text", "markdown"], "markdown is what the README shows.")

@@ -19,19 +19,16 @@ to 1.5 (1.46 % at 7.21x).
 import itertools
 import json
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from layers.sbp import SBP
-from nets import NETWORKS
-from utils import cost, experiment, pruning, training
-from utils.plumbing import checkpoint, command_line, data, figures, report
-from utils.plumbing.command_line import UserError
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.nets import NETWORKS
+from keras_sbp.utils import cost, experiment, pruning, training
+from keras_sbp.utils.plumbing import checkpoint, command_line, data, figures, report
+from keras_sbp.utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 

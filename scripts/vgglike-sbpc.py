@@ -14,17 +14,13 @@ unit, from twice that, with 40 epochs of the second stage and from an earlier St
 """
 
 import functools
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from absl import flags
 
-from nets import vgglike
-from utils import experiment, structured_bp
-from utils.experiment import regularisation, retraining, schedule
-from utils.plumbing import command_line, data
+from keras_sbp.nets import vgglike
+from keras_sbp.utils import experiment, structured_bp
+from keras_sbp.utils.experiment import regularisation, retraining, schedule
+from keras_sbp.utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)

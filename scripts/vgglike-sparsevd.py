@@ -47,19 +47,15 @@ the second stage has 18, to end within 90 minutes.
 """
 
 import functools
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import keras
 from absl import flags
 
-from layers import sparse_vd
-from nets import vgglike
-from utils import experiment, sparse_variational_dropout
-from utils.experiment import regularisation, retraining, schedule
-from utils.plumbing import command_line, data
+from keras_sbp.layers import sparse_vd
+from keras_sbp.nets import vgglike
+from keras_sbp.utils import experiment, sparse_variational_dropout
+from keras_sbp.utils.experiment import regularisation, retraining, schedule
+from keras_sbp.utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)

@@ -32,18 +32,14 @@ were not run.
 """
 
 import functools
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import keras
 from absl import flags
 
-from nets import vgglike
-from utils import experiment, structured_sparsity, training
-from utils.experiment import regularisation, retraining, schedule
-from utils.plumbing import command_line, data
+from keras_sbp.nets import vgglike
+from keras_sbp.utils import experiment, structured_sparsity, training
+from keras_sbp.utils.experiment import regularisation, retraining, schedule
+from keras_sbp.utils.plumbing import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=0.05, weight_decay=5e-4)

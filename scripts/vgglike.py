@@ -48,19 +48,15 @@ weight decay that grows to 2e-5 on a line.
 """
 
 import functools
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import keras
 from absl import flags
 
-from nets import vgglike
-from utils import experiment, training
-from utils.experiment import regularisation, schedule
-from utils.plumbing import command_line, data
-from utils.training import updates
+from keras_sbp.nets import vgglike
+from keras_sbp.utils import experiment, training
+from keras_sbp.utils.experiment import regularisation, schedule
+from keras_sbp.utils.plumbing import command_line, data
+from keras_sbp.utils.training import updates
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=200, batch_size=100, learning_rate=1e-3, weight_decay=2e-5)

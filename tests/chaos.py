@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from utils.plumbing import checkpoint
+from keras_sbp.utils.plumbing import checkpoint
 
 tqdm.monitor_interval = 0  # its thread
 

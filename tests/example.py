@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from utils import cost
+from keras_sbp.utils import cost
 
 ROOT = Path(__file__).parents[1]
 FIGURES = "{:.2f} % error, without noise {:.2f} %, {:.1f} times fewer multiply-adds"

@@ -18,12 +18,12 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from layers.sbp import BOX, SBP
-from nets import lenet_fc
+from keras_sbp.layers.sbp import BOX, SBP
+from keras_sbp.nets import lenet_fc
+from keras_sbp.utils import pruning
+from keras_sbp.utils.plumbing import data
 from tests import steps as made
 from tests.test_training import kl, network
-from utils import pruning
-from utils.plumbing import data
 
 EPOCHS = 3
 NETWORKS = (network, functools.partial(lenet_fc.lenet_fc, unit=SBP))

@@ -22,8 +22,8 @@ import tensorflow as tf
 from keras import layers as L
 from tqdm import tqdm
 
-from layers.sbp import SBP
-from utils import cost, pruning, runtimes
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.utils import cost, pruning, runtimes
 
 SHARES = (0.0, 0.1, 0.5, 0.9, 1.0)
 TOLERANCE = 1e-4

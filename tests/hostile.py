@@ -32,7 +32,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from utils.plumbing import data
+from keras_sbp.utils.plumbing import data
 
 tqdm.monitor_interval = 0  # its thread
 

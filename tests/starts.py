@@ -30,11 +30,11 @@ import numpy as np
 import sklearn.datasets  # noqa: F401
 import tensorflow as tf
 
-from nets import lenet5, lenet_fc, vgglike  # noqa: F401
+from keras_sbp.nets import lenet5, lenet_fc, vgglike  # noqa: F401
+from keras_sbp.utils import cost, experiment, runtimes, structured_bp  # noqa: F401
+from keras_sbp.utils.experiment import flags as run_flags
+from keras_sbp.utils.plumbing import checkpoint, command_line, data, figures, towers  # noqa: F401
 from tests import scripts
-from utils import cost, experiment, runtimes, structured_bp  # noqa: F401
-from utils.experiment import flags as run_flags
-from utils.plumbing import checkpoint, command_line, data, figures, towers  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 

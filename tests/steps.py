@@ -4,8 +4,8 @@ import functools
 
 import tensorflow as tf
 
-from utils import training
-from utils.plumbing import data
+from keras_sbp.utils import training
+from keras_sbp.utils.plumbing import data
 
 
 def steps(

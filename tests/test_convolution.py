@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from layers import sparse_vd
+from keras_sbp.layers import sparse_vd
+from keras_sbp.utils.training import convolution
 from tests.steps import steps
-from utils.training import convolution
 
 
 def gradients(layer, images, weights):

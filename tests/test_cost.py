@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from layers.sbp import SBP
-from nets import lenet5, lenet_fc
-from utils import cost, pruning, runtimes
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.nets import lenet5, lenet_fc
+from keras_sbp.utils import cost, pruning, runtimes
 
 LENET5, LENET_FC = 2_293_000, 545_000
 

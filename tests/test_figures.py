@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from layers import truncated_log_normal
-from layers.sbp import SBP
-from nets import lenet_fc
+from keras_sbp.layers import truncated_log_normal
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.nets import lenet_fc
+from keras_sbp.utils import pruning, training
+from keras_sbp.utils.plumbing import checkpoint, command_line, data, figures, image_files, report
+from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.training.summaries import Summaries
 from tests import scripts
-from utils import pruning, training
-from utils.plumbing import checkpoint, command_line, data, figures, image_files, report
-from utils.plumbing.command_line import UserError
-from utils.training.summaries import Summaries
 
 ROOT = Path(__file__).parents[1]
 PNG = b"\x89PNG\r\n"

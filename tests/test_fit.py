@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from layers import truncated_log_normal
-from layers.sbp import SBP
+from keras_sbp.layers import truncated_log_normal
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.utils import cost, fit, pruning
 from tests import example, scripts
-from utils import cost, fit, pruning
 
 # KL of a unit at mu = 0, log sigma = -5: half a normal, far from the lower end.
 UNIT = np.log(20) + 5 + np.log(2) - np.log(2 * np.pi * np.e) / 2
@@ -139,7 +139,7 @@ TOWERS = """
 import sys
 import keras, numpy as np, tensorflow as tf
 from tests.test_fit import LOSS, made, network
-from utils import fit
+from keras_sbp.utils import fit
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if sys.argv[1] == "2" else tf.distribute.get_strategy()
 x, y = made()
 with strategy.scope():

@@ -15,7 +15,7 @@ MADE = sorted(path.stem for path in FOLDER.glob("*.npz"))
 
 # A layer is known to Keras once its file is imported.
 for path in (FOLDER.parents[1] / "layers").glob("*.py"):
-    importlib.import_module(f"layers.{path.stem}")
+    importlib.import_module(f"keras_sbp.layers.{path.stem}")
 
 
 def check(model, name):

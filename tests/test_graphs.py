@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers as L
 
-from layers.sbp import SBP
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.utils import cost, fit, pruning
 from tests import families
-from utils import cost, fit, pruning
 
 # What is left of the multiply-adds with half of the units dead, at the most.
 LEFT = {"ResNet50V2": 0.30, "MobileNetV2": 0.35}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.plumbing import figures
+from keras_sbp.utils.plumbing import figures
 
 ROOT = Path(__file__).parents[1]
 OURS = ("layers", "nets", "scripts", "utils")
@@ -32,8 +32,9 @@ def imports(module):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= inner & MODULES.keys() or {node.module}
+            module = node.module.removeprefix("keras_sbp.")
+            inner = {f"{module}.{alias.name}" for alias in node.names}
+            found |= inner & MODULES.keys() or {module}
     return {other for other in found if other.split(".")[0] in OURS}
 
 

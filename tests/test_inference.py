@@ -7,12 +7,12 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from keras.layers import Conv2D, Dense, Flatten, MaxPooling2D
 
-from layers.sbp import SBP
-from nets.lenet5 import lenet5
-from nets.lenet_fc import lenet_fc
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.nets.lenet5 import lenet5
+from keras_sbp.nets.lenet_fc import lenet_fc
+from keras_sbp.utils import inference, pruning, runtimes
+from keras_sbp.utils.experiment import export
 from tests.test_pruning import difference, draw_weights, images, kill, random_network
-from utils import inference, pruning, runtimes
-from utils.experiment import export
 
 TOLERANCE = 1e-5
 

@@ -7,9 +7,9 @@ import tensorflow as tf
 from keras import layers as L
 from keras import ops
 
-from layers.sbp import SBP
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.utils import cost, fit, inference, pruning, runtimes
 from tests import families
-from utils import cost, fit, inference, pruning, runtimes
 
 IMAGES = (8, 8, 3)
 

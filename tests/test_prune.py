@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from keras import layers as L
 
+from keras_sbp.utils import cost
 from tests import scripts
-from utils import cost
 
 
 def residual():

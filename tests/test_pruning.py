@@ -10,10 +10,10 @@ import pytest
 from keras import layers
 from keras.layers import Conv2D, Dense, Flatten
 
-from layers.sbp import SBP
-from nets.lenet5 import lenet5
-from nets.lenet_fc import lenet_fc
-from utils import cost, pruning
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.nets.lenet5 import lenet5
+from keras_sbp.nets.lenet_fc import lenet_fc
+from keras_sbp.utils import cost, pruning
 
 TOLERANCE = 1e-4
 WEIGHTED = (Conv2D, Dense)

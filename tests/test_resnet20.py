@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pytest
 
-from layers import truncated_log_normal
-from layers.batch_normalization import BatchNormalization
-from layers.sbp import SBP
-from nets import resnet20
+from keras_sbp.layers import truncated_log_normal
+from keras_sbp.layers.batch_normalization import BatchNormalization
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.nets import resnet20
+from keras_sbp.utils import cost, pruning
+from keras_sbp.utils.plumbing import checkpoint
 from tests import scripts
-from utils import cost, pruning
-from utils.plumbing import checkpoint
 
 ARGUMENTS = ("--width=0.25", "--epochs=2", "--batch_size=20", "--precision=bfloat16")
 

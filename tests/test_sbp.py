@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from mpmath import fp
 
-from layers import sbp
-from layers.sbp import SBP
+from keras_sbp.layers import sbp
+from keras_sbp.layers.sbp import SBP
 from tests import scripts
 
 UNITS = 5
@@ -237,7 +237,7 @@ def test_fit():
 
 TWO_TOWERS = """
 import keras, numpy as np, tensorflow as tf
-from layers.sbp import SBP
+from keras_sbp.layers.sbp import SBP
 
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from layers import sparse_vd
-from utils import cost, pruning, sparse_variational_dropout
+from keras_sbp.layers import sparse_vd
+from keras_sbp.utils import cost, pruning, sparse_variational_dropout
 
 
 def exact_kl(log_alpha):

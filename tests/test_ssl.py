@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from layers import ssl
+from keras_sbp.layers import ssl
+from keras_sbp.utils import cost, pruning
+from keras_sbp.utils.plumbing import data
 from tests.steps import steps, train
-from utils import cost, pruning
-from utils.plumbing import data
 
 
 def test_soft_threshold_is_the_minimum():

@@ -6,14 +6,14 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from layers.sbp import SBP
-from nets import lenet5, lenet_fc
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.nets import lenet5, lenet_fc
+from keras_sbp.utils import pruning, structured_bp, training
+from keras_sbp.utils.plumbing import checkpoint, data
+from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.training import loop, noise, shrinking, state
 from tests import scripts
 from tests.steps import steps, train
-from utils import pruning, structured_bp, training
-from utils.plumbing import checkpoint, data
-from utils.plumbing.command_line import UserError
-from utils.training import loop, noise, shrinking, state
 
 
 def network(unit=SBP):
@@ -338,11 +338,11 @@ def test_units_that_are_no_tenth_of_the_multiply_adds_stay_in_the_running_networ
 TOWERS = """
 import sys
 import keras, numpy as np, tensorflow as tf
-from layers import sbp, truncated_log_normal
+from keras_sbp.layers import sbp, truncated_log_normal
 from tests.steps import steps
 from tests.test_training import kl, network
-from utils.plumbing import data
-from utils.training import updates
+from keras_sbp.utils.plumbing import data
+from keras_sbp.utils.training import updates
 # The noise held: every unit's u is its place.
 sbp._samples = lambda layers: [tf.exp(truncated_log_normal.log_quantile(
     tf.linspace(0.1, 0.9, layer.mu.shape[0]), layer.mu.value, layer.log_sigma.value)) for layer in layers]
@@ -373,8 +373,8 @@ def test_two_towers_of_64_take_the_step_of_one_of_128(optimizer, tmp_path):
 
 TAKEN = """
 import numpy as np, tensorflow as tf
-from utils import training
-from utils.plumbing import data
+from keras_sbp.utils import training
+from keras_sbp.utils.plumbing import data
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 images = data.Images(np.arange(40, dtype=np.uint8)[:, None], np.arange(40, dtype=np.int32))
 batches = training.Batches(images, lambda images, seed: (images, seed), 8, 3, strategy)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layers import truncated_log_normal
+from keras_sbp.layers import truncated_log_normal
 
 # At mu = 5, log sigma = -20 the variance of theta cancels 56 of the digits.
 mp = mpmath.mp.clone()

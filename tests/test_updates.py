@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from utils.training import updates
+from keras_sbp.utils.training import updates
 
 
 def test_the_learning_rate_is_constant_then_falls_on_a_line_to_zero():

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from layers.batch_normalization import BatchNormalization
-from layers.sbp import SBP
-from nets import NETWORKS, vgglike
-from nets.lenet5 import lenet5
+from keras_sbp.layers.batch_normalization import BatchNormalization
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.nets import NETWORKS, vgglike
+from keras_sbp.nets.lenet5 import lenet5
+from keras_sbp.utils import cost, experiment, pruning
+from keras_sbp.utils.plumbing import checkpoint, data, paper
+from keras_sbp.utils.plumbing.command_line import UserError
 from tests import scripts
 from tests.steps import steps, train
-from utils import cost, experiment, pruning
-from utils.plumbing import checkpoint, data, paper
-from utils.plumbing.command_line import UserError
 
 NARROW = 1 / 16
 
@@ -280,10 +280,10 @@ def test_pruning_goes_on_from_a_network_with_all_layers_only(tmp_path):
 TOWERS = """
 import sys
 import keras, numpy as np, tensorflow as tf
-from nets import vgglike
+from keras_sbp.nets import vgglike
 from tests.steps import steps
 from tests.test_vgglike import NARROW, made, settings, small
-from utils.plumbing import data
+from keras_sbp.utils.plumbing import data
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if sys.argv[1] == "2" else tf.distribute.get_strategy()
 # Augmentation held; noise, too, is held in tests/test_training.py.
 changes = dict(strategy=strategy, prepare=data.standardised)

@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from utils import pruning, runtimes
-from utils.pruning import graph, rules
+from keras_sbp.utils import pruning, runtimes
+from keras_sbp.utils.pruning import graph, rules
 
 
 def multiply_adds(model):

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 
-from layers.sbp import SBP
-from utils import cost, pruning
-from utils.pruning import graph
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.utils import cost, pruning
+from keras_sbp.utils.pruning import graph
 
 
 def optimizer(weights, noise):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from utils.pruning import graph, rules
+from keras_sbp.utils.pruning import graph, rules
 
 # Floats in a vector register (AVX-512): a convolution takes as long with fewer filters.
 LANES = 16

@@ -9,8 +9,8 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from tqdm import tqdm
 
-from utils import inference, pruning
-from utils.pruning import graph, rules
+from keras_sbp.utils import inference, pruning
+from keras_sbp.utils.pruning import graph, rules
 
 # TensorFlow runs on so many batches in turn.
 BATCHES = 4

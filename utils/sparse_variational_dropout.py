@@ -3,9 +3,9 @@
 import numpy as np
 from absl import flags
 
-from layers import sparse_vd
-from layers.ssl import weighted
-from utils import pruning, training
+from keras_sbp.layers import sparse_vd
+from keras_sbp.layers.ssl import weighted
+from keras_sbp.utils import pruning, training
 
 FLAGS = flags.FLAGS
 

@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from layers import truncated_log_normal
-from layers.sbp import RULES, SBP, parameters
-from utils import cost, experiment, training
-from utils.experiment import retraining
-from utils.plumbing.command_line import UserError
+from keras_sbp.layers import truncated_log_normal
+from keras_sbp.layers.sbp import RULES, SBP, parameters
+from keras_sbp.utils import cost, experiment, training
+from keras_sbp.utils.experiment import retraining
+from keras_sbp.utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 BY_PRICE = "price="

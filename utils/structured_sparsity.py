@@ -4,9 +4,9 @@ import functools
 
 from absl import flags
 
-from layers import ssl
-from utils import training
-from utils.training.updates import nesterov
+from keras_sbp.layers import ssl
+from keras_sbp.utils import training
+from keras_sbp.utils.training.updates import nesterov
 
 FLAGS = flags.FLAGS
 

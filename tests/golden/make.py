@@ -13,11 +13,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from layers.sbp import SBP
-from nets import lenet5, lenet_fc
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.nets import lenet5, lenet_fc
+from keras_sbp.utils import pruning
+from keras_sbp.utils.plumbing import data
 from tests import steps
-from utils import pruning
-from utils.plumbing import data
 
 FOLDER = Path(__file__).parent
 

@@ -1,9 +1,9 @@
 """An experiment from its flags to its row."""
 
-from utils.experiment.flags import ROOT, define_finetune_flags, define_flags, run_folder
-from utils.experiment.run import Experiment
-from utils.experiment.start import pretrained, set_weights, units_in
-from utils.experiment.testing import error
+from keras_sbp.utils.experiment.flags import ROOT, define_finetune_flags, define_flags, run_folder
+from keras_sbp.utils.experiment.run import Experiment
+from keras_sbp.utils.experiment.start import pretrained, set_weights, units_in
+from keras_sbp.utils.experiment.testing import error
 
 __all__ = [
     "ROOT",

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from utils import inference, runtimes
-from utils.plumbing import checkpoint, networks
-from utils.plumbing.command_line import UserError
+from keras_sbp.utils import inference, runtimes
+from keras_sbp.utils.plumbing import checkpoint, networks
+from keras_sbp.utils.plumbing.command_line import UserError
 
 
 def export(folder, examples, error):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from absl import flags
 
-from utils.plumbing import data
+from keras_sbp.utils.plumbing import data
 
 FLAGS = flags.FLAGS
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):

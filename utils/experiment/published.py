@@ -5,10 +5,10 @@ import sys
 
 from absl import flags
 
-from utils import cost, runtimes
-from utils.experiment.flags import published_folder
-from utils.plumbing import networks, report
-from utils.plumbing.command_line import UserError
+from keras_sbp.utils import cost, runtimes
+from keras_sbp.utils.experiment.flags import published_folder
+from keras_sbp.utils.plumbing import networks, report
+from keras_sbp.utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 # How far an error may be from the published one, in %: another machine adds in another order.

@@ -2,9 +2,9 @@
 
 from absl import flags
 
-from utils import training
-from utils.experiment.flags import define_finetune_flags
-from utils.training import updates
+from keras_sbp.utils import training
+from keras_sbp.utils.experiment.flags import define_finetune_flags
+from keras_sbp.utils.training import updates
 
 FLAGS = flags.FLAGS
 

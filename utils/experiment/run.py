@@ -14,11 +14,11 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from utils import cost, inference, pruning, training
-from utils.experiment import export, published, testing
-from utils.experiment.flags import ROOT, as_given, original_folder, published_folder, run_folder
-from utils.plumbing import checkpoint, data, report, towers
-from utils.plumbing.command_line import UserError
+from keras_sbp.utils import cost, inference, pruning, training
+from keras_sbp.utils.experiment import export, published, testing
+from keras_sbp.utils.experiment.flags import ROOT, as_given, original_folder, published_folder, run_folder
+from keras_sbp.utils.plumbing import checkpoint, data, report, towers
+from keras_sbp.utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 # Training images that batch normalisation is put back by, and that int8 has its ranges from.
@@ -53,7 +53,7 @@ class Experiment:
             flag.name: flag.value
             for module, module_flags in FLAGS.flags_by_module_dict().items()
             for flag in module_flags
-            if module.startswith(("utils.", sys.argv[0]))
+            if module.startswith(("keras_sbp.", sys.argv[0]))
             and not flag.name.endswith("_dir")
             and flag.name not in ("evaluate", "export")
         }

@@ -7,10 +7,10 @@ import sys
 import keras
 from absl import flags
 
-from utils import cost
-from utils.experiment.flags import ROOT, original_folder, published_folder, run_folder
-from utils.plumbing import command_line, networks, report
-from utils.plumbing.command_line import UserError
+from keras_sbp.utils import cost
+from keras_sbp.utils.experiment.flags import ROOT, original_folder, published_folder, run_folder
+from keras_sbp.utils.plumbing import command_line, networks, report
+from keras_sbp.utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
 # The flags that a run takes over from the run that it is made for.

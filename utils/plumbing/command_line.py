@@ -41,7 +41,7 @@ def run(main, files=False):
     app.define_help_flags()
     # --help shows a script's key flags: those that it took from utils/, too.
     for module, module_flags in flags.FLAGS.flags_by_module_dict().items():
-        for flag in module_flags if module.startswith("utils.") else []:
+        for flag in module_flags if module.startswith("keras_sbp.") else []:
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     try:
         app.run(lambda argv: main(argv[1:]) if files else main(), flags_parser=functools.partial(_parse, files=files))

@@ -15,10 +15,10 @@ from matplotlib import ticker
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tb_logging, tensor_util
 
-from utils.plumbing.command_line import UserError
+from keras_sbp.utils.plumbing.command_line import UserError
 
 FLAGS = flags.FLAGS
-FOLDER = Path(__file__).parents[2] / "docs" / "figures"
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "figures"
 
 # Colours that the colour-blind tell apart (Okabe and Ito, 2008), and a marker each, for who prints in grey.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (

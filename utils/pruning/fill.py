@@ -9,8 +9,8 @@ whole one (docs/performance.md).
 import keras
 import numpy as np
 
-from utils.pruning import graph, rules
-from utils.pruning.rules.rule import by_last_axis
+from keras_sbp.utils.pruning import graph, rules
+from keras_sbp.utils.pruning.rules.rule import by_last_axis
 
 # What leaves the units of its inputs where they are.
 ALONE = (

@@ -4,9 +4,9 @@ import collections
 
 import numpy as np
 
-from layers import truncated_log_normal
-from layers.sbp import SBP
-from utils.pruning import graph, rules
+from keras_sbp.layers import truncated_log_normal
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.utils.pruning import graph, rules
 
 LOG_SIGMA = -5.0  # where log sigma starts, as in the paper
 EXCLUDED = "excluded"  # why units stay that `exclude` names

@@ -13,8 +13,8 @@ import collections
 
 import numpy as np
 
-from utils.pruning import graph, rules
-from utils.pruning.rules import Weighted
+from keras_sbp.utils.pruning import graph, rules
+from keras_sbp.utils.pruning.rules import Weighted
 
 
 class Living:

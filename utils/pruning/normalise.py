@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from layers.batch_normalization import BatchNormalization
-from utils.pruning import graph
+from keras_sbp.layers.batch_normalization import BatchNormalization
+from keras_sbp.utils.pruning import graph
 
 
 def normalised(model, inputs):

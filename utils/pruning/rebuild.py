@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from utils.pruning import graph, rules
-from utils.pruning.living import Living
+from keras_sbp.utils.pruning import graph, rules
+from keras_sbp.utils.pruning.living import Living
 
 # {what a layer becomes in a plain network: what it was}.
 STOCK = {

@@ -1,11 +1,11 @@
 """Training a network by the evidence lower bound."""
 
-from utils.training.batches import Batches
-from utils.training.loop import train
-from utils.training.objective import Objective
-from utils.training.shrinking import define_shrinking_flag
-from utils.training.state import network
-from utils.training.step import Step
-from utils.training.updates import Updates
+from keras_sbp.utils.training.batches import Batches
+from keras_sbp.utils.training.loop import train
+from keras_sbp.utils.training.objective import Objective
+from keras_sbp.utils.training.shrinking import define_shrinking_flag
+from keras_sbp.utils.training.state import network
+from keras_sbp.utils.training.step import Step
+from keras_sbp.utils.training.updates import Updates
 
 __all__ = ["Batches", "Objective", "Step", "Updates", "define_shrinking_flag", "network", "train"]

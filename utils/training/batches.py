@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from utils.plumbing import towers
-from utils.plumbing.command_line import UserError
+from keras_sbp.utils.plumbing import towers
+from keras_sbp.utils.plumbing.command_line import UserError
 
 
 class Batches:

@@ -7,10 +7,10 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from utils.plumbing import towers
-from utils.training import shrinking, state
-from utils.training.step import FIGURES
-from utils.training.summaries import Summaries
+from keras_sbp.utils.plumbing import towers
+from keras_sbp.utils.training import shrinking, state
+from keras_sbp.utils.training.step import FIGURES
+from keras_sbp.utils.training.summaries import Summaries
 
 # A call of the graph runs at most so many steps, and about so many seconds: between two calls the progress is shown, a
 # signal is heard and a checkpoint is due.

@@ -13,7 +13,7 @@ import math
 import keras
 import tensorflow as tf
 
-from layers import sbp
+from keras_sbp.layers import sbp
 
 
 class Noise:

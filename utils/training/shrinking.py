@@ -3,8 +3,8 @@
 import numpy as np
 from absl import flags
 
-from utils import cost, pruning
-from utils.training.state import noise_layers
+from keras_sbp.utils import cost, pruning
+from keras_sbp.utils.training.state import noise_layers
 
 # Of the multiply-adds: for less than that, no new graph, which takes the time of hundreds of steps to make.
 WORTH_A_GRAPH = 0.1

@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 
-from utils.plumbing import checkpoint, networks
-from utils.plumbing.command_line import UserError
-from utils.training.step import FIGURES, weights
+from keras_sbp.utils.plumbing import checkpoint, networks
+from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.training.step import FIGURES, weights
 
 
 @dataclasses.dataclass

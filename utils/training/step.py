@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from utils.plumbing.command_line import UserError
-from utils.training import convolution
-from utils.training.noise import Noise
+from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.training import convolution
+from keras_sbp.utils.training.noise import Noise
 
 # What a step returns, and a summary shows of an epoch's mean: cross entropy of an image, share of wrong answers, KL
 # divergence as the loss has it, that is scaled and without the units that were taken out, and decay, in nats.

@@ -11,12 +11,31 @@ A unit is an index of a tensor's last axis. A rule says of a node of the graph
 A kind without a rule is a `Barrier`: all that it reads and gives stays.
 """
 
-from utils.pruning.rules.counted import Attention, Recurrent, Unweighted
-from utils.pruning.rules.depthwise import Depthwise, Separable
-from utils.pruning.rules.merge import Concatenate, Merge, Product
-from utils.pruning.rules.rule import Barrier, Input, Rule, Spatial, ZeroPadding, is_of, treats_units_alone, width
-from utils.pruning.rules.units import Affine, Elementwise, Flatten, Noise, Reshape, Scalar, Take, is_take, taken
-from utils.pruning.rules.weighted import Convolution, Grouped, Normalisation, Transposed, Weighted
+from keras_sbp.utils.pruning.rules.counted import Attention, Recurrent, Unweighted
+from keras_sbp.utils.pruning.rules.depthwise import Depthwise, Separable
+from keras_sbp.utils.pruning.rules.merge import Concatenate, Merge, Product
+from keras_sbp.utils.pruning.rules.rule import (
+    Barrier,
+    Input,
+    Rule,
+    Spatial,
+    ZeroPadding,
+    is_of,
+    treats_units_alone,
+    width,
+)
+from keras_sbp.utils.pruning.rules.units import (
+    Affine,
+    Elementwise,
+    Flatten,
+    Noise,
+    Reshape,
+    Scalar,
+    Take,
+    is_take,
+    taken,
+)
+from keras_sbp.utils.pruning.rules.weighted import Convolution, Grouped, Normalisation, Transposed, Weighted
 
 __all__ = ["Barrier", "Concatenate", "Input", "Merge", "Noise", "Normalisation", "Product", "Spatial", "Take"]
 __all__ += ["Weighted", "ZeroPadding", "is_of", "is_take", "of", "taken", "treats_units_alone", "width"]

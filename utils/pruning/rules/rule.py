@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from utils.pruning import graph
+from keras_sbp.utils.pruning import graph
 
 # Operations without weights that sum up products all the same.
 PRODUCTS = {"AdditiveAttention", "Attention", "Conv", "ConvTranspose", "Correlate", "DepthwiseConv", "Dot"}

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from utils.pruning import graph
-from utils.pruning.rules.rule import Rule, is_named, spread, width
+from keras_sbp.utils.pruning import graph
+from keras_sbp.utils.pruning.rules.rule import Rule, is_named, spread, width
 
 
 class Affine(Rule):

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from layers.batch_normalization import BatchNormalization
-from utils.pruning.rules.rule import Rule, is_even, spread, treats_units_alone, width
+from keras_sbp.layers.batch_normalization import BatchNormalization
+from keras_sbp.utils.pruning.rules.rule import Rule, is_even, spread, treats_units_alone, width
 
 # A kernel with theta or batch normalisation in it is not the one that they were meant for.
 UNCONSTRAINED = dict.fromkeys(f"{name}_constraint" for name in ("kernel", "bias", "depthwise", "pointwise", "gamma"))

@@ -1,0 +1,1 @@
+"""Structured Bayesian Pruning for Keras."""
