@@ -21,9 +21,12 @@ from tqdm import tqdm
 
 from keras_sbp.layers import sparse_vd
 from keras_sbp.nets import NETWORKS
-from keras_sbp.utils import cost, runtimes, structured_bp, training
-from keras_sbp.utils.plumbing import command_line, data, networks, towers
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils import training
+from keras_sbp.utils.deployment import runtimes, timing
+from keras_sbp.utils.io import command_line, data, networks, towers
+from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.methods import sbp as structured_bp
+from keras_sbp.utils.pruning import counting
 
 FLAGS = flags.FLAGS
 NETS = {network.script: network.build for network in NETWORKS.values()}
@@ -75,7 +78,7 @@ def infer():
         if network.inputs[0].shape != original.inputs[0].shape:
             raise UserError(f"{name} reads images of {network.inputs[0].shape[1:]}: give the --net that it comes from")
         for batch_size in INFER_BATCH_SIZES:
-            seconds = runtimes.timings(original, network, batch_size, INFER_PAIRS, runtime)
+            seconds = timing.timings(original, network, batch_size, INFER_PAIRS, runtime)
             ratios = seconds[:, 0] / seconds[:, 1]
             result = {
                 "net": FLAGS.net,
@@ -84,7 +87,7 @@ def infer():
                 "device": device,
                 "threads": runtime.threads,
                 "batch_size": batch_size,
-                "flops_speedup": round(cost.multiply_adds(original) / max(cost.multiply_adds(network), 1), 2),
+                "flops_speedup": round(counting.multiply_adds(original) / max(counting.multiply_adds(network), 1), 2),
                 "images_per_second": round(batch_size / np.median(seconds[:, 1]), 1),
                 "original_images_per_second": round(batch_size / np.median(seconds[:, 0]), 1),
                 "speedup": round(np.median(ratios), 2),
@@ -131,7 +134,7 @@ def train():
         "precision": FLAGS.precision,
         "steps": steps,
         "images_per_second": round(images_per_second, 1),
-        "gflops_per_second": round(images_per_second * cost.multiply_adds(model) * FLOPS_A_MULTIPLY_ADD / 1e9, 2),
+        "gflops_per_second": round(images_per_second * counting.multiply_adds(model) * FLOPS_A_MULTIPLY_ADD / 1e9, 2),
         "compile_seconds": round(compile_seconds, 2),
         "startup_seconds": round(startup_seconds, 2),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),

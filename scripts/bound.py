@@ -10,8 +10,8 @@ import numpy as np
 from absl import flags
 
 from keras_sbp.utils import experiment
-from keras_sbp.utils.plumbing import command_line, data, figures, report
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io import command_line, data, figures, report
+from keras_sbp.utils.io.command_line import UserError
 
 FLAGS = flags.FLAGS
 RUNS = {"mu-fixed": ("mu fixed at 0", ["--fixed_mu"]), "mu-learned": ("mu and sigma learned", [])}

@@ -17,8 +17,9 @@ import numpy as np
 from absl import flags
 
 from keras_sbp.nets import NETWORKS
-from keras_sbp.utils import cost, experiment, training
-from keras_sbp.utils.plumbing import checkpoint, command_line, data, figures, paper, report
+from keras_sbp.utils import experiment, training
+from keras_sbp.utils.io import checkpoint, command_line, data, figures, paper, report
+from keras_sbp.utils.pruning import counting
 
 FLAGS = flags.FLAGS
 # Whose units over epochs are shown.
@@ -81,7 +82,7 @@ def error_against_flops(network, results):
             axes.plot(row.flops, row.error, label=f"{method}, paper", fillstyle="none", **style)
     others = paper.OTHERS.get(network, {})
     if others:
-        whole = cost.multiply_adds(NETWORKS[network].build())
+        whole = counting.multiply_adds(NETWORKS[network].build())
         points = {method: (whole / row.multiply_adds, row.error) for method, row in others.items()}
         axes.plot(*zip(*points.values()), "x", color="grey", label="other papers")
         # Above and below in turns, from left to right: labels of neighbours do not run into each other.

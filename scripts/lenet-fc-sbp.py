@@ -14,9 +14,10 @@ this row; the test error of 60 epochs with the rates above (seed 0: 1.45 % at 10
 from absl import flags
 
 from keras_sbp.nets import lenet_fc
-from keras_sbp.utils import experiment, structured_bp
+from keras_sbp.utils import experiment
 from keras_sbp.utils.experiment import regularisation, schedule
-from keras_sbp.utils.plumbing import command_line, data
+from keras_sbp.utils.io import command_line, data
+from keras_sbp.utils.methods import sbp as structured_bp
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=100, batch_size=128, learning_rate=3e-3, weight_decay=0.0)

@@ -17,8 +17,9 @@ from absl import flags
 
 from keras_sbp.layers import sparse_vd
 from keras_sbp.nets import lenet_fc
-from keras_sbp.utils import experiment, sparse_variational_dropout, training
-from keras_sbp.utils.plumbing import command_line, data
+from keras_sbp.utils import experiment, training
+from keras_sbp.utils.io import command_line, data
+from keras_sbp.utils.methods import sparse_vd as sparse_variational_dropout
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=60, batch_size=128, learning_rate=1e-3, weight_decay=0.0)

@@ -41,9 +41,10 @@ row's seed 0, 1.56 % at 7.82x on another machine; with weight decay 2e-5, seeds 
 from absl import flags
 
 from keras_sbp.nets import lenet_fc
-from keras_sbp.utils import experiment, structured_sparsity, training
+from keras_sbp.utils import experiment, training
 from keras_sbp.utils.experiment import regularisation
-from keras_sbp.utils.plumbing import command_line, data
+from keras_sbp.utils.io import command_line, data
+from keras_sbp.utils.methods import ssl as structured_sparsity
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=80, batch_size=128, learning_rate=0.2, weight_decay=0.0)

@@ -28,9 +28,10 @@ epochs.
 from absl import flags
 
 from keras_sbp.nets import lenet5
-from keras_sbp.utils import experiment, structured_bp
+from keras_sbp.utils import experiment
 from keras_sbp.utils.experiment import regularisation, schedule
-from keras_sbp.utils.plumbing import command_line, data
+from keras_sbp.utils.io import command_line, data
+from keras_sbp.utils.methods import sbp as structured_bp
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=1e-3, weight_decay=0.0)

@@ -12,8 +12,9 @@ lasso had taken, mended since: with the same settings, seed 0 was 0.88 % at 8.75
 from absl import flags
 
 from keras_sbp.nets import lenet5
-from keras_sbp.utils import experiment, structured_sparsity, training
-from keras_sbp.utils.plumbing import command_line, data
+from keras_sbp.utils import experiment, training
+from keras_sbp.utils.io import command_line, data
+from keras_sbp.utils.methods import ssl as structured_sparsity
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=0.1, weight_decay=0.0)

@@ -14,7 +14,7 @@ from absl import flags
 from keras_sbp.nets import lenet5
 from keras_sbp.utils import experiment, training
 from keras_sbp.utils.experiment import regularisation, schedule
-from keras_sbp.utils.plumbing import command_line, data
+from keras_sbp.utils.io import command_line, data
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="mnist", epochs=30, batch_size=128, learning_rate=1e-3, weight_decay=5e-4)

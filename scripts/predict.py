@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from keras_sbp.utils.plumbing import command_line, data, image_files, networks
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io import command_line, data, image_files, networks
+from keras_sbp.utils.io.command_line import UserError
 
 FLAGS = flags.FLAGS
 SHOWN = 3

@@ -25,10 +25,11 @@ import keras
 import numpy as np
 from absl import flags
 
-from keras_sbp.utils import cost, fit, pruning, runtimes
-from keras_sbp.utils.plumbing import checkpoint, command_line, networks, npz, report
-from keras_sbp.utils.plumbing.command_line import UserError
-from keras_sbp.utils.pruning import graph
+from keras_sbp.utils import pruning
+from keras_sbp.utils.deployment import runtimes, timing
+from keras_sbp.utils.io import checkpoint, command_line, networks, npz, report
+from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.pruning import counting, fit, graph
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "A network of keras.applications, from random weights, in MODEL.keras's place.")
@@ -98,7 +99,7 @@ def main(files):
             run(smaller, data, loss, optimizer, FLAGS.finetune_epochs, folder / "finetuning")
     counts = units(noisy, smaller, why)
     if FLAGS.multiple_of > 1:
-        smaller = pruning.filled(smaller, FLAGS.multiple_of)
+        smaller = pruning.pad_filters(smaller, FLAGS.multiple_of)
     save(smaller, folder)
     print(report.aligned(counts, "<>><"), end="\n\n")
     print(report.aligned(figures(model, smaller, data, loss), "<>>>"))
@@ -154,7 +155,7 @@ def check(model, data):
 def vocabulary(model):
     """How many tokens the Embedding that reads the model's input knows; None if no Embedding does."""
     try:
-        opened = graph.opened(model)
+        opened = graph.flatten_nested(model)
     except ValueError as error:
         raise UserError(str(error)) from None
     read = [node.operation for node in graph.nodes(opened) if any(x is opened.inputs[0] for x in node.input_tensors)]
@@ -183,9 +184,9 @@ def with_noise(model, count):
     try:
         if FLAGS.multiple_of > 1:
             # Where it cannot be done, that is said before the training.
-            pruning.filled(model, FLAGS.multiple_of)
+            pruning.pad_filters(model, FLAGS.multiple_of)
         noisy = pruning.insert(model, FLAGS.kl_scale / count, FLAGS.exclude, FLAGS.threshold)
-        return noisy, pruning.staying(model, FLAGS.exclude)
+        return noisy, pruning.unprunable(model, FLAGS.exclude)
     except ValueError as error:
         raise UserError(str(error)) from None
 
@@ -217,10 +218,9 @@ def digest(path):
 
 def train(noisy, data, loss, folder):
     """Train the network with noise."""
-    by_cost = fit.by_cost(noisy, FLAGS.kl_scale / len(data.y), FLAGS.epochs, FLAGS.price)
     rates = (FLAGS.learning_rate, FLAGS.noise_learning_rate)
     optimizer = fit.optimizer(*map(keras.optimizers.Adam, rates))
-    run(noisy, data, loss, optimizer, FLAGS.epochs, folder / "training", fit.Living(), by_cost)
+    run(noisy, data, loss, optimizer, FLAGS.epochs, folder / "training", fit.LogLiveUnits(), fit.AnnealKL(FLAGS.price))
 
 
 def run(model, data, loss, optimizer, epochs, folder, *callbacks):
@@ -268,7 +268,7 @@ def save(smaller, folder):
 
 def units(noisy, smaller, why):
     """A line a layer with weights: its units before and after, and why they stay."""
-    before, after = cost.units(noisy), cost.units(smaller)
+    before, after = counting.units(noisy), counting.units(smaller)
     lines = [(name, str(count), str(after.get(name, 0)), why.get(name, "")) for name, count in before.items()]
     return [("Layer", "Units", "after", ""), *lines]
 
@@ -281,11 +281,11 @@ def figures(model, smaller, data, loss):
         size = len(networks.content(network))
         with contextlib.redirect_stdout(sys.stderr):
             accuracy = network.evaluate(data.x_test, data.y_test, verbose=0)[1]
-        sizes.append((accuracy, cost.multiply_adds(network), network.count_params(), size))
+        sizes.append((accuracy, counting.multiply_adds(network), network.count_params(), size))
     lines.append(("Accuracy, %", *(f"{100 * accuracy:.2f}" for accuracy, *_ in sizes), ""))
     for name, before, after in zip(("Multiply-adds", "Parameters", "File, bytes"), *(found[1:] for found in sizes)):
         lines.append((name, f"{before:,}", f"{after:,}", f"{before / max(after, 1):.2f}x"))
-    seconds = runtimes.timings(model, smaller, TIMED_BATCH, TIMED_PAIRS, runtimes.TensorFlow("CPU:0"), data.x)
+    seconds = timing.timings(model, smaller, TIMED_BATCH, TIMED_PAIRS, runtimes.TensorFlow("CPU:0"), data.x)
     before, after = 1000 * np.median(seconds, axis=0)
     faster = np.median(seconds[:, 0] / seconds[:, 1])
     lines.append((f"CPU, ms for {TIMED_BATCH}", f"{before:.2f}", f"{after:.2f}", f"{faster:.2f}x"))

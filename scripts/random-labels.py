@@ -43,10 +43,11 @@ import keras
 from absl import flags
 
 from keras_sbp.nets import NETWORKS, vgglike
-from keras_sbp.utils import experiment, structured_bp, training
+from keras_sbp.utils import experiment, training
 from keras_sbp.utils.experiment import schedule
-from keras_sbp.utils.plumbing import command_line, data, figures, report
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io import command_line, data, figures, report
+from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.methods import sbp as structured_bp
 from keras_sbp.utils.training import updates
 
 FLAGS = flags.FLAGS

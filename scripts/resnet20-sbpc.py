@@ -20,9 +20,10 @@ import functools
 from absl import flags
 
 from keras_sbp.nets import resnet20
-from keras_sbp.utils import experiment, structured_bp
+from keras_sbp.utils import experiment
 from keras_sbp.utils.experiment import retraining, schedule
-from keras_sbp.utils.plumbing import command_line, data
+from keras_sbp.utils.io import command_line, data
+from keras_sbp.utils.methods import sbp as structured_bp
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=8, batch_size=125, learning_rate=1e-3, weight_decay=0.0)

@@ -14,7 +14,7 @@ from absl import flags
 from keras_sbp.nets import resnet20
 from keras_sbp.utils import experiment, training
 from keras_sbp.utils.experiment import schedule
-from keras_sbp.utils.plumbing import command_line, data
+from keras_sbp.utils.io import command_line, data
 from keras_sbp.utils.training import updates
 
 FLAGS = flags.FLAGS

@@ -6,8 +6,10 @@ import sys
 from absl import flags
 
 from keras_sbp.nets import NETWORKS
-from keras_sbp.utils import cost, experiment
-from keras_sbp.utils.plumbing import command_line, networks, paper, report
+from keras_sbp.utils import experiment
+from keras_sbp.utils.deployment import timing
+from keras_sbp.utils.io import command_line, networks, paper, report
+from keras_sbp.utils.pruning import counting
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("format", "text", ["text", "markdown"], "markdown is what the README shows.")
@@ -27,7 +29,7 @@ def main():
             for folder in folders:
                 result = report.read(folder)
                 if FLAGS.measure and (path := folder / "network.keras").exists():
-                    result |= _measured(result, cost.speedups(build(), networks.load(path)))
+                    result |= _measured(result, timing.speedups(build(), networks.load(path)))
                     report.write(folder, result)
                 elif FLAGS.measure:
                     print(f"{path}: not here, so its row keeps its figures", file=sys.stderr)
@@ -35,13 +37,13 @@ def main():
         show = report.markdown if FLAGS.format == "markdown" else report.text
         rows = report.rows(network, dataset, results)
         # Where the paper has no row, those of others stand beside ours.
-        rows += [] if paper_rows else report.other_rows(network, cost.multiply_adds(build()))
+        rows += [] if paper_rows else report.other_rows(network, counting.multiply_adds(build()))
         print(show(network, dataset, rows), end="\n\n")
     print(paper.NOTE)
 
 
 def _measured(before, found):
-    """What `cost.speedups` found, and without a GPU what one gave before."""
+    """What `timing.speedups` found, and without a GPU what one gave before."""
     if found["gpu_speedup"]:
         return found
     kept = [entry for entry in before["timing"] if entry["device"] != "CPU"]

@@ -26,9 +26,10 @@ from tqdm import tqdm
 
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets import NETWORKS
-from keras_sbp.utils import cost, experiment, pruning, training
-from keras_sbp.utils.plumbing import checkpoint, command_line, data, figures, report
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils import experiment, pruning, training
+from keras_sbp.utils.io import checkpoint, command_line, data, figures, report
+from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.pruning import counting
 
 FLAGS = flags.FLAGS
 
@@ -62,13 +63,16 @@ def main():
     test = data.load(result["dataset"], FLAGS.data_dir, split, result["seed"])
 
     title = f"{result['network']} {result['method']} on {report.DATASET_NAMES[result['dataset']]}"
-    whole, rows = cost.multiply_adds(build()), []
+    whole, rows = counting.multiply_adds(build()), []
     for threshold in tqdm([*thresholds(settings), None], desc="thresholds"):
         for layer in noise:
             layer.rule, layer.threshold = ("snr", threshold) if threshold else ("evidence", layer.threshold)
         smaller = pruning.shrink(model)
-        error, macs = experiment.error(smaller, test, data.PREPARE[test.images.shape[1:]]), cost.multiply_adds(smaller)
-        rows.append((threshold, error, units(cost.kernels(smaller)), whole / macs if macs else None))
+        error, macs = (
+            experiment.error(smaller, test, data.PREPARE[test.images.shape[1:]]),
+            counting.multiply_adds(smaller),
+        )
+        rows.append((threshold, error, units(counting.kernels(smaller)), whole / macs if macs else None))
     print(f"{title}\n{'Threshold':>9}{'Error %':>10}   {'Units per layer':<24}{'FLOPs':>9}")
     for threshold, error, left, speedup in rows:
         times = f"{speedup:.2f}x" if speedup else "-"

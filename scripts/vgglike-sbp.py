@@ -30,9 +30,10 @@ import functools
 from absl import flags
 
 from keras_sbp.nets import vgglike
-from keras_sbp.utils import experiment, structured_bp
+from keras_sbp.utils import experiment
 from keras_sbp.utils.experiment import regularisation, retraining, schedule
-from keras_sbp.utils.plumbing import command_line, data
+from keras_sbp.utils.io import command_line, data
+from keras_sbp.utils.methods import sbp as structured_bp
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)

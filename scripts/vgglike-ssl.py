@@ -37,9 +37,10 @@ import keras
 from absl import flags
 
 from keras_sbp.nets import vgglike
-from keras_sbp.utils import experiment, structured_sparsity, training
+from keras_sbp.utils import experiment, training
 from keras_sbp.utils.experiment import regularisation, retraining, schedule
-from keras_sbp.utils.plumbing import command_line, data
+from keras_sbp.utils.io import command_line, data
+from keras_sbp.utils.methods import ssl as structured_sparsity
 
 FLAGS = flags.FLAGS
 experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=0.05, weight_decay=5e-4)

@@ -55,7 +55,7 @@ from absl import flags
 from keras_sbp.nets import vgglike
 from keras_sbp.utils import experiment, training
 from keras_sbp.utils.experiment import regularisation, schedule
-from keras_sbp.utils.plumbing import command_line, data
+from keras_sbp.utils.io import command_line, data
 from keras_sbp.utils.training import updates
 
 FLAGS = flags.FLAGS

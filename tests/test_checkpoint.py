@@ -6,8 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from keras_sbp.utils.plumbing import checkpoint
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io import checkpoint
+from keras_sbp.utils.io.command_line import UserError
 
 ARRAYS = {"a": np.arange(6, dtype="float32").reshape(2, 3), "b": np.array(7), "c": np.array("text")}
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_sbp.layers import sparse_vd
 from keras_sbp.utils.training import convolution
-from tests.steps import steps
+from tests.support.steps import steps
 
 
 def gradients(layer, images, weights):

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_sbp.utils.plumbing import data
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io import data
+from keras_sbp.utils.io.command_line import UserError
 
 CIFAR10 = "cifar-10-batches-py"
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]

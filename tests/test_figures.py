@@ -16,10 +16,10 @@ from keras_sbp.layers import truncated_log_normal
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets import lenet_fc
 from keras_sbp.utils import pruning, training
-from keras_sbp.utils.plumbing import checkpoint, command_line, data, figures, image_files, report
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io import checkpoint, command_line, data, figures, image_files, report
+from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.training.summaries import Summaries
-from tests import scripts
+from tests.support import scripts
 
 ROOT = Path(__file__).parents[1]
 PNG = b"\x89PNG\r\n"
@@ -167,7 +167,7 @@ def test_the_map_of_pixels_knows_each_pixel_s_place():
     # A log-normal far from its ends: SNR = 1 / sqrt(exp(sigma^2) - 1).
     assert whole[5, 4] == pytest.approx((np.exp(np.exp(-4.0)) - 1) ** -0.5, rel=1e-4)
     dead = {layer.name: layer.multiplier().numpy() == 0 for layer in model.layers if isinstance(layer, SBP)}
-    smaller, origin = pruning.take_out(model, dead)
+    smaller, origin = pruning.remove_units(model, dead)
     for new, old, index, _ in origin:
         new.assign(old.numpy()[index])
     # Above 256, bfloat16 has not every number.

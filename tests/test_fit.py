@@ -7,8 +7,10 @@ import tensorflow as tf
 
 from keras_sbp.layers import truncated_log_normal
 from keras_sbp.layers.sbp import SBP
-from keras_sbp.utils import cost, fit, pruning
-from tests import example, scripts
+from keras_sbp.utils import pruning
+from keras_sbp.utils.pruning import counting, fit
+from tests.stress import readme_example
+from tests.support import scripts
 
 # KL of a unit at mu = 0, log sigma = -5: half a normal, far from the lower end.
 UNIT = np.log(20) + 5 + np.log(2) - np.log(2 * np.pi * np.e) / 2
@@ -43,17 +45,17 @@ def test_fit_minimises_the_bound_over_the_number_of_examples():
     """The loss of an epoch without learning is the mean cross entropy plus the weighted KL divergence."""
     x, y = made()
     model = network(kl_weight=1 / 256)
-    for layer in fit.noises(model):
+    for layer in fit.noise_layers(model):
         layer.log_sigma.assign(np.full(layer.mu.shape, -20.0))
     model.compile(keras.optimizers.SGD(0.0), LOSS)
-    kl = sum(float(tf.reduce_sum(layer.kl_divergence())) for layer in fit.noises(model))
+    kl = sum(float(tf.reduce_sum(layer.kl_divergence())) for layer in fit.noise_layers(model))
     logits = model(x, training=True).numpy()
     expected = np.log(np.exp(logits).sum(1)).mean() - logits[np.arange(256), y].mean() + kl / 256
     assert model.fit(x, y, 64, verbose=0).history["loss"] == pytest.approx([expected], rel=1e-4)
     gradient = value = None
     with tf.GradientTape() as tape:
         value = tf.add_n(model.losses)
-    gradient = tape.gradient(value, [layer.log_sigma.value for layer in fit.noises(model)])
+    gradient = tape.gradient(value, [layer.log_sigma.value for layer in fit.noise_layers(model)])
     # Of narrow noise, the KL divergence falls by 1 where log sigma rises by 1.
     for found in gradient:
         np.testing.assert_allclose(found, -1 / 256, rtol=1e-4)
@@ -80,28 +82,30 @@ def test_weights_and_noise_have_optimisers_of_their_own():
         assert moved == (variable.name in ("mu", "log_sigma")), variable.path
 
 
-def test_the_weight_of_the_kl_divergence_follows_its_callback():
+# Of 51 multiply-adds, 39 are left without one of the 4 units of "both", 44 without one of the 5 of "last".
+COSTS = {"both": 12 * 9 / 83, "last": 7 * 9 / 83}
+
+
+def test_the_kl_weight_is_annealed_from_one_scaled_by_cost():
+    model = network(kl_weight=0.5)
+    model.compile(keras.optimizers.SGD(0.0), LOSS)
+    callback = fit.AnnealKL(price=3.0)
+    callback.set_model(model)
+    callback.set_params({"epochs": 8})
+    callback.on_train_begin()
+    for epoch, price in ((0, 3.0), (2, 1.5), (4, 0.0), (7, 0.0)):
+        callback.on_epoch_begin(epoch)
+        found = {layer.name: float(layer.kl_weight.value) for layer in fit.noise_layers(model)}
+        assert found == pytest.approx({name: 0.5 * (1 + price * cost) for name, cost in COSTS.items()})
+
+
+def test_the_losses_of_fit_follow_the_annealed_kl_weight():
     x, y = made()
     model = network(kl_weight=1.0)
     model.compile(keras.optimizers.SGD(0.0), LOSS)
-    weights = {"both": (2.0, 0.0), "last": (3.0, 1.0)}
-    callback = fit.KLWeight(lambda epoch, layer: weights[layer.name][epoch])
-    first, second = model.fit(x, y, 256, 2, verbose=0, callbacks=[callback]).history["loss"]
+    first, second = model.fit(x, y, 256, 2, verbose=0, callbacks=[fit.AnnealKL(price=3.0)]).history["loss"]
     noise = 1e-2  # of theta
-    assert first - second == pytest.approx((2 * 4 + (3 - 1) * 5) * UNIT, rel=noise)
-
-
-def test_the_kl_divergence_begins_scaled_by_cost():
-    """Of 51 multiply-adds, 39 are left without one of the 4 units of "both", 44 without one of the 5 of "last"."""
-    costs = {"both": 12 * 9 / 83, "last": 7 * 9 / 83}
-    model = network(kl_weight=0.5)
-    model.compile(keras.optimizers.SGD(0.0), LOSS)
-    callback = fit.by_cost(model, 0.5, epochs=8, price=3.0)
-    callback.set_model(model)
-    for epoch, price in ((0, 3.0), (2, 1.5), (4, 0.0), (7, 0.0)):
-        callback.on_epoch_begin(epoch)
-        found = {layer.name: float(layer.kl_weight.value) for layer in fit.noises(model)}
-        assert found == pytest.approx({name: 0.5 * (1 + price * cost) for name, cost in costs.items()})
+    assert first - second == pytest.approx(3 * (4 * COSTS["both"] + 5 * COSTS["last"]) * UNIT, rel=noise)
 
 
 def test_the_logs_have_what_lives():
@@ -111,9 +115,9 @@ def test_the_logs_have_what_lives():
     last.mu.assign([-20.0, 0, 0, -20, 0])
     last.log_sigma.assign([5.0, -5, -5, 5, -5])
     model.compile(keras.optimizers.SGD(0.0), LOSS)
-    history = model.fit(x, y, 64, verbose=0, callbacks=[fit.Living()]).history
+    history = model.fit(x, y, 64, verbose=0, callbacks=[fit.LogLiveUnits()]).history
     assert history["units/both"] == [4] and history["units/last"] == [3]
-    assert history["multiply_adds"] == [4 * 4 + 4 * 3 + 3 * 3] == [cost.multiply_adds(pruning.shrink(model))]
+    assert history["multiply_adds"] == [4 * 4 + 4 * 3 + 3 * 3] == [counting.multiply_adds(pruning.shrink(model))]
     dead = float(truncated_log_normal.kl_divergence(-20.0, 5.0))
     assert history["kl_divergence"] == pytest.approx([7 * UNIT + 2 * dead], rel=1e-5)
 
@@ -139,16 +143,16 @@ TOWERS = """
 import sys
 import keras, numpy as np, tensorflow as tf
 from tests.test_fit import LOSS, made, network
-from keras_sbp.utils import fit
+from keras_sbp.utils.pruning import fit
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if sys.argv[1] == "2" else tf.distribute.get_strategy()
 x, y = made()
 with strategy.scope():
     keras.utils.set_random_seed(0)
     model = network(kl_weight=1 / 256)
-    for layer in fit.noises(model):
+    for layer in fit.noise_layers(model):
         layer.log_sigma.assign(np.full(layer.mu.shape, -19.0))
     model.compile(fit.optimizer(keras.optimizers.SGD(0.1), keras.optimizers.SGD(1.0)), LOSS)
-history = model.fit(x, y, 128, 3, verbose=0, shuffle=False, callbacks=[fit.Living()]).history
+history = model.fit(x, y, 128, 3, verbose=0, shuffle=False, callbacks=[fit.LogLiveUnits()]).history
 print(*history["loss"], *history["kl_divergence"], *history["units/both"])
 """
 
@@ -162,9 +166,9 @@ def test_two_towers_fit_what_one_fits():
 
 
 def test_the_example_of_the_readme_prunes_a_residual_network(capsys):
-    names = example.run(0)
+    names = readme_example.run(0)
     assert "fewer multiply-adds" in capsys.readouterr().out
     smaller, model = names["smaller"], names["model"]
     assert all(type(op).__module__.startswith("keras.") for op in smaller.operations)
-    assert cost.multiply_adds(model) > 2 * cost.multiply_adds(smaller)
+    assert counting.multiply_adds(model) > 2 * counting.multiply_adds(smaller)
     assert any(isinstance(layer, keras.layers.Add) for layer in smaller.layers)

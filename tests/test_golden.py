@@ -14,7 +14,7 @@ FOLDER = Path(make.__file__).parent
 MADE = sorted(path.stem for path in FOLDER.glob("*.npz"))
 
 # A layer is known to Keras once its file is imported.
-for path in (FOLDER.parents[1] / "layers").glob("*.py"):
+for path in (FOLDER.parents[1] / "layers").glob("[a-z]*.py"):
     importlib.import_module(f"keras_sbp.layers.{path.stem}")
 
 

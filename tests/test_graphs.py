@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from keras import layers as L
 
 from keras_sbp.layers.sbp import SBP
-from keras_sbp.utils import cost, fit, pruning
-from tests import families
+from keras_sbp.utils import pruning
+from keras_sbp.utils.pruning import counting, fit
+from tests.stress import keras_applications
 
 # What is left of the multiply-adds with half of the units dead, at the most.
 LEFT = {"ResNet50V2": 0.30, "MobileNetV2": 0.35}
@@ -27,19 +28,19 @@ TRACED = (
 )
 
 
-@pytest.mark.parametrize("name", families.OTHERS)
+@pytest.mark.parametrize("name", keras_applications.OTHERS)
 def test_the_smaller_network_computes_the_same(name):
-    put_in, found = families.check(families.OTHERS[name](), shares=(0.0, 0.5, 1.0))
+    put_in, found = keras_applications.check(keras_applications.OTHERS[name](), shares=(0.0, 0.5, 1.0))
     assert put_in <= 1e-5
-    assert max(difference for difference, _ in found) <= families.TOLERANCE
+    assert max(difference for difference, _ in found) <= keras_applications.TOLERANCE
     left = [share for _, share in found]
     assert left[0] == 1 and left[0] > left[1] > left[2]
 
 
 @pytest.mark.parametrize("name", LEFT)
 def test_half_the_units_are_most_of_the_multiply_adds(name):
-    put_in, ((difference, left),) = families.check(families.application(name), shares=(0.5,))
-    assert max(put_in, difference) <= families.TOLERANCE and left <= LEFT[name]
+    put_in, ((difference, left),) = keras_applications.check(keras_applications.application(name), shares=(0.5,))
+    assert max(put_in, difference) <= keras_applications.TOLERANCE and left <= LEFT[name]
 
 
 @pytest.mark.parametrize("name", ["normalised first", "dense blocks"])
@@ -47,8 +48,8 @@ def test_batch_normalisation_does_not_undo_the_noise(name):
     """Of one layer after the other noise is drawn a few times, with a signal-to-noise ratio of about 1, in training."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
-    noisy = pruning.insert(families.OTHERS[name]())
-    inputs, noises = families.examples(noisy, rng, 8), fit.noises(noisy)
+    noisy = pruning.insert(keras_applications.OTHERS[name]())
+    inputs, noises = keras_applications.examples(noisy, rng, 8), fit.noise_layers(noisy)
     for noise in noises:
         for layer in noises:
             loud = layer is noise
@@ -61,48 +62,50 @@ def test_batch_normalisation_does_not_undo_the_noise(name):
 
 @pytest.mark.parametrize("name", TRACED)
 def test_multiply_adds_are_those_of_the_traced_graph(name):
-    model, rng = families.OTHERS[name](), np.random.default_rng(0)
+    model, rng = keras_applications.OTHERS[name](), np.random.default_rng(0)
     noisy = pruning.insert(model)
-    families.kill(noisy, 0.4, rng)
+    keras_applications.kill(noisy, 0.4, rng)
     for network in (model, noisy, pruning.shrink(noisy)):
-        assert cost.multiply_adds(network) == families.traced_multiply_adds(network)
+        assert counting.multiply_adds(network) == keras_applications.traced_multiply_adds(network)
 
 
 def test_multiply_adds_of_recurrent_layers_and_attention_by_hand():
     # Dense at 12 steps; four gates of an LSTM that read 16 and 8, three of a GRU that read 8 and 6, at 12 steps each.
     recurrent = 12 * 5 * 16 + 12 * 4 * 8 * (16 + 8) + 12 * 3 * 6 * (8 + 6) + 6 * 10 + 10 * 3
-    assert cost.multiply_adds(families.recurrent()) == recurrent
+    assert counting.multiply_adds(keras_applications.recurrent()) == recurrent
     # Queries, keys, values and outputs of 2 heads of 8; 12 by 12 products of queries and keys, of shares and values.
     attention = 4 * 12 * 16 * 2 * 8 + 2 * 2 * 12 * 12 * 8
-    assert cost.multiply_adds(families.transformer()) == attention + 2 * 12 * 16 * 32 + 16 * 3
+    assert counting.multiply_adds(keras_applications.transformer()) == attention + 2 * 12 * 16 * 32 + 16 * 3
 
 
 def test_what_cannot_be_counted_is_named():
     inputs = keras.Input((12, 5))
     model = keras.Model(inputs, L.Dense(3)(L.Bidirectional(L.GRU(6))(inputs)))
     with pytest.warns(UserWarning, match="Bidirectional"):
-        assert cost.multiply_adds(model) == 12 * 3
+        assert counting.multiply_adds(model) == 12 * 3
     with pytest.warns(UserWarning, match="size"):
-        cost.multiply_adds(families.u_net(None))
+        counting.multiply_adds(keras_applications.u_net(None))
 
 
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=25)
 def test_random_graphs(seed):
     rng = np.random.default_rng(seed)
-    put_in, found = families.check(families.random_graph(rng), shares=(rng.choice([0.1, 0.5, 0.9]), 1.0))
-    assert put_in <= 1e-5 and max(difference for difference, _ in found) <= families.TOLERANCE
+    put_in, found = keras_applications.check(
+        keras_applications.random_graph(rng), shares=(rng.choice([0.1, 0.5, 0.9]), 1.0)
+    )
+    assert put_in <= 1e-5 and max(difference for difference, _ in found) <= keras_applications.TOLERANCE
 
 
 def test_they_load_without_our_code(tmp_path):
     rng = np.random.default_rng(0)
-    for number, (name, build) in enumerate(families.OTHERS.items()):
+    for number, (name, build) in enumerate(keras_applications.OTHERS.items()):
         noisy = pruning.insert(build())
-        families.kill(noisy, 0.5, rng)
-        smaller, inputs = pruning.shrink(noisy), families.examples(noisy, rng)
+        keras_applications.kill(noisy, 0.5, rng)
+        smaller, inputs = pruning.shrink(noisy), keras_applications.examples(noisy, rng)
         smaller.save(tmp_path / f"{number}.keras")
         given = inputs if isinstance(inputs, list) else [inputs]
-        expected = families.outputs(smaller, inputs)
+        expected = keras_applications.outputs(smaller, inputs)
         np.savez(tmp_path / f"{number}.npz", *given, *expected)
         (tmp_path / f"{number}.txt").write_text(str(len(given)))
     script = """
@@ -116,7 +119,7 @@ for path in pathlib.Path().glob("*.keras"):
     print(path)
 """
     run = subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert len(run.stdout.split()) == len(families.OTHERS), run.stderr
+    assert len(run.stdout.split()) == len(keras_applications.OTHERS), run.stderr
 
 
 # Where the noise is
@@ -140,7 +143,7 @@ def test_noise_follows_the_last_layer_that_treats_units_alone():
     model = keras.Model(inputs, L.Dense(3, name="logits")(L.Dense(9, activation="relu", name="dense")(x)))
     assert places(model) == {"conv1_noise": ["pool"], "dense_noise": ["dense"]}
     assert places(model, exclude=["conv1"]) == {"dense_noise": ["dense"]}
-    assert pruning.staying(model, ["conv1"]) == {
+    assert pruning.unprunable(model, ["conv1"]) == {
         "conv1": "excluded", "depthwise": "excluded", "logits": "output of the network"
     }  # fmt: skip
 
@@ -166,32 +169,32 @@ def test_noise_is_before_a_fork_and_before_a_concatenation():
     z = L.Concatenate(name="both")([x, y])
     model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(z)))
     assert places(model) == {"conv1_noise": ["conv1"], "conv2_noise": ["conv2"]}
-    assert pruning.staying(model)["gate"] == "factor in product"
+    assert pruning.unprunable(model)["gate"] == "factor in product"
 
 
 def test_a_transformer_is_pruned_inside_and_its_stream_stays():
-    model = families.transformer()
+    model = keras_applications.transformer()
     assert len(places(model)) == 1
     noisy = pruning.insert(model)
-    families.kill(noisy, 1.0, np.random.default_rng(0))
-    kernels = cost.kernels(pruning.shrink(noisy))
+    keras_applications.kill(noisy, 1.0, np.random.default_rng(0))
+    kernels = counting.kernels(pruning.shrink(noisy))
     assert [shape[-1] for shape in kernels.values()] == [3]
 
 
 def test_noise_has_the_precision_of_the_network():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = families.squeeze_and_excitation()
+        model = keras_applications.squeeze_and_excitation()
     finally:
         keras.config.set_dtype_policy("float32")
     noisy = pruning.insert(model)
     for layer in noisy.layers:
         if isinstance(layer, SBP):
             assert layer.compute_dtype == "bfloat16" and layer.mu.dtype == "float32"
-    inputs = families.examples(model, np.random.default_rng(0))
-    assert families.difference(model, noisy, inputs) < 0.02
+    inputs = keras_applications.examples(model, np.random.default_rng(0))
+    assert keras_applications.difference(model, noisy, inputs) < 0.02
 
 
 def test_a_name_that_is_no_layer_s_is_an_error():
     with pytest.raises(ValueError, match="nowhere"):
-        pruning.insert(families.recurrent(), exclude=["nowhere"])
+        pruning.insert(keras_applications.recurrent(), exclude=["nowhere"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_sbp.utils.plumbing import figures
+from keras_sbp.utils.io import figures
 
 ROOT = Path(__file__).parents[1]
 OURS = ("layers", "nets", "scripts", "utils")

@@ -10,7 +10,8 @@ from keras.layers import Conv2D, Dense, Flatten, MaxPooling2D
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets.lenet5 import lenet5
 from keras_sbp.nets.lenet_fc import lenet_fc
-from keras_sbp.utils import inference, pruning, runtimes
+from keras_sbp.utils import pruning
+from keras_sbp.utils.deployment import arrange, runtimes
 from keras_sbp.utils.experiment import export
 from tests.test_pruning import difference, draw_weights, images, kill, random_network
 
@@ -21,7 +22,7 @@ TOLERANCE = 1e-5
 def test_any_network(seed):
     rng = np.random.default_rng(seed)
     smaller = pruning.shrink(draw_weights(random_network(rng), rng, zeros=0.15))
-    assert difference(smaller, inference.fast(smaller)) <= TOLERANCE
+    assert difference(smaller, arrange.fast(smaller)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("filters, kernel, inputs", [(1, 5, 1), (3, 5, 1), (4, (3, 5), 2), (7, (5, 3), 3), (17, 5, 1)])
@@ -30,7 +31,7 @@ def test_a_convolution_of_few_filters(filters, kernel, inputs, use_bias):
     convolution = Conv2D(filters, kernel, activation="relu", use_bias=use_bias)
     model = keras.Sequential([keras.Input((10, 12, inputs)), convolution, MaxPooling2D(), Flatten(), Dense(4)])
     draw_weights(model, np.random.default_rng(0))
-    assert difference(model, inference.fast(model)) <= TOLERANCE
+    assert difference(model, arrange.fast(model)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("build, layer", [(lenet5, "features_unit"), (lenet_fc, "pixels_unit")])
@@ -41,7 +42,7 @@ def test_the_lenets_load_without_our_code_and_the_model_stays_as_it_is(build, la
     if build is lenet5:
         kill(model.get_layer("conv1_unit"), np.arange(20) > 2, rng)
     smaller = pruning.shrink(model)
-    fast = inference.fast(smaller)
+    fast = arrange.fast(smaller)
     fast.save(tmp_path / "fast.keras")
     assert all(type(op).__module__.startswith("keras.") for op in fast.operations)
     assert difference(smaller, keras.models.load_model(tmp_path / "fast.keras")) <= TOLERANCE
@@ -75,7 +76,7 @@ def test_units_that_litert_selects_before_they_are_flattened(flatten):
     taken = keras.ops.take(x, [59, 0, 7, 31, 30, 12], axis=-1)
     model = keras.Model(inputs, keras.layers.Concatenate()([taken, x]))
     given = np.random.default_rng(0).random((4, *inputs.shape[1:]), np.float32)
-    np.testing.assert_array_equal(runtimes.answers(runtimes.flatbuffer(model))(given), model(given))
+    np.testing.assert_array_equal(runtimes.answers(runtimes.to_litert(model))(given), model(given))
 
 
 @pytest.mark.parametrize("build, layer", [(lenet5, "features_unit"), (lenet_fc, "pixels_unit")])
@@ -85,9 +86,9 @@ def test_the_lenets_in_litert(build, layer):
     kill(model.get_layer(layer), np.arange(model.get_layer(layer).input.shape[-1]) % 3 > 0, rng)
     smaller = pruning.shrink(model)
     given = images(smaller)
-    np.testing.assert_allclose(runtimes.answers(runtimes.flatbuffer(smaller))(given), smaller(given), atol=1e-5)
+    np.testing.assert_allclose(runtimes.answers(runtimes.to_litert(smaller))(given), smaller(given), atol=1e-5)
     # LiteRT would copy what is flattened.
-    assert not any(isinstance(op, Flatten) for op in inference.fast(smaller, litert=True).operations)
+    assert not any(isinstance(op, Flatten) for op in arrange.fast(smaller, litert=True).operations)
 
 
 def test_exports_compute_what_the_network_does(tmp_path, capsys):
@@ -126,7 +127,7 @@ def test_eight_bits_have_their_ranges_from_examples_of_any_type():
     draw_weights(model, np.random.default_rng(0))
     given = np.random.default_rng(1).integers(256, size=(200, 8), dtype=np.uint8)
     expected = np.asarray(model(given))
-    found = runtimes.answers(runtimes.flatbuffer(model, given))(given.astype(np.float32))
+    found = runtimes.answers(runtimes.to_litert(model, given))(given.astype(np.float32))
     assert 0 < np.abs(found - expected).max() < 0.03 * np.ptp(expected)
 
 
@@ -138,16 +139,16 @@ def test_tensorflow_runs_every_batch_in_turn():
 
 
 def test_litert_is_fed_before_the_clock_runs(monkeypatch):
-    calls, interpreter_of = [], runtimes.interpreter_of
+    calls, make_interpreter = [], runtimes.make_interpreter
 
     def listening(*arguments):
-        interpreter = interpreter_of(*arguments)
+        interpreter = make_interpreter(*arguments)
         set_tensor, invoke = interpreter.set_tensor, interpreter.invoke
         interpreter.set_tensor = lambda place, images: (calls.append(images[0, 0]), set_tensor(place, images))
         interpreter.invoke = lambda: (calls.append("invoke"), invoke())
         return interpreter
 
-    monkeypatch.setattr(runtimes, "interpreter_of", listening)
+    monkeypatch.setattr(runtimes, "make_interpreter", listening)
     run = runtimes.LiteRT(1).runner(identity(), batches() + 5)
     assert calls == [5]
     run(3)

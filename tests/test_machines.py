@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_sbp.utils.plumbing import checkpoint, command_line, towers
-from tests import scripts
+from keras_sbp.utils.io import checkpoint, command_line, towers
+from tests.support import scripts
 
 
 def ports(count):

@@ -8,8 +8,10 @@ from keras import layers as L
 from keras import ops
 
 from keras_sbp.layers.sbp import SBP
-from keras_sbp.utils import cost, fit, inference, pruning, runtimes
-from tests import families
+from keras_sbp.utils import pruning
+from keras_sbp.utils.deployment import arrange, runtimes, timing
+from keras_sbp.utils.pruning import counting, fit
+from tests.stress import keras_applications
 
 IMAGES = (8, 8, 3)
 
@@ -188,8 +190,8 @@ def test_outputs_stay(kind):
 
 
 def outputs_stay(model):
-    put_in, found = families.check(model, shares=(0.0, 0.5, 1.0))
-    assert put_in <= 1e-5 and max(difference for difference, _ in found) <= families.TOLERANCE
+    put_in, found = keras_applications.check(model, shares=(0.0, 0.5, 1.0))
+    assert put_in <= 1e-5 and max(difference for difference, _ in found) <= keras_applications.TOLERANCE
 
 
 def test_a_negative_multiplier_moves_past_no_activation():
@@ -202,8 +204,8 @@ def test_a_negative_multiplier_moves_past_no_activation():
 
     inputs = keras.Input((5,))
     model = keras.Model(inputs, L.Dense(3)(L.ReLU()(Signs()(L.Dense(4)(inputs)))))
-    x = families.examples(model, np.random.default_rng(0), 8)
-    assert families.difference(model, pruning.shrink(model), x) < 1e-5
+    x = keras_applications.examples(model, np.random.default_rng(0), 8)
+    assert keras_applications.difference(model, pruning.shrink(model), x) < 1e-5
 
 
 @pytest.mark.parametrize("size", [8, None])
@@ -213,13 +215,13 @@ def test_a_network_arranged_for_a_cpu_computes_the_same(size):
     shared = L.Conv2D(1, 3, activation="relu")
     x = L.Conv2D(3, 1, activation="softmax")(shared(shared(L.Conv2D(1, 3)(inputs))))
     model = keras.Model(inputs, x)
-    x = families.examples(model, np.random.default_rng(0))
-    assert families.difference(model, inference.fast(model), x) < 1e-5
+    x = keras_applications.examples(model, np.random.default_rng(0))
+    assert keras_applications.difference(model, arrange.fast(model), x) < 1e-5
 
 
 def test_a_smaller_network_is_float32_whatever_the_global_policy():
     noisy = pruning.insert(network("adapted normalisation"))
-    families.kill(noisy, 0.5, np.random.default_rng(0))
+    keras_applications.kill(noisy, 0.5, np.random.default_rng(0))
     keras.config.set_dtype_policy("mixed_float16")
     try:
         smaller = pruning.shrink(noisy)
@@ -236,8 +238,8 @@ def test_a_sum_keeps_the_units_and_positions_of_what_is_dead():
     for summands in (others[:1], others[1:]):
         x = L.Add()([SBP(name="noise")(dead(inputs)), *(layer(inputs) for layer in summands)])
         model = keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
-        families.kill(model, 1.0, np.random.default_rng(0))
-        assert families.difference(model, pruning.shrink(model), images) <= families.TOLERANCE
+        keras_applications.kill(model, 1.0, np.random.default_rng(0))
+        assert keras_applications.difference(model, pruning.shrink(model), images) <= keras_applications.TOLERANCE
 
 
 def test_a_concatenation_of_keras_ops_hands_on_no_mask():
@@ -248,7 +250,7 @@ def test_a_concatenation_of_keras_ops_hands_on_no_mask():
     words = np.random.default_rng(1).integers(1, 20, (3, 12))
     words[:, 5:] = 0
     for other in (pruning.insert(model), pruning.shrink(model)):
-        assert families.difference(model, other, words) <= families.TOLERANCE
+        assert keras_applications.difference(model, other, words) <= keras_applications.TOLERANCE
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32"])
@@ -258,7 +260,7 @@ def test_images_of_integers_are_scaled_before_a_convolution(dtype):
     x = L.Conv2D(8, 3, activation="relu")(L.Rescaling(1 / 255)(inputs))
     model = keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
     noisy = pruning.insert(model)
-    families.kill(noisy, 0.5, np.random.default_rng(1))
+    keras_applications.kill(noisy, 0.5, np.random.default_rng(1))
     smaller = pruning.shrink(noisy)
     np.testing.assert_allclose(smaller.predict(images, verbose=0), noisy(images, training=False), atol=1e-5)
 
@@ -271,7 +273,7 @@ def test_words_stay_known():
     noisy = pruning.insert(model := keras.Model(inputs, L.Dense(3)(L.GlobalMaxPooling1D()(x))))
     texts = tf.constant(["a b g", "c d e"])
     np.testing.assert_allclose(noisy(texts), model(texts), atol=1e-5)
-    families.kill(noisy, 0.5, np.random.default_rng(1))
+    keras_applications.kill(noisy, 0.5, np.random.default_rng(1))
     np.testing.assert_allclose(pruning.shrink(noisy)(texts), noisy(texts), atol=1e-5)
 
 
@@ -297,7 +299,7 @@ def test_outputs_keep_their_names():
     model = keras.Model(inputs, [*(end(L.Dense(2)(x)) for end in ends), inner(x)])
     for share in (0.0, 1.0):
         noisy = pruning.insert(model)
-        families.kill(noisy, share, np.random.default_rng(0))
+        keras_applications.kill(noisy, share, np.random.default_rng(0))
         assert noisy.output_names == ["class", "place", "scaled", "inner"]
         assert pruning.shrink(noisy).output_names == ["class", "place", "scaled", "inner"]
 
@@ -363,8 +365,8 @@ def test_units_stay_that_are_under_other_numbers_units_that_stay(after, why):
         # Its output is the network's.
         model = keras.Model(model.inputs, model.get_layer("twice").output)
     noisy = pruning.insert(model)
-    assert [layer.name for layer in fit.noises(noisy)] == ["first_noise"]
-    staying = pruning.staying(model)
+    assert [layer.name for layer in fit.noise_layers(noisy)] == ["first_noise"]
+    staying = pruning.unprunable(model)
     assert staying["one"] == staying["other"] == why and "first" not in staying
 
 
@@ -391,8 +393,8 @@ def test_a_product_with_a_function_of_itself_has_noise():
         x = L.BatchNormalization()(L.Conv2D(8, 3, name=name)(x))
         x = x * (ops.relu6(x + 3.0) / 6.0) if name == "first" else L.Multiply()([x, L.Activation("sigmoid")(x)])
     model = keras.Model(inputs, L.Dense(3, name="last")(L.GlobalAveragePooling2D()(x)))
-    assert pruning.staying(model) == {"last": "output of the network"}
-    assert [layer.name for layer in fit.noises(pruning.insert(model))] == ["first_noise", "second_noise"]
+    assert pruning.unprunable(model) == {"last": "output of the network"}
+    assert [layer.name for layer in fit.noise_layers(pruning.insert(model))] == ["first_noise", "second_noise"]
     outputs_stay(model)
 
 
@@ -406,14 +408,14 @@ def test_units_taken_by_number_of_an_axis_of_any_length():
 def test_a_filled_network_is_timed_with_its_zeros():
     inputs = keras.Input((16, 16, 3))
     x = L.Conv2D(6, 3, activation="relu")(L.Conv2D(5, 3, activation="relu")(inputs))
-    filled = pruning.filled(keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x))), 8)
-    assert cost.multiply_adds(runtimes.as_deployed(filled)) >= cost.multiply_adds(filled)
+    filled = pruning.pad_filters(keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x))), 8)
+    assert counting.multiply_adds(timing.as_deployed(filled)) >= counting.multiply_adds(filled)
 
 
 def test_a_network_is_timed_without_batch_normalisation():
     inputs = keras.Input((16, 16, 3))
     x = L.BatchNormalization()(L.Conv2D(5, 3)(inputs))
-    deployed = runtimes.as_deployed(keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x))))
+    deployed = timing.as_deployed(keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x))))
     assert not any(isinstance(layer, L.BatchNormalization) for layer in deployed.layers)
 
 
@@ -444,15 +446,15 @@ def test_what_has_its_channels_first_or_a_convolution_of_its_own_is_not_filled_u
     images = keras.Input(IMAGES)
     y = StandardisedConv2D(4, 3)(L.Conv2D(5, 3, activation="relu")(images))
     for model in (keras.Model(inputs, L.Dense(3)(x)), keras.Model(images, y)):
-        families.randomise(model, rng)
-        examples = families.examples(model, rng)
-        np.testing.assert_allclose(pruning.filled(model, 8)(examples), model(examples), rtol=1e-4, atol=1e-5)
+        keras_applications.randomise(model, rng)
+        examples = keras_applications.examples(model, rng)
+        np.testing.assert_allclose(pruning.pad_filters(model, 8)(examples), model(examples), rtol=1e-4, atol=1e-5)
 
 
 def test_what_stays_is_named_where_there_is_no_rule():
     inputs = keras.Input((4, 8))
     x = L.LSTM(5, name="lstm")(Doubled(7, name="doubled")(L.TimeDistributed(L.Dense(6), name="each")(inputs)))
-    why = pruning.staying(keras.Model(inputs, L.Dense(2, name="out")(x)))
+    why = pruning.unprunable(keras.Model(inputs, L.Dense(2, name="out")(x)))
     assert why == {
         "each": "no rule for TimeDistributed",
         "doubled": "no rule for Doubled",
@@ -467,12 +469,12 @@ def test_a_function_of_keras_is_no_obstacle(function):
     inputs = keras.Input((8, 8, 3))
     x = ops.add(function(L.Conv2D(8, 3, name="one")(inputs)), function(L.Conv2D(8, 3, name="two")(inputs)))
     model = keras.Model(inputs, L.Dense(3, name="last")(L.GlobalAveragePooling2D()(x)))
-    assert list(pruning.staying(model)) == ["last"]
+    assert list(pruning.unprunable(model)) == ["last"]
     outputs_stay(model)
-    (noise,) = fit.noises(noisy := pruning.insert(model))
+    (noise,) = fit.noise_layers(noisy := pruning.insert(model))
     noise.mu.assign([-20.0] * 6 + [-0.1] * 2)
     noise.log_sigma.assign([5.0] * 6 + [-4.0] * 2)
-    assert cost.units(pruning.shrink(noisy)) == {"one": 2, "two": 2, "last": 3}
+    assert counting.units(pruning.shrink(noisy)) == {"one": 2, "two": 2, "last": 3}
 
 
 def test_a_quantised_network_is_an_error():
@@ -501,8 +503,8 @@ def test_errors_say_what_to_do():
         pruning.insert(keras.Sequential([L.Dense(3)]))
     noisy = pruning.insert(network("lambda"))
     noisy.compile(fit.optimizer(keras.optimizers.Adam(), keras.optimizers.Adam()), "mse")
-    with pytest.raises(ValueError, match="insert it with 1 / N"):
-        noisy.fit(np.zeros((4, *IMAGES)), np.zeros((4, 3)), verbose=0, callbacks=[fit.by_cost(noisy, 0.1, 1)])
+    with pytest.raises(ValueError, match="insert it with kl_weight=1 / N"):
+        noisy.fit(np.zeros((4, *IMAGES)), np.zeros((4, 3)), verbose=0, callbacks=[fit.AnnealKL()])
 
 
 def test_costs_do_not_depend_on_weights_that_are_zero():
@@ -511,7 +513,7 @@ def test_costs_do_not_depend_on_weights_that_are_zero():
     noisy = pruning.insert(keras.Model(inputs, L.Dense(3, kernel_initializer="zeros")(x)))
     kernel = noisy.get_layer("a").kernel
     kernel.assign(kernel * ([0] + [1] * 7))
-    assert cost.unit_costs(noisy) == {"a_noise": 5 + 6, "b_noise": 8 + 3}
+    assert counting.unit_costs(noisy) == {"a_noise": 5 + 6, "b_noise": 8 + 3}
     assert not np.any(kernel[:, 0]) and not np.any(noisy.layers[-1].kernel), "they stay"
 
 
@@ -521,23 +523,23 @@ def test_what_is_normalised_together_with_excluded_units_is_named():
     second = L.Conv2D(4, 3, padding="same", name="second")(L.ReLU()(L.BatchNormalization()(first)))
     x = L.BatchNormalization()(L.Concatenate()([first, second]))
     model = keras.Model(inputs, L.Conv2D(2, 8, name="last")(L.ReLU()(x)))
-    assert set(pruning.staying(model)) == {"last"}
-    why = pruning.staying(model, ["first"])
+    assert set(pruning.unprunable(model)) == {"last"}
+    why = pruning.unprunable(model, ["first"])
     assert why == {
         "first": "excluded", "second": "normalised together with units that stay", "last": "output of the network",
     }  # fmt: skip
-    assert not fit.noises(pruning.insert(model, exclude=["first"]))
+    assert not fit.noise_layers(pruning.insert(model, exclude=["first"]))
 
 
 def test_noise_in_a_network_inside_another_is_counted_and_set():
     noisy = pruning.insert(network("one slope for all"), kl_weight=1e-3)
     model = keras.Sequential([keras.Input(IMAGES), noisy])
     layers = [layer for layer in noisy.layers if isinstance(layer, SBP)]
-    assert fit.noises(model) == layers and cost.unit_costs(model) == cost.unit_costs(noisy)
-    living = fit.Living()
+    assert fit.noise_layers(model) == layers and counting.unit_costs(model) == counting.unit_costs(noisy)
+    living = fit.LogLiveUnits()
     living.set_model(model)
     living.on_epoch_end(0, logs := {})
-    assert logs["multiply_adds"] == cost.multiply_adds(noisy) and logs["kl_divergence"] > 0
+    assert logs["multiply_adds"] == counting.multiply_adds(noisy) and logs["kl_divergence"] > 0
 
 
 def test_multiply_adds_of_attention_whatever_its_arguments_are_called():
@@ -549,20 +551,20 @@ def test_multiply_adds_of_attention_whatever_its_arguments_are_called():
         keras.Model([query, value], attention(query=query, key=value, value=value)),
         keras.Model([query, value, mask], attention(query, value, attention_mask=mask)),
     ):
-        assert cost.multiply_adds(model) == by_hand
+        assert counting.multiply_adds(model) == by_hand
 
 
 def test_multiply_adds_of_attention_along_one_axis():
     """24 positions: four projections from or to 8 units, and each attends to 6."""
     inputs = keras.Input((4, 6, 8))
     model = keras.Model(inputs, L.MultiHeadAttention(2, 4, attention_axes=(2,))(inputs, inputs))
-    assert cost.multiply_adds(model) == 4 * 24 * 8 * 2 * 4 + 2 * 24 * 6 * (4 + 4)
+    assert counting.multiply_adds(model) == 4 * 24 * 8 * 2 * 4 + 2 * 24 * 6 * (4 + 4)
 
 
 def test_attention_of_keras_ops_is_named():
     inputs = keras.Input((6, 2, 8))
     with pytest.warns(UserWarning, match="DotProductAttention"):
-        cost.multiply_adds(keras.Model(inputs, ops.dot_product_attention(inputs, inputs, inputs)))
+        counting.multiply_adds(keras.Model(inputs, ops.dot_product_attention(inputs, inputs, inputs)))
 
 
 @pytest.mark.parametrize("layer", [L.Attention(), L.Dot(2), L.TimeDistributed(L.Dense(3), trainable=False)])
@@ -571,4 +573,4 @@ def test_what_cannot_be_counted_is_named_frozen_or_without_weights(layer):
     several = not isinstance(layer, L.TimeDistributed)
     model = keras.Model([first, second] if several else first, layer([first, second] if several else first))
     with pytest.warns(UserWarning, match=type(layer).__name__):
-        cost.multiply_adds(model)
+        counting.multiply_adds(model)

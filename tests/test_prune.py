@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-from keras_sbp.utils import cost
-from tests import scripts
+from keras_sbp.utils.pruning import counting
+from tests.support import scripts
 
 
 def residual():
@@ -55,7 +55,7 @@ def test_it_leaves_a_smaller_network_and_a_table(given, tmp_path):
     smaller = keras.models.load_model(tmp_path / "smaller.keras")
     assert all(type(op).__module__.startswith("keras.") for op in smaller.operations)
     units, figures = ([line.split() for line in part.splitlines()] for part in done.stdout.split("\n\n"))
-    kernels = cost.kernels(smaller)
+    kernels = counting.kernels(smaller)
     whole = {"first": 8, "second": 8, "third": 8, "dense": 16, "classes": 3}
     assert [line[0] for line in units[1:]] == list(whole)
     for name, before, after, *why in units[1:]:
@@ -64,12 +64,12 @@ def test_it_leaves_a_smaller_network_and_a_table(given, tmp_path):
     found = {" ".join(line[:-3]) if line[-1].endswith("x") else line[0]: line for line in figures[1:]}
     # 64 places of 9 weights from 1 to 8 filters, and twice from 8 to 8; 512 values to 16, and 16 to 3.
     assert found["Multiply-adds"][1] == f"{64 * 9 * (8 + 2 * 64) + 512 * 16 + 48:,}"
-    assert found["Multiply-adds"][2] == f"{cost.multiply_adds(smaller):,}"
+    assert found["Multiply-adds"][2] == f"{counting.multiply_adds(smaller):,}"
     assert found["Parameters"][2] == f"{smaller.count_params():,}"
     x, y = made(100)
     accuracy = np.mean(np.asarray(smaller(x)).argmax(1) == y)
     assert float(figures[1][-1]) == pytest.approx(100 * accuracy, abs=0.01) and accuracy > 0.9
-    assert cost.multiply_adds(smaller) < 64 * 9 * (8 + 2 * 64)
+    assert counting.multiply_adds(smaller) < 64 * 9 * (8 + 2 * 64)
     again = prune(tmp_path, *arguments)
     assert again.returncode == 2 and "is there already" in again.stderr
 
@@ -77,7 +77,7 @@ def test_it_leaves_a_smaller_network_and_a_table(given, tmp_path):
 def test_filters_are_filled_up_to_a_multiple(given, tmp_path):
     done = prune(tmp_path, given / "model.keras", f"--data={given / 'data.npz'}", *SOME, "--multiple_of=5")
     assert done.returncode == 0, done.stderr
-    kernels = cost.kernels(keras.models.load_model(tmp_path / "smaller.keras"))
+    kernels = counting.kernels(keras.models.load_model(tmp_path / "smaller.keras"))
     assert {kernels[name][-1] % 5 for name in ("first", "second", "third") if name in kernels} == {0}
     (accuracy,) = [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("Accuracy")]
     assert float(accuracy) > 90

@@ -13,7 +13,8 @@ from keras.layers import Conv2D, Dense, Flatten
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets.lenet5 import lenet5
 from keras_sbp.nets.lenet_fc import lenet_fc
-from keras_sbp.utils import cost, pruning
+from keras_sbp.utils import pruning
+from keras_sbp.utils.pruning import counting
 
 TOLERANCE = 1e-4
 WEIGHTED = (Conv2D, Dense)
@@ -205,7 +206,7 @@ def test_lenets(network, name, count, zeros):
     for seed in range(count):
         model = draw_weights(network(name), np.random.default_rng(seed), zeros)
         expected.append(paths(model))
-        assert cost.multiply_adds(shrunk(model)) == expected[-1], seed
+        assert counting.multiply_adds(shrunk(model)) == expected[-1], seed
     assert len(set(expected)) > count / 3
 
 
@@ -218,8 +219,8 @@ def test_lenets_with_a_layer_of_at_most_one_unit(network, name, left):
         for layer in noises(model):
             kill(layer, (np.arange(layer.input.shape[-1]) >= left) & (layer is narrow), rng)
         smaller = shrunk(model)
-        assert cost.multiply_adds(smaller) == paths(model)
-        assert left or cost.multiply_adds(smaller) == 0
+        assert counting.multiply_adds(smaller) == paths(model)
+        assert left or counting.multiply_adds(smaller) == 0
         assert left or np.ptp(smaller(images(smaller)), axis=0).max() == 0
 
 
@@ -228,10 +229,10 @@ def test_any_network(seed):
     rng = np.random.default_rng(seed)
     model = draw_weights(random_network(rng), rng, zeros=rng.choice([0, 0.15]))
     smaller = shrunk(model)
-    assert cost.multiply_adds(smaller) <= cost.multiply_adds(model)
+    assert counting.multiply_adds(smaller) <= counting.multiply_adds(model)
     if seed % 2:
         again = shrunk(smaller)
-        assert cost.multiply_adds(again) == cost.multiply_adds(smaller)
+        assert counting.multiply_adds(again) == counting.multiply_adds(smaller)
         assert difference(model, again) <= TOLERANCE
 
 
@@ -257,7 +258,7 @@ def test_a_chain_keeps_what_has_a_path(shape, middle):
     for seed in range(4):
         draw_weights(model, np.random.default_rng(seed))
         smaller = shrunk(model)
-        assert cost.multiply_adds(smaller) == cost.multiply_adds(shrunk(smaller)) == paths(model)
+        assert counting.multiply_adds(smaller) == counting.multiply_adds(shrunk(smaller)) == paths(model)
 
 
 def test_two_heads_keep_what_either_reads():
@@ -268,10 +269,10 @@ def test_two_heads_keep_what_either_reads():
     draw_weights(model, rng)
     kill(model.get_layer("left"), np.array([0, 0, 1, 1, 1, 1], bool), rng)
     kill(model.get_layer("right"), np.array([1, 0, 0, 1, 1, 1], bool), rng)
-    assert cost.multiply_adds(shrunk(model)) == 7 * 3 + 2 * 4 + 2 * 4
-    assert [shape[0] for shape in cost.kernels(pruning.shrink(model)).values()] == [7, 2, 2]
+    assert counting.multiply_adds(shrunk(model)) == 7 * 3 + 2 * 4 + 2 * 4
+    assert [shape[0] for shape in counting.kernels(pruning.shrink(model)).values()] == [7, 2, 2]
     kill(model.get_layer("left"), np.ones(6, bool), rng)
-    assert cost.multiply_adds(shrunk(model)) == 7 * 2 + 2 * 4
+    assert counting.multiply_adds(shrunk(model)) == 7 * 2 + 2 * 4
 
 
 def test_a_color_that_is_not_read():
@@ -281,7 +282,7 @@ def test_a_color_that_is_not_read():
     model.layers[0].set_weights([kernel, bias])
     smaller = shrunk(model)
     assert smaller.layers[0].output.shape == (None, 8, 8, 3)
-    assert cost.kernels(smaller)[model.layers[0].name] == (3, 3, 2, 6)
+    assert counting.kernels(smaller)[model.layers[0].name] == (3, 3, 2, 6)
 
 
 def test_a_filter_of_zeros_is_its_bias():
@@ -290,7 +291,7 @@ def test_a_filter_of_zeros_is_its_bias():
     kernel, bias = model.layers[0].get_weights()
     kernel[..., 2:] = 0
     model.layers[0].set_weights([kernel, bias])
-    assert [shape[-1] for shape in cost.kernels(shrunk(model)).values()] == [2, 5, 4]
+    assert [shape[-1] for shape in counting.kernels(shrunk(model)).values()] == [2, 5, 4]
 
 
 def test_a_constant_that_padding_makes_uneven():
@@ -301,8 +302,8 @@ def test_a_constant_that_padding_makes_uneven():
         kill(model.layers[1], np.array(dead, bool), rng)
         kill(model.layers[4], np.array([1, 0, 0, 0, 0], bool), rng)
         smaller = shrunk(model)
-        assert cost.multiply_adds(smaller) == cost.multiply_adds(shrunk(smaller))
-    assert cost.multiply_adds(smaller) == 0
+        assert counting.multiply_adds(smaller) == counting.multiply_adds(shrunk(smaller))
+    assert counting.multiply_adds(smaller) == 0
 
 
 @pytest.mark.parametrize(
@@ -313,7 +314,7 @@ def test_a_constant_keeps_its_shape(last):
     draw_weights(model, np.random.default_rng(0))
     kill(model.layers[1], np.ones(3, bool), np.random.default_rng(0))
     smaller = shrunk(shrunk(model))
-    assert cost.multiply_adds(smaller) == 0
+    assert counting.multiply_adds(smaller) == 0
 
 
 def test_new_layers_have_names_of_their_own():
@@ -339,7 +340,7 @@ def test_normalisation_that_is_put_back_is_the_identity_and_goes_again():
     model = keras.Model(inputs, Dense(4)(layers.GlobalAveragePooling2D()(x)))
     draw_weights(model, rng)
     given = rng.normal(size=(64, 8, 8, 3)).astype(np.float32)
-    put_back = pruning.normalised(model, given)
+    put_back = pruning.insert_batch_norm(model, given)
     expected = model(given)
     np.testing.assert_allclose(put_back(given, training=False), expected, atol=1e-4)
     # In training, by the statistics of the same images: those that were put in.
@@ -353,7 +354,7 @@ def test_normalisation_that_is_put_back_is_the_identity_and_goes_again():
 def test_a_convolution_in_several_places_gets_no_normalisation():
     inputs, twice = keras.Input((8, 8, 3)), Conv2D(3, 3, padding="same", name="twice")
     model = keras.Model(inputs, Conv2D(4, 3, name="last")(twice(layers.ReLU()(twice(inputs)))))
-    put_back = pruning.normalised(draw_weights(model, np.random.default_rng(0)), images(model))
+    put_back = pruning.insert_batch_norm(draw_weights(model, np.random.default_rng(0)), images(model))
     assert difference(model, put_back) <= 1e-4
     norms = [layer.name for layer in put_back.layers if isinstance(layer, layers.BatchNormalization)]
     assert norms == ["last_norm"]
@@ -363,7 +364,7 @@ def test_a_convolution_in_several_places_gets_no_normalisation():
 def test_convolutions_filled_up_with_zeros_compute_the_same(seed):
     rng = np.random.default_rng(seed)
     smaller = pruning.shrink(draw_weights(random_network(rng), rng, zeros=0.15))
-    wide = pruning.filled(smaller, 8)
+    wide = pruning.pad_filters(smaller, 8)
     assert difference(smaller, wide) <= TOLERANCE
     assert {layer.filters for layer in wide.layers if isinstance(layer, Conv2D)} <= {8}
     assert wide.output_shape == smaller.output_shape
@@ -381,7 +382,7 @@ def test_what_is_of_all_units_together_is_not_filled_up(activation):
     x = layers.Softmax()(Conv2D(6, 3, groups=1, name="second")(x))
     grouped = Conv2D(6, 3, groups=2, name="grouped")(x)
     model = draw_weights(keras.Model(inputs, [Conv2D(3, 1, name="map")(x), grouped]), np.random.default_rng(0))
-    wide = pruning.filled(model, 4)
+    wide = pruning.pad_filters(model, 4)
     assert difference(model, wide) <= TOLERANCE
     filters = {layer.name: layer.filters for layer in wide.layers if isinstance(layer, Conv2D)}
     assert filters == {"first": 8 if activation == "relu" else 5, "second": 8, "grouped": 6, "map": 4}
@@ -392,16 +393,16 @@ def test_a_sum_of_units_and_one_for_all_stays_what_it_is_when_filled_up():
     inputs = keras.Input((8, 8, 3))
     x = layers.Add()([Conv2D(5, 3)(inputs), Conv2D(1, 3)(inputs)])
     model = draw_weights(keras.Model(inputs, Conv2D(4, 3)(x)), np.random.default_rng(0))
-    assert difference(model, pruning.filled(model, 8)) <= TOLERANCE
+    assert difference(model, pruning.pad_filters(model, 8)) <= TOLERANCE
 
 
 def test_a_layer_in_several_places_is_filled_up_if_it_has_no_weights():
     inputs = keras.Input((8, 8, 3))
     relu, twice = layers.ReLU(), Conv2D(3, 3, padding="same", name="twice")
     model = keras.Model(inputs, Dense(2)(relu(Dense(4)(Flatten()(relu(Conv2D(6, 3)(relu(Conv2D(5, 3)(inputs)))))))))
-    assert difference(draw_weights(model, np.random.default_rng(0)), pruning.filled(model, 8)) <= TOLERANCE
+    assert difference(draw_weights(model, np.random.default_rng(0)), pruning.pad_filters(model, 8)) <= TOLERANCE
     with pytest.raises(ValueError, match="has twice in several places"):
-        pruning.filled(keras.Model(inputs, twice(twice(inputs))), 8)
+        pruning.pad_filters(keras.Model(inputs, twice(twice(inputs))), 8)
 
 
 def test_mixed_precision_becomes_float32():
@@ -462,11 +463,11 @@ def test_a_kind_without_a_rule_keeps_what_it_reads_and_gives(odd):
     model = draw_weights(keras.Model(inputs, Dense(4)(Flatten()(x))), rng)
     for name, units in ("before", 6), ("read", 4), ("given", 5):
         kill(model.get_layer(name), np.arange(units) < 2, rng)
-    kernels = cost.kernels(shrunk(model))
+    kernels = counting.kernels(shrunk(model))
     assert kernels["first"] == (3, 3, 2, 4) and kernels["second"] == (3, 3, 4, 4)
     assert kernels["third"][-1] == 3
     kill(model.get_layer("given"), np.ones(5, bool), rng)
-    assert cost.multiply_adds(shrunk(model)) == 0
+    assert counting.multiply_adds(shrunk(model)) == 0
 
 
 @pytest.mark.parametrize("activation", ["softmax", "log_softmax"])
@@ -474,7 +475,7 @@ def test_a_softmax_at_the_end_keeps_its_units(activation):
     model = chain((7,), Dense(6, "relu"), Noise(), Dense(5, activation), layers.Rescaling(2.0))
     draw_weights(model, np.random.default_rng(0))
     kill(model.layers[1], np.arange(6) < 4, np.random.default_rng(0))
-    assert list(cost.kernels(shrunk(model)).values()) == [(7, 2), (2, 5), (5, 4)]
+    assert list(counting.kernels(shrunk(model)).values()) == [(7, 2), (2, 5), (5, 4)]
 
 
 def test_a_layer_in_several_places_has_the_same_units_in_all_of_them():
@@ -488,7 +489,7 @@ def test_a_layer_in_several_places_has_the_same_units_in_all_of_them():
     draw_weights(model, rng)
     kill(model.get_layer("noise"), np.arange(6) < 1, rng)
     kill(model.get_layer("right"), np.arange(6) < 4, rng)
-    kernels = cost.kernels(shrunk(model))
+    kernels = counting.kernels(shrunk(model))
     assert kernels == {"shared": (7, 5), "tail": (5, 5), "one": (5, 3), "two": (5, 2)}
     kill(model.get_layer("right"), np.ones(6, bool), rng)
     shrunk(model)
@@ -512,7 +513,7 @@ def test_a_model_without_a_graph_is_named():
 
 def taken_out(model, dead, rng):
     """The smaller network in training, with the weights of the model, where the dead are dead by now."""
-    smaller, origin = pruning.take_out(model, dead)
+    smaller, origin = pruning.remove_units(model, dead)
     for layer in noises(model):
         kill(layer, dead[layer.name], rng)
     for new, old, index, _ in origin:
@@ -521,7 +522,7 @@ def taken_out(model, dead, rng):
     assert [layer.name for layer in noises(smaller)] == [layer.name for layer in noises(model)]
     assert all(layer.input.shape[-1] > 0 for layer in noises(smaller))
     assert difference(model, smaller) <= TOLERANCE
-    assert cost.multiply_adds(shrunk(smaller)) == cost.multiply_adds(shrunk(model))
+    assert counting.multiply_adds(shrunk(smaller)) == counting.multiply_adds(shrunk(model))
     return smaller
 
 
@@ -539,7 +540,7 @@ def test_take_out_of_lenets(network, name, count):
         dead = draw_dead(model, rng)
         smaller = taken_out(model, dead, rng)
         if paths(model):
-            assert cost.multiply_adds(smaller) == paths(model)
+            assert counting.multiply_adds(smaller) == paths(model)
 
 
 @pytest.mark.parametrize("seed", range(15))
@@ -568,14 +569,16 @@ def test_take_out_leaves_the_model_and_goes_on(network):
     dead = {layer.name: np.equal(layer.multiplier(), 0) for layer in noises(model)}
     first = {name: units & (rng.random(len(units)) < 0.5) for name, units in dead.items()}
     before = [weight.numpy() for weight in model.weights]
-    half, origin = pruning.take_out(model, first)
+    half, origin = pruning.remove_units(model, first)
     for new, old, index, _ in origin:
         new.assign(old.numpy()[index])
     rest = {layer.name: np.equal(layer.multiplier(), 0) for layer in noises(half)}
-    smaller, origin = pruning.take_out(half, rest)
+    smaller, origin = pruning.remove_units(half, rest)
     for new, old, index, _ in origin:
         new.assign(old.numpy()[index])
     assert difference(model, half) <= TOLERANCE
     assert difference(model, smaller) <= TOLERANCE
-    assert cost.multiply_adds(smaller) == paths(model) < cost.multiply_adds(half) < cost.multiply_adds(model)
+    assert (
+        counting.multiply_adds(smaller) == paths(model) < counting.multiply_adds(half) < counting.multiply_adds(model)
+    )
     assert all(np.array_equal(weight.numpy(), was) for weight, was in zip(model.weights, before))

@@ -10,9 +10,10 @@ from keras_sbp.layers import truncated_log_normal
 from keras_sbp.layers.batch_normalization import BatchNormalization
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets import resnet20
-from keras_sbp.utils import cost, pruning
-from keras_sbp.utils.plumbing import checkpoint
-from tests import scripts
+from keras_sbp.utils import pruning
+from keras_sbp.utils.io import checkpoint
+from keras_sbp.utils.pruning import counting
+from tests.support import scripts
 
 ARGUMENTS = ("--width=0.25", "--epochs=2", "--batch_size=20", "--precision=bfloat16")
 
@@ -22,11 +23,11 @@ def test_it_has_the_size_that_a_count_by_hand_gives():
     first = 32**2 * (27 * 16 + 6 * 9 * 16 * 16)
     second, third = (side**2 * (9 * n // 2 * n + n // 2 * n + 5 * 9 * n * n) for side, n in ((16, 32), (8, 64)))
     model = resnet20.resnet20()
-    assert cost.multiply_adds(model) == first + second + third + 64 * 10 == 40_813_184
-    assert resnet20.units(cost.kernels(model)) == [16] * 4 + [32] * 4 + [64] * 4
-    assert resnet20.units(cost.kernels(resnet20.resnet20(width=0.02)))[:8] == [1] * 8, "a filter at least"
+    assert counting.multiply_adds(model) == first + second + third + 64 * 10 == 40_813_184
+    assert resnet20.units(counting.kernels(model)) == [16] * 4 + [32] * 4 + [64] * 4
+    assert resnet20.units(counting.kernels(resnet20.resnet20(width=0.02)))[:8] == [1] * 8, "a filter at least"
     pruned = [5, 1, 2, 3, 7, 4, 6, 8, 12, 9, 10, 11]
-    assert resnet20.units(cost.kernels(resnet20.resnet20(counts=pruned))) == pruned
+    assert resnet20.units(counting.kernels(resnet20.resnet20(counts=pruned))) == pruned
 
 
 def test_batch_normalisation_is_put_back_as_the_identity():
@@ -34,7 +35,7 @@ def test_batch_normalisation_is_put_back_as_the_identity():
     x = keras.layers.ReLU()(keras.layers.Conv2D(4, 3, bias_initializer="normal")(inputs))
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
     images = np.random.default_rng(0).normal(size=(300, 8, 8, 3)).astype(np.float32)
-    again = pruning.normalised(model, images)
+    again = pruning.insert_batch_norm(model, images)
     np.testing.assert_allclose(again(images), model(images), rtol=1e-4, atol=1e-5)
     (norm,) = [layer for layer in again.layers if isinstance(layer, keras.layers.BatchNormalization)]
     before = keras.Model(again.inputs, norm.input)(images)
@@ -57,8 +58,8 @@ def test_units_of_zeros_stay_out_of_what_is_trained():
         x = keras.layers.Add()([x, keras.layers.Conv2D(6, 3, padding="same", name=f"{name}_back")(y)])
     x = keras.layers.Flatten()(keras.layers.MaxPooling2D()(x))
     images, labels = rng.normal(size=(64, 8, 8, 3)).astype(np.float32), rng.integers(0, 5, 64)
-    narrow = pruning.normalised(keras.Model(inputs, keras.layers.Dense(5, name="logits")(x)), images)
-    wide = pruning.filled(narrow, 16)
+    narrow = pruning.insert_batch_norm(keras.Model(inputs, keras.layers.Dense(5, name="logits")(x)), images)
+    wide = pruning.pad_filters(narrow, 16)
     kernels = {layer.name: layer.kernel.shape[-2:] for layer in wide.layers if hasattr(layer, "kernel")}
     assert kernels["first"] == (3, 16) and kernels["second"] == (16, 32) and kernels["second_back"] == (32, 16)
     assert kernels["logits"] == (4 * 4 * 6, 5)
@@ -67,7 +68,7 @@ def test_units_of_zeros_stay_out_of_what_is_trained():
         model.compile(keras.optimizers.SGD(0.05, 0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         model.fit(images, labels, batch_size=16, epochs=3, shuffle=False, verbose=0)
     trained = keras.models.clone_model(narrow)
-    pruning.take_over(trained, wide)
+    pruning.copy_unpadded_weights(trained, wide)
     for weight, expected in zip(trained.get_weights(), narrow.get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected, atol=1e-3)
     np.testing.assert_allclose(trained(images), wide(images), atol=1e-5)
@@ -101,7 +102,11 @@ def test_scripts_from_the_original_to_a_trained_smaller_network(tmp_path):
     result = json.loads((tmp_path / "sbp" / "result.json").read_text())
     assert result["max_logit_difference"] < 1e-3 and 0 < min(result["units"])
     smaller = keras.models.load_model(tmp_path / "sbp" / "network.keras")
-    assert cost.multiply_adds(smaller) == result["multiply_adds"] < cost.multiply_adds(resnet20.resnet20(width=0.25))
+    assert (
+        counting.multiply_adds(smaller)
+        == result["multiply_adds"]
+        < counting.multiply_adds(resnet20.resnet20(width=0.25))
+    )
     # What was trained on, with batch normalisation, is what was written; that has become part of the convolutions again.
     trained = checkpoint.latest(tmp_path / "sbp" / "finetune")
     assert any(name.endswith("_norm/gamma") for name in trained)
@@ -122,5 +127,5 @@ def test_a_residual_stream_keeps_the_units_that_its_noise_keeps(dead):
     stream = model.get_layer("stage1_unit")
     stream.mu.assign(np.where(np.isin(np.arange(4), dead), -20.0, 0.0))
     stream.log_sigma.assign(np.where(np.isin(np.arange(4), dead), 5.0, -5.0))
-    units = resnet20.units(cost.kernels(pruning.shrink(model)))
+    units = resnet20.units(counting.kernels(pruning.shrink(model)))
     assert units == [4 - len(dead), 4, 4, 4, *[8] * 4, *[16] * 4]

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_sbp.utils.plumbing import networks, report
-from tests import scripts
+from keras_sbp.utils.io import networks, report
+from tests.support import scripts
 
 ROOT = Path(__file__).parents[1]
 RUNS = sorted(path.parent for path in (ROOT / "checkpoints" / "published").glob("*/network.keras"))

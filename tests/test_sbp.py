@@ -8,7 +8,7 @@ from mpmath import fp
 
 from keras_sbp.layers import sbp
 from keras_sbp.layers.sbp import SBP
-from tests import scripts
+from tests.support import scripts
 
 UNITS = 5
 # Noise that is narrow, wide, narrow but far down, and of an SNR just above 1 and just below.

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_sbp.utils.plumbing import checkpoint, data, report
-from tests import scripts
+from keras_sbp.utils.io import checkpoint, data, report
+from tests.support import scripts
 
 ROOT = Path(__file__).parents[1]
 
@@ -290,7 +290,7 @@ def test_the_papers_schedule_has_its_settings(script, tmp_path, pretrained):
 HOME = """
 import os
 from absl import flags
-from keras_sbp.utils.plumbing import command_line
+from keras_sbp.utils.io import command_line
 os.environ["HOME"] = "/home/somebody"
 flags.DEFINE_string("some_dir", None, "")
 command_line.run(lambda: print(flags.FLAGS.some_dir))

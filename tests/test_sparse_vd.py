@@ -8,7 +8,9 @@ import tensorflow as tf
 from scipy import stats
 
 from keras_sbp.layers import sparse_vd
-from keras_sbp.utils import cost, pruning, sparse_variational_dropout
+from keras_sbp.utils import pruning
+from keras_sbp.utils.methods import sparse_vd as sparse_variational_dropout
+from keras_sbp.utils.pruning import counting
 
 
 def exact_kl(log_alpha):
@@ -99,7 +101,7 @@ def test_the_smaller_network_computes_the_same_with_stock_layers(keep, tmp_path)
     features = dense[:, neurons].any(1) & np.tile(filters, 16)
     filters &= features.reshape(16, 6).any(0)
     if filters.any():
-        kernels = cost.kernels(smaller)
+        kernels = counting.kernels(smaller)
         assert kernels["conv"][-1] == filters.sum()
         assert kernels["dense"] == (features.sum(), neurons.sum())
 

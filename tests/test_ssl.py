@@ -6,9 +6,10 @@ import pytest
 import tensorflow as tf
 
 from keras_sbp.layers import ssl
-from keras_sbp.utils import cost, pruning
-from keras_sbp.utils.plumbing import data
-from tests.steps import steps, train
+from keras_sbp.utils import pruning
+from keras_sbp.utils.io import data
+from keras_sbp.utils.pruning import counting
+from tests.support.steps import steps, train
 
 
 def test_soft_threshold_is_the_minimum():
@@ -102,7 +103,7 @@ def test_a_unit_without_weights_is_0_and_is_taken_out(seed):
     for name in ("conv1", "conv2", "dense"):
         assert 0 < alive[name].sum() < len(alive[name])
         np.testing.assert_array_equal(np.asarray(model.get_layer(name).bias)[~alive[name]], 0)
-        assert cost.kernels(smaller)[name][-1] == alive[name].sum()
+        assert counting.kernels(smaller)[name][-1] == alive[name].sum()
 
 
 def test_dead_groups_are_0_after_the_last_step():

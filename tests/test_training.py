@@ -8,12 +8,13 @@ from absl import flags
 
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets import lenet5, lenet_fc
-from keras_sbp.utils import pruning, structured_bp, training
-from keras_sbp.utils.plumbing import checkpoint, data
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils import pruning, training
+from keras_sbp.utils.io import checkpoint, data
+from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.methods import sbp as structured_bp
 from keras_sbp.utils.training import loop, noise, shrinking, state
-from tests import scripts
-from tests.steps import steps, train
+from tests.support import scripts
+from tests.support.steps import steps, train
 
 
 def network(unit=SBP):
@@ -109,7 +110,7 @@ def test_noise_goes_into_a_kernel_of_fewer_weights_than_units_in_a_batch_or_of_t
     assert readers(convolutional, 500) == [("conv1_unit", "conv2"), ("dense1_unit", "logits")]
     assert readers(convolutional, 501)[1] == ("features_unit", "dense1")
     # Where pixels are taken out, too.
-    fewer, _ = pruning.take_out(fully, {"pixels_unit": np.arange(784) < 500})
+    fewer, _ = pruning.remove_units(fully, {"pixels_unit": np.arange(784) < 500})
     assert readers(fewer, 10) == [("pixels_unit", "dense1")]
 
 
@@ -339,9 +340,9 @@ TOWERS = """
 import sys
 import keras, numpy as np, tensorflow as tf
 from keras_sbp.layers import sbp, truncated_log_normal
-from tests.steps import steps
+from tests.support.steps import steps
 from tests.test_training import kl, network
-from keras_sbp.utils.plumbing import data
+from keras_sbp.utils.io import data
 from keras_sbp.utils.training import updates
 # The noise held: every unit's u is its place.
 sbp._samples = lambda layers: [tf.exp(truncated_log_normal.log_quantile(
@@ -374,7 +375,7 @@ def test_two_towers_of_64_take_the_step_of_one_of_128(optimizer, tmp_path):
 TAKEN = """
 import numpy as np, tensorflow as tf
 from keras_sbp.utils import training
-from keras_sbp.utils.plumbing import data
+from keras_sbp.utils.io import data
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 images = data.Images(np.arange(40, dtype=np.uint8)[:, None], np.arange(40, dtype=np.int32))
 batches = training.Batches(images, lambda images, seed: (images, seed), 8, 3, strategy)

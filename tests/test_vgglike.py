@@ -12,11 +12,12 @@ from keras_sbp.layers.batch_normalization import BatchNormalization
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets import NETWORKS, vgglike
 from keras_sbp.nets.lenet5 import lenet5
-from keras_sbp.utils import cost, experiment, pruning
-from keras_sbp.utils.plumbing import checkpoint, data, paper
-from keras_sbp.utils.plumbing.command_line import UserError
-from tests import scripts
-from tests.steps import steps, train
+from keras_sbp.utils import experiment, pruning
+from keras_sbp.utils.io import checkpoint, data, paper
+from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.pruning import counting
+from tests.support import scripts
+from tests.support.steps import steps, train
 
 NARROW = 1 / 16
 
@@ -60,9 +61,9 @@ def randomise(model, rng):
 
 def test_it_has_the_papers_size_and_units():
     model = vgglike.vgglike()
-    assert cost.multiply_adds(model) == 313_463_808
-    assert tuple(vgglike.units(cost.kernels(model))) == paper.TABLES["VGG-like"][1]["Original"].units
-    wider = {name: (*shape[:-2], *(3 * n // 2 for n in shape[-2:])) for name, shape in cost.kernels(model).items()}
+    assert counting.multiply_adds(model) == 313_463_808
+    assert tuple(vgglike.units(counting.kernels(model))) == paper.TABLES["VGG-like"][1]["Original"].units
+    wider = {name: (*shape[:-2], *(3 * n // 2 for n in shape[-2:])) for name, shape in counting.kernels(model).items()}
     assert tuple(vgglike.units(wider)) == paper.TABLES["VGG-like, k = 1.5"][1]["Original"].units
 
 
@@ -168,8 +169,8 @@ def test_the_smaller_network_of_any_mask_computes_the_same(seed):
     images = data.standardised(made(20).images)
     logits = model(images).numpy()
     np.testing.assert_allclose(smaller(images), logits, atol=1e-5 * max(1, np.abs(logits).max()))
-    assert cost.multiply_adds(smaller) < cost.multiply_adds(model)
-    assert len(vgglike.units(cost.kernels(smaller))) == 14
+    assert counting.multiply_adds(smaller) < counting.multiply_adds(model)
+    assert len(vgglike.units(counting.kernels(smaller))) == 14
 
 
 def test_batch_normalisation_keeps_what_it_has_seen():
@@ -281,9 +282,9 @@ TOWERS = """
 import sys
 import keras, numpy as np, tensorflow as tf
 from keras_sbp.nets import vgglike
-from tests.steps import steps
+from tests.support.steps import steps
 from tests.test_vgglike import NARROW, made, settings, small
-from keras_sbp.utils.plumbing import data
+from keras_sbp.utils.io import data
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if sys.argv[1] == "2" else tf.distribute.get_strategy()
 # Augmentation held; noise, too, is held in tests/test_training.py.
 changes = dict(strategy=strategy, prepare=data.standardised)

@@ -16,8 +16,8 @@ import tensorflow as tf
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets import lenet5, lenet_fc
 from keras_sbp.utils import pruning
-from keras_sbp.utils.plumbing import data
-from tests import steps
+from keras_sbp.utils.io import data
+from tests.support import steps
 
 FOLDER = Path(__file__).parent
 
@@ -50,7 +50,7 @@ def in_training(build):
     dead = {
         layer.name: generator.permutation(layer.mu.shape[0]) >= 6 for layer in model.layers if isinstance(layer, SBP)
     }
-    smaller, origin = pruning.take_out(model, dead)
+    smaller, origin = pruning.remove_units(model, dead)
     for variable, old, index, _ in origin:
         variable.assign(np.asarray(old)[index])
     return smaller

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from keras_sbp.utils import inference, runtimes
-from keras_sbp.utils.plumbing import checkpoint, networks
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.deployment import arrange, runtimes
+from keras_sbp.utils.io import checkpoint, networks
+from keras_sbp.utils.io.command_line import UserError
 
 
 def export(folder, examples, error):
@@ -28,9 +28,9 @@ def export(folder, examples, error):
     saved, lite, small = (
         os.path.join(folder, name) for name in ("saved_model", "network.tflite", "network-int8.tflite")
     )
-    content, int8 = runtimes.flatbuffer(model), runtimes.flatbuffer(model, examples)
+    content, int8 = runtimes.to_litert(model), runtimes.to_litert(model, examples)
     try:
-        inference.fast(model).export(saved, verbose=False)
+        arrange.fast(model).export(saved, verbose=False)
         checkpoint.write(lite, lambda file: file.write(content))
         checkpoint.write(small, lambda file: file.write(int8))
     except (OSError, tf.errors.OpError) as failure:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
-from keras_sbp.utils.plumbing import data
+from keras_sbp.utils.io import data
 
 FLAGS = flags.FLAGS
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,7 +4,7 @@ import functools
 
 from absl import flags
 
-from keras_sbp.utils.plumbing import data
+from keras_sbp.utils.io import data
 
 FLAGS = flags.FLAGS
 

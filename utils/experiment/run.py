@@ -14,15 +14,16 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from keras_sbp.utils import cost, inference, pruning, training
+from keras_sbp.utils import pruning, training
+from keras_sbp.utils.deployment import arrange, timing
 from keras_sbp.utils.experiment import export, published, testing
 from keras_sbp.utils.experiment.flags import ROOT, as_given, original_folder, published_folder, run_folder
-from keras_sbp.utils.plumbing import checkpoint, data, report, towers
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io import checkpoint, data, report, towers
+from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.pruning import counting
 
 FLAGS = flags.FLAGS
-# Training images that batch normalisation is put back by, and that int8 has its ranges from.
-STATISTICS = 500
+STATISTICS = 500  # training images for batch normalisation and for the ranges of int8
 
 
 class Experiment:
@@ -91,7 +92,7 @@ class Experiment:
         return testing.error(model, self.test_set(), self.prepare)
 
     def _stamp(self):
-        """What a training checkpoint holds of the flags."""
+        """What checkpoints hold of the flags."""
         return {"settings": np.array(json.dumps(self.settings))}
 
     def _settings_of(self, arrays):
@@ -102,7 +103,6 @@ class Experiment:
             raise UserError(f"the checkpoint in {self.folder} is no run's; give another --checkpoints_dir") from None
 
     def _refuse_other(self, settings):
-        # A flag that is younger than the run had its default.
         held = {name: settings.get(name, FLAGS[name].default) for name in self.settings}
         other = [as_given(name, held[name]) for name, value in self.settings.items() if held[name] != value]
         if other:
@@ -126,7 +126,7 @@ class Experiment:
         """What `shrink` leaves of a model, with batch normalisation put back in, in --precision."""
         with self.strategy.scope():
             images = self.prepare(self.train_set.images[:STATISTICS])
-            return _in_precision(pruning.normalised(_shrink(model), images))
+            return _in_precision(pruning.insert_batch_norm(_shrink(model), images))
 
     def train(self, model, objective, updates, *, prepare=None, **options):
         """Train the model, with fewer units at the end if --shrink_every took some out.
@@ -175,7 +175,7 @@ class Experiment:
         with self.strategy.scope():
             if normalise:
                 narrow = self.normalised(model)
-                smaller = _in_precision(pruning.filled(narrow, inference.LANES))
+                smaller = _in_precision(pruning.pad_filters(narrow, arrange.LANES))
             else:
                 smaller = _shrink(model)
         if not smaller.trainable_variables:
@@ -195,7 +195,7 @@ class Experiment:
         self.seconds_before_finetuning = self.seconds
         self.seconds += seconds
         if normalise:
-            pruning.take_over(narrow, tuned)
+            pruning.copy_unpadded_weights(narrow, tuned)
             tuned = _shrink(narrow)
         return tuned
 
@@ -245,7 +245,7 @@ class Experiment:
 
     def _result(self, smaller, error, figures):
         """What result.json says of the smaller network."""
-        original, macs = self.original(), cost.multiply_adds(smaller)
+        original, macs = self.original(), counting.multiply_adds(smaller)
         return {
             "network": self.network,
             "method": self.method,
@@ -253,10 +253,10 @@ class Experiment:
             "seed": FLAGS.seed,
             "epochs": FLAGS.epochs,
             "error": error,
-            "units": self.units(cost.kernels(smaller)),
+            "units": self.units(counting.kernels(smaller)),
             "multiply_adds": macs,
-            "flops_speedup": cost.multiply_adds(original) / macs if macs else None,
-            **cost.speedups(original, smaller),
+            "flops_speedup": counting.multiply_adds(original) / macs if macs else None,
+            **timing.speedups(original, smaller),
             **figures,
             "seconds": round(self.seconds, 1),
             "command": shlex.join(["python", *sys.argv]),

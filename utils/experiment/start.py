@@ -7,10 +7,10 @@ import sys
 import keras
 from absl import flags
 
-from keras_sbp.utils import cost
 from keras_sbp.utils.experiment.flags import ROOT, original_folder, published_folder, run_folder
-from keras_sbp.utils.plumbing import command_line, networks, report
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io import command_line, networks, report
+from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.pruning import counting
 
 FLAGS = flags.FLAGS
 # The flags that a run takes over from the run that it is made for.
@@ -59,7 +59,7 @@ def units_in(path, run):
     done = None if path.endswith(".keras") else report.read(path)
     if done and done["network"] != run.network:
         raise UserError(f"{path} is another network: it is {done['network']}, and this run's is {run.network}")
-    units = run.units(cost.kernels(networks.load(_network_in(path))))
+    units = run.units(counting.kernels(networks.load(_network_in(path))))
     if not all(units):
         raise UserError(f"{path} is another network, or one with a layer gone: its units are {units}")
     return units
@@ -98,7 +98,7 @@ def _refuse_seen(folder):
 
 def _refuse_other(model, source, path):
     """Raise UserError where a model cannot take the weights of `source`, which is that of `path`."""
-    shapes, others = cost.kernels(model), cost.kernels(source)
+    shapes, others = counting.kernels(model), counting.kernels(source)
     for name in {**shapes, **others}:
         if others.get(name) != shapes.get(name):
             raise UserError(

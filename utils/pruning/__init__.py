@@ -1,9 +1,18 @@
 """Taking dead units out: from a network with noise or zeros in it to one that is really smaller."""
 
-from keras_sbp.utils.pruning.fill import filled, take_over
-from keras_sbp.utils.pruning.insert import insert, staying
-from keras_sbp.utils.pruning.living import Living
-from keras_sbp.utils.pruning.normalise import normalised
-from keras_sbp.utils.pruning.rebuild import shrink, take_out
+from keras_sbp.utils.pruning.batch_norm import insert_batch_norm
+from keras_sbp.utils.pruning.insert import insert, unprunable
+from keras_sbp.utils.pruning.liveness import Liveness
+from keras_sbp.utils.pruning.pad import copy_unpadded_weights, pad_filters
+from keras_sbp.utils.pruning.rebuild import remove_units, shrink
 
-__all__ = ["Living", "filled", "insert", "normalised", "shrink", "staying", "take_out", "take_over"]
+__all__ = [
+    "Liveness",
+    "pad_filters",
+    "insert",
+    "insert_batch_norm",
+    "shrink",
+    "unprunable",
+    "remove_units",
+    "copy_unpadded_weights",
+]

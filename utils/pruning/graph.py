@@ -9,7 +9,7 @@ from keras import tree
 
 
 def nodes(model):
-    """The nodes of a model without nested ones (`opened`), each after those whose outputs it reads.
+    """The nodes of a model without nested ones (`flatten_nested`), each after those whose outputs it reads.
 
     A node of Keras has `operation`, `input_tensors`, `outputs` and `arguments`. An operation that is in several places
     has a node for each.
@@ -55,7 +55,7 @@ def _named(tensor, name):
     return keras.layers.Identity(name=name, dtype=tensor.dtype)(tensor)
 
 
-def remade(layer, kind=None, **changes):
+def clone_layer(layer, kind=None, **changes):
     """A layer like another, without its weights yet.
 
     Args:
@@ -106,7 +106,7 @@ def take_weights(layer, weights, op):
         layer.finalize_state()  # what it computes with is no weight
 
 
-def copied(model, instead=lambda node, tensors: None, after=lambda old, new: new):
+def clone(model, instead=lambda node, tensors: None, after=lambda old, new: new):
     """A copy of a model, weights and all, with the layers of models in it in their place, and with changes.
 
     A layer of a model in it whose name another has is called after its model, too.
@@ -125,7 +125,7 @@ def copied(model, instead=lambda node, tensors: None, after=lambda old, new: new
             while name in names or (within is not model and name in own):
                 name = f"{within.name}_{name}"
             names.add(name)
-            operations[id(op)] = remade(op, name=name) if isinstance(op, keras.Layer) else _called(op, name)
+            operations[id(op)] = clone_layer(op, name=name) if isinstance(op, keras.Layer) else _called(op, name)
         return operations[id(op)]
 
     def run(inner, inputs):
@@ -158,14 +158,14 @@ def _called(operation, name):
     return other
 
 
-def opened(model):
+def flatten_nested(model):
     """The model itself, or if it has models in it, its copy without.
 
     Raises:
         ValueError: it is no functional or Sequential network, it is quantised, or a layer cannot be copied.
     """
     if any(_is_model(node.operation) for node in nodes(model)):
-        model = copied(model)
+        model = clone(model)
     operations = [node.operation for node in nodes(model)]
     if quantised := {op.name for op in operations if getattr(op, "quantization_mode", None)}:
         raise ValueError(f"{', '.join(sorted(quantised))}: quantised already. Prune first, and quantise what is left")

@@ -37,7 +37,7 @@ def insert(model, kl_weight=0.0, exclude=(), threshold=1.0):
     """
     if isinstance(exclude, str):
         raise TypeError(f"exclude={exclude!r} is a name: give a list of names")
-    model = graph.opened(model)
+    model = graph.flatten_nested(model)
     names = {node.operation.name for node in graph.nodes(model)}
     if unknown := set(exclude) - names:
         raise ValueError(
@@ -62,12 +62,12 @@ def insert(model, kl_weight=0.0, exclude=(), threshold=1.0):
             noises[first] = SBP(**settings, dtype=policy, name=name)
         return noises[first](new)
 
-    return graph.copied(model, after=with_noise)
+    return graph.clone(model, after=with_noise)
 
 
-def staying(model, exclude=()):
+def unprunable(model, exclude=()):
     """{layer's name: why all its units stay}, of the layers with weights after which `insert` puts no noise."""
-    model = graph.opened(model)
+    model = graph.flatten_nested(model)
     groups, why, found = _groups(model, exclude)
     _, why = _places(groups, why, found)
     reasons = {}

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sbp.utils.pruning import graph, rules
-from keras_sbp.utils.pruning.living import Living
+from keras_sbp.utils.pruning.liveness import Liveness
 
 # {what a layer becomes in a plain network: what it was}.
 STOCK = {
@@ -35,13 +35,13 @@ def shrink(model):
     Raises:
         ValueError: the model is a subclass of keras.Model without a graph.
     """
-    model = graph.opened(model)
+    model = graph.flatten_nested(model)
     noises = [node.operation for node in graph.nodes(model) if rules.Noise.fits(node)]
     multipliers = {layer.name: np.asarray(layer.multiplier()) for layer in noises}
-    return Rebuild(model, Living(model, multipliers)).model
+    return Rebuild(model, Liveness(model, multipliers)).model
 
 
-def take_out(model, dead):
+def remove_units(model, dead):
     """The network in training without its dead units: noise layers and all, in the model's own precision.
 
     A unit that nothing living reads goes with them. Every noise layer keeps a unit at least.
@@ -55,11 +55,11 @@ def take_out(model, dead):
             plus the offset, what dead units added.
     """
     multipliers = {name: ~units if not units.all() else np.arange(len(units)) == 0 for name, units in dead.items()}
-    living = Living(model, multipliers, plain=False)
+    living = Liveness(model, multipliers, plain=False)
     while multipliers and living.lacks_noise():
         # The living units of two layers may miss one another: then all of the later layer's stay.
         multipliers.popitem()
-        living = Living(model, multipliers, plain=False)
+        living = Liveness(model, multipliers, plain=False)
     rebuilt = Rebuild(model, living)
     return rebuilt.model, rebuilt.origin
 
@@ -77,10 +77,10 @@ class Rebuild:
 
     Args:
         model: as for `shrink`.
-        living: its `Living`. If that is plain, stock layers with their weights and no noise; else as `take_out` says.
+        living: its `Liveness`. If that is plain, stock layers with their weights and no noise; else as `remove_units` says.
     Attributes:
         model: the new one.
-        origin: of `take_out`.
+        origin: of `remove_units`.
         norms: {id of a weighted layer's output: the batch normalisation that becomes part of the layer}.
     """
 
@@ -133,7 +133,7 @@ class Rebuild:
                 kind = next((stock for stock, kinds in STOCK.items() if rules.is_of(op, kinds)), None)
                 if tf.as_dtype(op.compute_dtype).is_floating:
                     changes["dtype"] = "float32"
-            self.layers[id(op)] = graph.remade(op, kind, **changes)
+            self.layers[id(op)] = graph.clone_layer(op, kind, **changes)
         return self.layers[id(op)]
 
     def new(self, kind, op, *settings, name=None):

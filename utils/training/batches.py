@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from keras_sbp.utils.plumbing import towers
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io import towers
+from keras_sbp.utils.io.command_line import UserError
 
 
 class Batches:

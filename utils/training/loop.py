@@ -7,7 +7,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from keras_sbp.utils.plumbing import towers
+from keras_sbp.utils.io import towers
 from keras_sbp.utils.training import shrinking, state
 from keras_sbp.utils.training.step import FIGURES
 from keras_sbp.utils.training.summaries import Summaries

@@ -3,7 +3,8 @@
 import numpy as np
 from absl import flags
 
-from keras_sbp.utils import cost, pruning
+from keras_sbp.utils import pruning
+from keras_sbp.utils.pruning import counting
 from keras_sbp.utils.training.state import noise_layers
 
 # Of the multiply-adds: for less than that, no new graph, which takes the time of hundreds of steps to make.
@@ -49,8 +50,8 @@ def without_dead(step, make, under, epochs):
     if dead and not any(units.any() for units in dead.values()):
         return step, under
     with step.strategy.scope():
-        model, origin = pruning.take_out(step.model, dead)
-    worth_it = cost.multiply_adds(model) <= (1 - WORTH_A_GRAPH) * cost.multiply_adds(step.model)
+        model, origin = pruning.remove_units(step.model, dead)
+    worth_it = counting.multiply_adds(model) <= (1 - WORTH_A_GRAPH) * counting.multiply_adds(step.model)
     if not (worth_it and model.trainable_variables):
         return step, under
     smaller, state = make(model), step.state()

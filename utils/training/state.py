@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 
-from keras_sbp.utils.plumbing import checkpoint, networks
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io import checkpoint, networks
+from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.training.step import FIGURES, weights
 
 
@@ -112,7 +112,7 @@ def _reading(folder):
 
 
 def _network(arrays, whole):
-    """The network of a checkpoint: `whole`, or what `pruning.take_out` left of it."""
+    """The network of a checkpoint: `whole`, or what `pruning.remove_units` left of it."""
     model = _made(arrays)
     kinds = {type(op).__name__ for op in model.operations}
     known = {type(op).__name__ for op in whole.operations}

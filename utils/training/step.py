@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.training import convolution
 from keras_sbp.utils.training.noise import Noise
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io.command_line import UserError
 
 
 class Course(keras.optimizers.schedules.LearningRateSchedule):

@@ -13,6 +13,7 @@ A kind without a rule is a `Barrier`: all that it reads and gives stays.
 
 from keras_sbp.utils.pruning.rules.counted import Attention, Recurrent, Unweighted
 from keras_sbp.utils.pruning.rules.depthwise import Depthwise, Separable
+from keras_sbp.utils.pruning.rules.kernel import Convolution, Grouped, Normalisation, Transposed, Weighted
 from keras_sbp.utils.pruning.rules.merge import Concatenate, Merge, Product
 from keras_sbp.utils.pruning.rules.rule import (
     Barrier,
@@ -35,7 +36,6 @@ from keras_sbp.utils.pruning.rules.units import (
     is_take,
     taken,
 )
-from keras_sbp.utils.pruning.rules.weighted import Convolution, Grouped, Normalisation, Transposed, Weighted
 
 __all__ = ["Barrier", "Concatenate", "Input", "Merge", "Noise", "Normalisation", "Product", "Spatial", "Take"]
 __all__ += ["Weighted", "ZeroPadding", "is_of", "is_take", "of", "taken", "treats_units_alone", "width"]

@@ -6,8 +6,8 @@ import math
 import numpy as np
 from keras import layers
 
+from keras_sbp.utils.pruning.rules.kernel import positions
 from keras_sbp.utils.pruning.rules.rule import Barrier, is_of, width
-from keras_sbp.utils.pruning.rules.weighted import positions
 
 
 class Recurrent(Barrier):

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_sbp.utils.pruning.rules.kernel import UNCONSTRAINED, Convolution, positions
 from keras_sbp.utils.pruning.rules.rule import treats_units_alone, width
-from keras_sbp.utils.pruning.rules.weighted import UNCONSTRAINED, Convolution, positions
 
 
 class Depthwise(Convolution):

@@ -15,7 +15,7 @@ from matplotlib import ticker
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tb_logging, tensor_util
 
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io.command_line import UserError
 
 FLAGS = flags.FLAGS
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "figures"

@@ -1,6 +1,6 @@
 """Training from extreme starts: no loss and no weight stops being finite.
 
-    python -m tests.extremes --starts 400
+    python -m tests.stress.extreme_parameters --starts 400
 
 A small convolutional network and Lenet-fc: mu and log sigma start anywhere in their box, in its corners, or where every
 unit is dead; rates go up to 1, the scale of the KL divergence from 0 to 1000.
@@ -21,8 +21,8 @@ from tqdm import tqdm
 from keras_sbp.layers.sbp import BOX, SBP
 from keras_sbp.nets import lenet_fc
 from keras_sbp.utils import pruning
-from keras_sbp.utils.plumbing import data
-from tests import steps as made
+from keras_sbp.utils.io import data
+from tests.support import steps as made
 from tests.test_training import kl, network
 
 EPOCHS = 3

@@ -1,9 +1,9 @@
 """Scripts started in a hurry: TensorFlow is imported once, and every start is a fork of the process that did.
 
 A fork of a process with threads may hang. This one has a single thread, as it never uses the TensorFlow that it
-imports: each start makes TensorFlow's threads and devices for itself. tests/scripts.py asks for starts over a socket:
+imports: each start makes TensorFlow's threads and devices for itself. tests/support/scripts.py asks for starts over a socket:
 
-    python -m tests.starts SOCKET
+    python -m tests.support.forks SOCKET
 """
 
 import os
@@ -31,12 +31,13 @@ import sklearn.datasets  # noqa: F401
 import tensorflow as tf
 
 from keras_sbp.nets import lenet5, lenet_fc, vgglike  # noqa: F401
-from keras_sbp.utils import cost, experiment, runtimes, structured_bp  # noqa: F401
+from keras_sbp.utils.deployment import timing
 from keras_sbp.utils.experiment import flags as run_flags
-from keras_sbp.utils.plumbing import checkpoint, command_line, data, figures, towers  # noqa: F401
-from tests import scripts
+from keras_sbp.utils.io import checkpoint, command_line, data, figures, towers  # noqa: F401
+from keras_sbp.utils.methods import sbp as structured_bp  # noqa: F401
+from tests.support import scripts
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Start:
@@ -98,8 +99,8 @@ class Start:
 
 def no_timing():
     """Speed-ups are not measured: they are the only figures of a row that differ from run to run."""
-    cost.speedups = lambda original, smaller: {"timing": None, "cpu_speedup": None, "gpu_speedup": None}
-    runtimes.timings = lambda *arguments: np.ones((1, 2))
+    timing.speedups = lambda original, smaller: {"timing": None, "cpu_speedup": None, "gpu_speedup": None}
+    timing.timings = lambda *arguments: np.ones((1, 2))
 
 
 def two_cpus():

@@ -1,6 +1,6 @@
 """Runs that are killed, with files damaged and disks full between their starts, end as one that nobody disturbed.
 
-    python -m tests.chaos --kills 50
+    python -m tests.stress.kills --kills 50
 
 For each kill one run, on the digits: it is killed while a file is written, around its renaming, or at a random moment;
 a checkpoint may be damaged then, or the next start find the disk full; then it is started again and runs to its end.
@@ -20,13 +20,13 @@ import time
 import zipfile
 from pathlib import Path
 
-from tests.starts import ROOT, Start, largest_file, no_timing, two_towers  # isort: skip, first: before NumPy
+from tests.support.forks import ROOT, Start, largest_file, no_timing, two_towers  # isort: skip, first: before NumPy
 
 import h5py
 import numpy as np
 from tqdm import tqdm
 
-from keras_sbp.utils.plumbing import checkpoint
+from keras_sbp.utils.io import checkpoint
 
 tqdm.monitor_interval = 0  # its thread
 

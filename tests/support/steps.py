@@ -5,7 +5,7 @@ import functools
 import tensorflow as tf
 
 from keras_sbp.utils import training
-from keras_sbp.utils.plumbing import data
+from keras_sbp.utils.io import data
 
 
 def steps(

@@ -68,7 +68,7 @@ def rewind(model, original):
         model: as `train` returns it, with all its units.
         original: the network of `start_from`: the weights that lead from a unit that is gone become 0.
     """
-    living = pruning.Living(model, {})
+    living = pruning.Liveness(model, {})
     for layer in weighted(original):
         read = living.kept(model.get_layer(layer.name).input)
         layer.kernel.assign(layer.kernel * np.isin(np.arange(layer.kernel.shape[-2]), read)[:, None])

@@ -9,9 +9,10 @@ from absl import flags
 
 from keras_sbp.layers import truncated_log_normal
 from keras_sbp.layers.sbp import RULES, SBP, parameters
-from keras_sbp.utils import cost, experiment, training
+from keras_sbp.utils import experiment, training
 from keras_sbp.utils.experiment import retraining
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.pruning import counting
 
 FLAGS = flags.FLAGS
 BY_PRICE = "price="
@@ -104,7 +105,7 @@ def kl(model):
     Returns:
         From the network in training, which may have fewer units, to a scalar tensor in nats.
     """
-    costs = cost.relative_costs(model)
+    costs = counting.relative_costs(model)
     end = _kl_scales("kl_scale", costs)
     start = _kl_scales("kl_start", costs) if FLAGS.kl_start else end
 

@@ -7,8 +7,8 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from keras_sbp.utils.plumbing.command_line import UserError
-from keras_sbp.utils.plumbing.data import LARGEST_FILE
+from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.io.data import LARGEST_FILE
 
 
 def read(file, shape):

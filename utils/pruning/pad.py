@@ -24,7 +24,7 @@ ALONE = (
 )
 
 
-def filled(model, multiple):
+def pad_filters(model, multiple):
     """A copy of a network with units of zeros behind those of its convolutions, up to a multiple.
 
     It computes the same. Where an activation has 0 at 0, as ReLU has, the zeros stay in training: what leads to such a
@@ -37,7 +37,7 @@ def filled(model, multiple):
         ValueError: a layer with weights is in several places, or it is no functional or Sequential network of layers
             that can be copied.
     """
-    model = graph.opened(model)
+    model = graph.flatten_nested(model)
     places = [node.operation.name for node in graph.nodes(model) if getattr(node.operation, "weights", None)]
     if twice := sorted({name for name in places if places.count(name) > 1}):
         raise ValueError(f"{model.name} has {', '.join(twice)} in several places, so it can't be filled up with zeros")
@@ -56,14 +56,14 @@ def filled(model, multiple):
             return graph.call(node, op, tensors)
         if id(op) not in layers:
             filters = {"filters": -(-op.filters // multiple) * multiple} if fills else {}
-            layers[id(op)] = graph.remade(op, **filters)
+            layers[id(op)] = graph.clone_layer(op, **filters)
         layer = layers[id(op)]
         outputs = graph.call(node, layer, tensors)
         graph.take_weights(layer, [_filled(old, new.shape) for old, new in zip(op.get_weights(), layer.weights)], op)
         return outputs
 
     ends = {id(tensor) for tensor in model.outputs}
-    return graph.copied(model, instead, lambda old, new: _first(new, old.shape[-1]) if id(old) in ends else new)
+    return graph.clone(model, instead, lambda old, new: _first(new, old.shape[-1]) if id(old) in ends else new)
 
 
 def _first(tensor, count):
@@ -74,8 +74,8 @@ def _filled(weight, shape):
     return np.pad(weight, [(0, size - old) for old, size in zip(weight.shape, shape)])
 
 
-def take_over(model, wide):
-    """Give a network the weights of `filled(model)`, those that are not of the zeros."""
+def copy_unpadded_weights(model, wide):
+    """Give a network the weights of `pad_filters(model)`, those that are not of the zeros."""
     weights = {weight.path: np.asarray(weight) for weight in wide.weights}
     for weight in model.weights:
         weight.assign(weights[weight.path][tuple(map(slice, weight.shape))])

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sbp.utils.plumbing import checkpoint
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io import checkpoint
+from keras_sbp.utils.io.command_line import UserError
 
 
 def load(path):

@@ -4,8 +4,8 @@ import json
 import os
 import statistics
 
-from keras_sbp.utils.plumbing import checkpoint, networks, paper
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io import checkpoint, networks, paper
+from keras_sbp.utils.io.command_line import UserError
 
 DATASET_NAMES = {
     "mnist": "MNIST",

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io.command_line import UserError
 
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "mnist-random", "cifar10-random", "digits", "digits-random")
 SPLITS = ("train", "test", "fit", "held_out")

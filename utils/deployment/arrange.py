@@ -17,7 +17,7 @@ def fast(model, litert=False):
     """A copy of a network that computes the same up to rounding.
 
     A convolution of few filters computes several neighbouring columns at once, as more filters over fewer columns
-    (`_columns`): the register is full, and some products are with zeros, which `cost.multiply_adds` is not asked about.
+    (`_columns`): the register is full, and some products are with zeros, which `counting.multiply_adds` is not asked about.
     Units are selected as rows of the transpose, which is a copy of rows and not of single numbers.
 
     Args:
@@ -29,7 +29,7 @@ def fast(model, litert=False):
         ValueError: the model is a subclass of keras.Model without a graph.
     """
 
-    model = graph.opened(model)
+    model = graph.flatten_nested(model)
     places = collections.Counter(id(node.operation) for node in graph.nodes(model))
 
     def instead(node, tensors):
@@ -41,7 +41,7 @@ def fast(model, litert=False):
             return [_wide(op, tensors[0], columns)]
         return None
 
-    return graph.copied(model, instead)
+    return graph.clone(model, instead)
 
 
 def _selected(x, units, name):

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_sbp.utils.plumbing import checkpoint, data
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io import checkpoint, data
+from keras_sbp.utils.io.command_line import UserError
 
 # Of the examples, where there is no test set.
 TEST_SHARE = 0.1

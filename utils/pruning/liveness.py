@@ -17,7 +17,7 @@ from keras_sbp.utils.pruning import graph, rules
 from keras_sbp.utils.pruning.rules import Weighted
 
 
-class Living:
+class Liveness:
     """Which units of a model live.
 
     Args:

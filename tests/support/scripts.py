@@ -1,4 +1,4 @@
-"""Scripts for tests: each start is a fork of one process that has TensorFlow imported (tests/starts.py)."""
+"""Scripts for tests: each start is a fork of one process that has TensorFlow imported (tests/support/forks.py)."""
 
 import atexit
 import functools
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NO_TIMING = ("no_timing",)
 PATIENCE = 400  # seconds that a script may take
 
@@ -32,7 +32,7 @@ class Running:
         address: of the process that starts it.
         script: its name, or Python code.
         arguments: after the name.
-        before: [(name of a function in tests/starts.py, its arguments ...)], called in the new process first.
+        before: [(name of a function in tests/support/forks.py, its arguments ...)], called in the new process first.
         log: a path; <log>.err may be a pipe that a test reads.
     """
 
@@ -70,7 +70,7 @@ def address():
     """Where the process listens that starts scripts for this one."""
     folder = tempfile.TemporaryDirectory()
     path = f"{folder.name}/socket"
-    command = [sys.executable, "-m", "tests.starts", path]
+    command = [sys.executable, "-m", "tests.support.forks", path]
     pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
     server = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=nowhere)
     assert server.stdout.readline() == b"listening\n"

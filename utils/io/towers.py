@@ -6,7 +6,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io.command_line import UserError
 
 
 def strategy(num_gpus=None):

@@ -1,6 +1,6 @@
 """Every family of keras.applications, and networks of other kinds, with noise put in and units taken out.
 
-    python -m tests.families --graphs 300
+    python -m tests.stress.keras_applications --graphs 300
 
 For each network, with random weights and statistics: by how much its outputs change when noise is put in; then, with
 0, 10, 50, 90 and 100 % of the units dead, by how much the smaller network's outputs differ from those of the network
@@ -23,7 +23,9 @@ from keras import layers as L
 from tqdm import tqdm
 
 from keras_sbp.layers.sbp import SBP
-from keras_sbp.utils import cost, pruning, runtimes
+from keras_sbp.utils import pruning
+from keras_sbp.utils.deployment import runtimes, timing
+from keras_sbp.utils.pruning import counting
 
 SHARES = (0.0, 0.1, 0.5, 0.9, 1.0)
 TOLERANCE = 1e-4
@@ -267,7 +269,7 @@ def counted(model):
     """Multiply-adds, where images are of any size those of one position."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return cost.multiply_adds(model)
+        return counting.multiply_adds(model)
 
 
 def check(model, shares=SHARES):
@@ -290,9 +292,9 @@ def timed(name, batch_size=32, pairs=12):
     noisy = pruning.insert(model)
     kill(noisy, 0.5, rng)
     smaller = pruning.shrink(noisy)
-    print(f"{name}: {cost.multiply_adds(smaller) / cost.multiply_adds(model):.3f} of the multiply-adds")
+    print(f"{name}: {counting.multiply_adds(smaller) / counting.multiply_adds(model):.3f} of the multiply-adds")
     for runtime in (runtimes.TensorFlow("CPU:0"), runtimes.LiteRT(1)):
-        seconds = runtimes.timings(model, smaller, batch_size, pairs, runtime)
+        seconds = timing.timings(model, smaller, batch_size, pairs, runtime)
         low, middle, high = np.quantile(seconds[:, 1] / seconds[:, 0], [0.25, 0.5, 0.75])
         told = f"{runtime.name}, {runtime.threads} threads, {batch_size} images at a time"
         print(f"{told}: {middle:.3f} ({low:.3f} to {high:.3f}) of the time")

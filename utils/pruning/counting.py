@@ -1,13 +1,11 @@
-"""What a network costs: multiply-adds, counted, and time, measured."""
+"""Counting: multiply-adds (MACs) and units of a network, and the MACs that each unit costs."""
 
-import os
 import warnings
 
 import numpy as np
-import tensorflow as tf
 
-from keras_sbp.utils import pruning, runtimes
 from keras_sbp.utils.pruning import graph, rules
+from keras_sbp.utils.pruning.liveness import Liveness
 
 
 def multiply_adds(model):
@@ -21,7 +19,7 @@ def multiply_adds(model):
         ValueError: the model is a subclass of keras.Model without a graph.
     """
     total, unknown, unsized = 0, set(), set()
-    for node in graph.nodes(graph.opened(model)):
+    for node in graph.nodes(graph.flatten_nested(model)):
         inputs, outputs = ([rules.width(tensor) for tensor in side] for side in (node.input_tensors, node.outputs))
         found = rules.of(node).multiply_adds(inputs, outputs)
         if found is None:
@@ -38,7 +36,7 @@ def multiply_adds(model):
 
 def units(model):
     """{layer's name: its units} of a model's dense layers and convolutions, of all kinds."""
-    found = map(rules.of, graph.nodes(graph.opened(model)))
+    found = map(rules.of, graph.nodes(graph.flatten_nested(model)))
     return {rule.op.name: rules.width(rule.node.outputs[0]) for rule in found if isinstance(rule, rules.Weighted)}
 
 
@@ -52,18 +50,18 @@ def unit_costs(model):
 
     Also of one where weights are 0: those of a last layer that starts there, or of filters that are out of use.
     """
-    model = graph.copied(model)
+    model = graph.clone(model)
     model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
     alive = {noise.name: np.ones(len(noise.multiplier())) for noise in _noises(model)}
-    whole = pruning.Living(model, alive).multiply_adds()
+    whole = Liveness(model, alive).multiply_adds()
     without = {name: {**alive, name: units - np.eye(len(units))[0]} for name, units in alive.items()}
-    return {name: whole - pruning.Living(model, left).multiply_adds() for name, left in without.items()}
+    return {name: whole - Liveness(model, left).multiply_adds() for name, left in without.items()}
 
 
 def relative_costs(model):
     """`unit_costs` relative to what a unit of this network costs on average, so that the mean of all units is 1."""
     costs = unit_costs(model)
-    units = {noise.name: len(noise.multiplier()) for noise in _noises(graph.opened(model))}
+    units = {noise.name: len(noise.multiplier()) for noise in _noises(graph.flatten_nested(model))}
     total = sum(costs[name] * count for name, count in units.items())
     return {name: cost * sum(units.values()) / total if total else 0.0 for name, cost in costs.items()}
 
@@ -71,47 +69,3 @@ def relative_costs(model):
 def _noises(model):
     """The layers of noise of a model without models in it."""
     return [node.operation for node in graph.nodes(model) if isinstance(rules.of(node), rules.Noise)]
-
-
-def speedups(original, smaller, batch_sizes=(1024, 1), pairs=30):
-    """How many times faster a network is than the original, where people deploy it.
-
-    Both run the same way on the same images, in turns; a figure is the median of the pairs' ratios.
-
-    Args:
-        original, smaller: Keras models of one input shape.
-        batch_sizes: images at a time; the first is that of cpu_speedup and gpu_speedup.
-    Returns:
-        {"cpu_speedup": in LiteRT on one thread, "gpu_speedup": in TensorFlow on the first GPU, or None without one,
-        "timing": a list of all measurements: runtime, device, threads, batch_size, pairs, speedup, quartiles}.
-    """
-    cores, gpus = len(os.sched_getaffinity(0)), tf.config.list_logical_devices("GPU")
-    found = [
-        _speedup(original, smaller, batch_size, pairs, runtimes.LiteRT(threads), "CPU")
-        for batch_size in batch_sizes
-        for threads in sorted({1, cores})
-    ]
-    cpu = tf.config.list_logical_devices("CPU")[0].name
-    found.append(_speedup(original, smaller, batch_sizes[0], pairs, runtimes.TensorFlow(cpu), "CPU"))
-    on_gpu = [
-        _speedup(original, smaller, batch_sizes[0], pairs, runtimes.TensorFlow(gpu.name), "GPU") for gpu in gpus[:1]
-    ]
-    return {
-        "cpu_speedup": found[0]["speedup"],
-        "gpu_speedup": on_gpu[0]["speedup"] if on_gpu else None,
-        "timing": found + on_gpu,
-    }
-
-
-def _speedup(original, smaller, batch_size, pairs, runtime, device):
-    seconds = runtimes.timings(original, smaller, batch_size, pairs, runtime)
-    ratios = seconds[:, 0] / seconds[:, 1]
-    return {
-        "runtime": runtime.name,
-        "device": device,
-        "threads": runtime.threads,
-        "batch_size": batch_size,
-        "pairs": len(ratios),
-        "speedup": float(np.median(ratios)),
-        "quartiles": np.quantile(ratios, [0.25, 0.75]).tolist(),
-    }

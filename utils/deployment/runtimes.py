@@ -2,21 +2,15 @@
 
 import os
 import tempfile
-import time
 
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
-from tqdm import tqdm
 
-from keras_sbp.utils import inference, pruning
-from keras_sbp.utils.pruning import graph, rules
+from keras_sbp.utils.deployment import arrange
 
 # TensorFlow runs on so many batches in turn.
 BATCHES = 4
-SECONDS_A_CALL = 0.1
-# Of a pair of large networks, fewer pairs are timed than asked for: what fits in so many seconds, but these at least.
-SECONDS_ALL, FEWEST_PAIRS = 30, 5
 
 
 class LiteRT:
@@ -39,8 +33,8 @@ class LiteRT:
             model: a Keras model.
             images: (batches, batch, ...).
         """
-        content = flatbuffer(model, images[0][:100] if self.int8 else None)
-        interpreter = interpreter_of(content, self.threads, images.shape[1])
+        content = to_litert(model, images[0][:100] if self.int8 else None)
+        interpreter = make_interpreter(content, self.threads, images.shape[1])
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images[0])
 
         def run(batches):
@@ -68,7 +62,7 @@ class TensorFlow:
         """
         # What is called in a graph is where its variables are, and they are where they were made.
         with tf.device(self.device):
-            model, constants = inference.fast(model), tuple(map(tf.constant, images))
+            model, constants = arrange.fast(model), tuple(map(tf.constant, images))
 
             @tf.function(input_signature=[tf.TensorSpec((), tf.int32)])
             def answers_to(batches):
@@ -88,15 +82,15 @@ class TensorFlow:
         return run
 
 
-def flatbuffer(model, examples=None):
-    """A network as LiteRT reads it, in its fast form (`inference.fast`): bytes.
+def to_litert(model, examples=None):
+    """A network as LiteRT reads it, in its fast form (`arrange.fast`): bytes.
 
     Args:
-        model: as of `inference.fast`.
+        model: as of `arrange.fast`.
         examples: (N, ...), what the network reads. If given, weights and values are int8, in the ranges that these
             have; inputs and outputs stay float32.
     Raises:
-        ValueError: as of `inference.fast`.
+        ValueError: as of `arrange.fast`.
     """
     int8 = {}
     if examples is not None:
@@ -104,14 +98,15 @@ def flatbuffer(model, examples=None):
         int8["optimizations"] = [tf.lite.Optimize.DEFAULT]
         int8["representative_dataset"] = lambda: ([example[None]] for example in examples)
     with tempfile.TemporaryDirectory() as folder:
-        fast = inference.fast(model, litert=True)
+        fast = arrange.fast(model, litert=True)
         fast.export(f"{folder}/network.tflite", format="litert", verbose=False, **int8)
         with open(f"{folder}/network.tflite", "rb") as file:
             return file.read()
 
 
-def interpreter_of(content, threads, batch_size):
+def make_interpreter(content, threads, batch_size):
     """LiteRT's interpreter of a network's bytes, for so many images at a time."""
+
     interpreter = Interpreter(model_content=content, num_threads=threads)
     (details,) = interpreter.get_input_details()
     interpreter.resize_tensor_input(details["index"], (batch_size, *details["shape"][1:]))
@@ -123,54 +118,9 @@ def answers(content):
     """From images to the outputs of a network's bytes in LiteRT, called as a Keras model is."""
 
     def outputs(images, training=False):
-        interpreter = interpreter_of(content, 1, len(images))
+        interpreter = make_interpreter(content, 1, len(images))
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.asarray(images))
         interpreter.invoke()
         return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
     return outputs
-
-
-def as_deployed(model):
-    """A network with its batch normalisation folded (`pruning.shrink`).
-
-    Without any, it is not shrunk: that would take out again what `pruning.filled` put in.
-    """
-    found = [rules.of(node) for node in graph.nodes(graph.opened(model))]
-    folds = any(isinstance(rule, (rules.Noise, rules.Normalisation)) for rule in found)
-    return pruning.shrink(model) if folds else model
-
-
-def timings(original, smaller, batch_size, pairs, runtime, examples=None):
-    """Seconds that a batch takes in each of two networks, in turns: (pairs, 2), or less if they take long.
-
-    Both are arranged in the same way (`as_deployed`, `inference.fast`). A turn is as many batches as take the original
-    a tenth of a second, after one that is not timed.
-
-    Args:
-        original, smaller: Keras models of one input shape.
-        batch_size: images at a time.
-        pairs: turns; after half a minute, five will do.
-        runtime: `LiteRT` or `TensorFlow`.
-        examples: (N, ...), what they run on. None: random images.
-    """
-    if examples is None:
-        examples = np.random.default_rng(0).random((BATCHES * batch_size, *original.inputs[0].shape[1:]), np.float32)
-    images = np.resize(examples, (BATCHES, batch_size, *examples.shape[1:]))
-    runs = [runtime.runner(as_deployed(model), images) for model in (original, smaller)]
-
-    def seconds(run, batches):
-        run(1)  # its memory was out of the caches while the other network ran
-        start = time.perf_counter()
-        run(batches)
-        return (time.perf_counter() - start) / batches
-
-    for run in runs:
-        run(2)
-    batches = int(np.ceil(SECONDS_A_CALL / seconds(runs[0], 1)))
-    turns, start = [], time.perf_counter()
-    for _ in tqdm(range(pairs), desc="timing", unit="pair", leave=False):
-        turns.append([seconds(run, batches) for run in runs])
-        if len(turns) >= FEWEST_PAIRS and time.perf_counter() - start > SECONDS_ALL:
-            break
-    return np.array(turns)

@@ -1,6 +1,6 @@
 """Input that wants a script to fail: every case must end in one line `error: ...`, exit status 2, and no file changed.
 
-    python -m tests.hostile --cases 500
+    python -m tests.stress.bad_input --cases 500
 
 A generator draws the cases from a seed: files of data, training checkpoints, .keras files, result.json, flags, folders.
 Each case is a script's run in a process of its own, with 4 GiB of address space, a minute of a processor and ten by
@@ -26,13 +26,13 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from tests.starts import ROOT, Start, largest_file, limited, no_timing  # isort: skip, first: before NumPy
+from tests.support.forks import ROOT, Start, largest_file, limited, no_timing  # isort: skip, first: before NumPy
 
 import h5py
 import numpy as np
 from tqdm import tqdm
 
-from keras_sbp.utils.plumbing import data
+from keras_sbp.utils.io import data
 
 tqdm.monitor_interval = 0  # its thread
 

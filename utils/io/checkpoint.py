@@ -15,7 +15,7 @@ import zipfile
 
 import numpy as np
 
-from keras_sbp.utils.plumbing.command_line import UserError
+from keras_sbp.utils.io.command_line import UserError
 
 _NAME = re.compile(r"checkpoint-\d{8,}\.npz")
 KEPT = 2

@@ -1,6 +1,6 @@
 """The README's example on one's own network, for some seeds.
 
-    python -m tests.example --seeds 5
+    python -m tests.stress.readme_example --seeds 5
 
 Beside each: the error of the same network trained on without noise, for as many epochs.
 """
@@ -18,9 +18,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from keras_sbp.utils import cost
+from keras_sbp.utils.pruning import counting
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FIGURES = "{:.2f} % error, without noise {:.2f} %, {:.1f} times fewer multiply-adds"
 
 
@@ -41,10 +41,12 @@ def main():
     for seed in range(parser.parse_args().seeds):
         with contextlib.redirect_stdout(sys.stderr):
             names = run(seed)
-            model, train, test = names["model"], names["train"], names["test"]
-            model.fit(train.images, train.labels, 64, epochs=40, verbose=0)
-            whole = 100 - 100 * model.evaluate(test.images, test.labels, verbose=0)[1]
-        rows.append((names["errors"][1], whole, cost.multiply_adds(model) / cost.multiply_adds(names["smaller"])))
+            model = names["model"]
+            model.fit(names["x"], names["y"], 64, epochs=40, verbose=0)
+            whole = 100 - 100 * model.evaluate(names["x_test"], names["y_test"], verbose=0)[1]
+        rows.append(
+            (names["errors"][1], whole, counting.multiply_adds(model) / counting.multiply_adds(names["smaller"]))
+        )
         print(
             "seed {}: {:.2f} %, without noise {:.2f} %, {:.1f} times fewer multiply-adds".format(seed, *rows[-1]),
             flush=True,

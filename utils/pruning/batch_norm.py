@@ -7,7 +7,7 @@ from keras_sbp.layers.batch_normalization import BatchNormalization
 from keras_sbp.utils.pruning import graph
 
 
-def normalised(model, inputs):
+def insert_batch_norm(model, inputs):
     """A copy of a network with batch normalisation after every convolution without an activation of its own, but for
     those that are in several places.
 
@@ -34,4 +34,4 @@ def normalised(model, inputs):
         layer.set_weights([np.sqrt(variance + layer.epsilon), mean, mean, variance])
         return output
 
-    return graph.copied(model, after=after)
+    return graph.clone(model, after=after)
