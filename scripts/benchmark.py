@@ -23,9 +23,10 @@ from keras_sbp.layers import sparse_vd
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import training
 from keras_sbp.utils.deployment import runtimes, timing
-from keras_sbp.utils.io import command_line, data, networks, towers
+from keras_sbp.utils.experiment.flags import define, read
+from keras_sbp.utils.io import command_line, data, networks, preprocessing, towers
 from keras_sbp.utils.io.command_line import UserError
-from keras_sbp.utils.methods import sbp as structured_bp
+from keras_sbp.utils.methods import StructuredBP
 from keras_sbp.utils.pruning import counting
 
 FLAGS = flags.FLAGS
@@ -48,9 +49,7 @@ flags.DEFINE_bool("peer", False, "Measure the same step in PyTorch for the CPU i
 flags.DEFINE_list("infer", None, "Networks to time beside --net: run folders, network.keras files, or 'dense': itself.")
 flags.DEFINE_enum("runtime", "tensorflow", ["tensorflow", "litert", "litert-int8"], "What --infer runs them with.")
 flags.DEFINE_integer("threads", 1, "Of LiteRT.", lower_bound=1)
-flags.DEFINE_float("learning_rate", 1e-3, "Adam's rate for the weights.")
-structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1")
-
+define(StructuredBP, default={"noise_learning_rate": 5e-2})
 
 # Seconds that one side of --peer runs before it is the other's turn.
 TURN = 1.0
@@ -100,15 +99,16 @@ def train():
     keras.config.set_dtype_policy("mixed_bfloat16" if FLAGS.precision == "bfloat16" else "float32")
     # The peer runs on the CPU.
     strategy, build = towers.strategy(0 if FLAGS.peer else None), NETS[FLAGS.net]
-    model, kl = network(build)
+    method = read(StructuredBP)
+    model, kl = network(build, method)
     generator = np.random.default_rng(0)
     images = generator.integers(256, size=(IMAGES, *model.inputs[0].shape[1:]), dtype=np.uint8)
-    labels = generator.integers(data.CLASSES, size=IMAGES, dtype=np.int32)
+    labels = generator.integers(data.NUM_CLASSES, size=IMAGES, dtype=np.int32)
     step = training.Step(
         model,
-        batches=training.Batches(data.Images(images, labels), data.scaled, FLAGS.batch_size, 0, strategy),
+        batches=training.Batches(data.Images(images, labels), preprocessing.scale, FLAGS.batch_size, 0, strategy),
         objective=training.Objective(kl),
-        updates=training.Updates(structured_bp.rate),
+        updates=training.Updates(method.rate),
         epochs=1000,
         strategy=strategy,
     )
@@ -162,13 +162,13 @@ def _in_turns(sides, chunk):
     return speeds, steps
 
 
-def network(build):
+def network(build, method):
     """The network with --method in it, and its KL divergence as `training.Objective` takes it."""
     if FLAGS.method == "original":
         return build(), None
     if FLAGS.method == "sbp":
-        model = build(unit=structured_bp.unit)
-        return model, structured_bp.kl(model)
+        model = build(unit=method.unit)
+        return model, method.kl(model)
     layers = {"dense": sparse_vd.Dense, "conv": sparse_vd.Conv2D}
     taken = inspect.signature(build).parameters
     if "dense" not in taken:

@@ -10,21 +10,22 @@ import numpy as np
 from absl import flags
 
 from keras_sbp.utils import experiment
+from keras_sbp.utils.experiment.flags import define_data_dir, define_figures_dir
 from keras_sbp.utils.io import command_line, data, figures, report
 from keras_sbp.utils.io.command_line import UserError
 
 FLAGS = flags.FLAGS
 RUNS = {"mu-fixed": ("mu fixed at 0", ["--fixed_mu"]), "mu-learned": ("mu and sigma learned", [])}
 
-flags.DEFINE_enum("dataset", "mnist", data.DATASETS, "The data set; digits needs no download.")
+flags.DEFINE_enum("dataset", "mnist", list(data.DATASETS), "The data set; digits needs no download.")
 flags.DEFINE_integer("epochs", 100, "Epochs of each run.", lower_bound=1)
-data.define_folder()
+define_data_dir()
 flags.DEFINE_string(
     "checkpoints_dir",
     None,
     "The runs' folders, less their ends, -mu-fixed and -mu-learned. Default: checkpoints/bound-DATASET.",
 )
-figures.define_folder()
+define_figures_dir()
 
 
 def main():
@@ -40,7 +41,7 @@ def main():
         )
 
     axes, early = figures.plt.figure(figsize=(4.5, 3)).gca(), []
-    title = f"Lenet-fc on {report.DATASET_NAMES[FLAGS.dataset]}"
+    title = f"Lenet-fc on {data.DATASETS[FLAGS.dataset].title}"
     print(f"{title:<26}{'Bound, nats':>13}{'Error %':>10}   Units per layer")
     for index, (folder, (label, _)) in enumerate(zip(folders, RUNS.values())):
         result = report.read(folder)
@@ -49,14 +50,14 @@ def main():
             raise UserError(f"no summaries in {folder}: to train anew, give another --checkpoints_dir")
         epochs, bound = evidence_lower_bound(curves, count)
         print(f"{label:<26}{bound[-1]:>13,.0f}{result['error']:>10.2f}   {' - '.join(map(str, result['units']))}")
-        colour, marker = figures.COLOURS[index], figures.MARKERS[index]
-        axes.plot(epochs, np.array(bound) / 1000, color=colour, marker=marker, markevery=0.1, label=label)
+        color, marker = figures.COLORS[index], figures.MARKERS[index]
+        axes.plot(epochs, np.array(bound) / 1000, color=color, marker=marker, markevery=0.1, label=label)
         early.append(bound[len(bound) // 20] / 1000)
     # The first epochs would flatten the rest.
     axes.set_ylim(bottom=min(early))
     axes.set(xlabel="epoch", ylabel="evidence lower bound, 1,000 nats", title=title)
     axes.legend(loc="lower right")
-    figures.save(axes.figure, "bound")
+    figures.save(axes.figure, FLAGS.figures_dir, "bound")
 
 
 def evidence_lower_bound(curves, count):

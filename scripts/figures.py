@@ -18,6 +18,7 @@ from absl import flags
 
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment, training
+from keras_sbp.utils.experiment.flags import define_data_dir, define_figures_dir
 from keras_sbp.utils.io import checkpoint, command_line, data, figures, paper, report
 from keras_sbp.utils.pruning import counting
 
@@ -30,8 +31,8 @@ flags.DEFINE_string(
     None,
     "The folder of the runs' folders. Default: checkpoints, and of results checkpoints/published.",
 )
-figures.define_folder()
-data.define_folder()
+define_figures_dir()
+define_data_dir()
 
 
 def main():
@@ -71,8 +72,8 @@ def error_against_flops(network, results):
         return lacking(name, f"NAME.py for {network}")
     axes = figures.plt.figure(figsize=(4.8, 3.3)).gca()
     _, theirs = paper.TABLES.get(network, (None, {}))
-    for method, (colour, marker) in figures.METHODS.items():
-        style = {"color": colour, "marker": marker, "markersize": 7, "linestyle": ""}
+    for method, (color, marker) in figures.METHODS.items():
+        style = {"color": color, "marker": marker, "markersize": 7, "linestyle": ""}
         points = [(run["flops_speedup"], run["error"]) for run in own.get(method, []) if run["flops_speedup"]]
         if points:
             (x, width), (y, height) = map(report.interval, zip(*points))
@@ -90,10 +91,10 @@ def error_against_flops(network, results):
         for number, (method, point) in enumerate(sorted(points.items(), key=lambda item: item[1])):
             place = below if number % 2 else above
             axes.annotate(method, point, **place, textcoords="offset points", color="#555555", fontsize=6.5)
-    figures.log_scale(axes, "x")
+    figures.use_log_scale(axes, "x")
     axes.set(xlabel="times fewer multiply-adds", ylabel="test error, %", title=network)
     axes.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5))
-    figures.save(axes.figure, name)
+    figures.save(axes.figure, FLAGS.figures_dir, name)
 
 
 def vgglike_units(results):
@@ -105,15 +106,15 @@ def vgglike_units(results):
     theirs = {method: {"units": row.units, "cpu_speedup": row.cpu} for method, row in paper.TABLES[network][1].items()}
     figure, panels = figures.plt.subplots(2, 1, figsize=(6.5, 5), sharex=True, sharey=True)
     for axes, title, table in zip(panels, ("the paper", "ours"), (theirs, own)):
-        for method, (colour, marker) in figures.METHODS.items():
+        for method, (color, marker) in figures.METHODS.items():
             if method in table:
                 label = f"{method} {table[method]['cpu_speedup']:.2f}x"
                 layers = range(1, len(table[method]["units"]) + 1)
-                axes.plot(layers, table[method]["units"], color=colour, marker=marker, label=label)
+                axes.plot(layers, table[method]["units"], color=color, marker=marker, label=label)
         axes.set(ylabel="units", title=f"{network}, {title}")
         axes.legend(title="CPU speed-up", fontsize=7, title_fontsize=7, loc="upper left")
     panels[-1].set(xlabel="layer", xticks=layers)
-    figures.save(figure, "vgglike-units")
+    figures.save(figure, FLAGS.figures_dir, "vgglike-units")
 
 
 def units_over_epochs(runs):
@@ -128,14 +129,14 @@ def units_over_epochs(runs):
     figure, panels = figures.plt.subplots(1, len(curves), figsize=(1 + 1.8 * len(curves), 3), squeeze=False)
     for axes, (script, curve) in zip(panels[0], curves.items()):
         layers = [name for name in curve if name.startswith("units/")]
-        for name, colour, marker in zip(layers, figures.COLOURS, figures.MARKERS):
+        for name, color, marker in zip(layers, figures.COLORS, figures.MARKERS):
             label = name.removeprefix("units/").removesuffix("_unit")
-            axes.plot(*curve[name], color=colour, marker=marker, markevery=0.2, label=label)
-        figures.log_scale(axes, "y")
+            axes.plot(*curve[name], color=color, marker=marker, markevery=0.2, label=label)
+        figures.use_log_scale(axes, "y")
         axes.set(title=script, xlabel="epoch")
         axes.legend(fontsize=7, ncols=2, columnspacing=1, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     panels[0, 0].set_ylabel("units alive")
-    figures.save(figure, "units-epochs")
+    figures.save(figure, FLAGS.figures_dir, "units-epochs")
 
 
 def pixels(folder):
@@ -143,7 +144,7 @@ def pixels(folder):
     arrays = checkpoint.latest(folder)
     if not arrays:
         return lacking("pixels", "lenet-fc-sbp.py")
-    snr = figures.pixel_snr(training.network(arrays))
+    snr = figures.pixel_snr(training.load_network(arrays))
     mean = data.load("mnist", FLAGS.data_dir, "train").images.mean(0)[..., 0]
     figure, (left, right) = figures.plt.subplots(1, 2, figsize=(6, 2.7))
     image = left.imshow(snr, norm="log", cmap="cividis_r")
@@ -156,7 +157,7 @@ def pixels(folder):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(True)
         axes.grid(False)
-    figures.save(figure, "pixels")
+    figures.save(figure, FLAGS.figures_dir, "pixels")
 
 
 if __name__ == "__main__":

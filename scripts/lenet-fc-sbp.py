@@ -11,36 +11,32 @@ in 150. The rates here come from trials of StructuredBPc (lenet-fc-sbpc.py) and 
 this row; the test error of 60 epochs with the rates above (seed 0: 1.45 % at 10.7x) was known by then.
 """
 
-from absl import flags
-
-from keras_sbp.nets import lenet_fc
+from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
-from keras_sbp.utils.experiment import regularisation, schedule
-from keras_sbp.utils.io import command_line, data
-from keras_sbp.utils.methods import sbp as structured_bp
+from keras_sbp.utils.io.preprocessing import Shift
+from keras_sbp.utils.methods import Finetuning, StructuredBP
 
-FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=100, batch_size=128, learning_rate=3e-3, weight_decay=0.0)
-structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="1")
-experiment.define_finetune_flags()
-schedule.define_flags(default="short")
-regularisation.define_shift()
-flags.DEFINE_bool("fixed_mu", False, "Keep mu at 0 and learn log sigma alone; scripts/bound.py compares the bounds.")
-
-
-def rate(variable):
-    return 0.0 if FLAGS.fixed_mu and variable.name == "mu" else structured_bp.rate(variable)
+SHORT = {
+    "dataset": "mnist",
+    "epochs": 100,
+    "batch_size": 128,
+    "learning_rate": 3e-3,
+    "noise_learning_rate": 2e-2,
+    "shrink_every": 5,
+    "finetune_learning_rate": 1e-4,
+}
+PAPER = SHORT | {"epochs": 200, "learning_rate": 1e-3, "noise_learning_rate": 1e-3, "shrink_every": 0}
 
 
-def main():
-    schedule.take("paper", epochs=200, learning_rate=1e-3, noise_learning_rate=1e-3, shrink_every=0)
-    run = experiment.Experiment("Lenet-fc", "StructuredBP", lenet_fc.lenet_fc, lenet_fc.units, data.scaled)
-    model = run.build(unit=structured_bp.unit)
-    if FLAGS.checkpoint:
-        experiment.set_weights(model, FLAGS.checkpoint)
-    model = structured_bp.train(run, model, rate=rate, prepare=regularisation.shifted())
-    run.finish(model, run.finetune(model, prepare=regularisation.shifted()))
+def train(run):
+    model = run.build(unit=run.method.unit)
+    if run.settings.checkpoint:
+        experiment.load_weights(run, model, run.settings.checkpoint)
+    model = run.train(model)
+    return run.finish(model, run.finetune(model))
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    experiment.main(
+        train, NETWORKS["Lenet-fc"], "StructuredBP", StructuredBP, Shift, Finetuning, short=SHORT, paper=PAPER
+    )

@@ -53,29 +53,31 @@ itself: 1.57 % at 15.1x (three seeds); the power 0.9: 1.51 % at 15.5x (three see
 at 16.1x; 80 epochs from 1.5 times the cost: 1.62 % at 14.8x, from twice: 1.65 % at 17.2x and 1.68 % at 16.3x.
 """
 
-from absl import flags
-
-from keras_sbp.nets import lenet_fc
+from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
-from keras_sbp.utils.experiment import regularisation
-from keras_sbp.utils.io import command_line, data
-from keras_sbp.utils.methods import sbp as structured_bp
+from keras_sbp.utils.io.preprocessing import Shift
+from keras_sbp.utils.methods import Finetuning, StructuredBP
 
-FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=100, batch_size=128, learning_rate=3e-3, weight_decay=0.0)
-structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="price=1", kl_start="price=2")
-experiment.define_finetune_flags()
-regularisation.define_shift()
+SHORT = {
+    "dataset": "mnist",
+    "epochs": 100,
+    "batch_size": 128,
+    "learning_rate": 3e-3,
+    "noise_learning_rate": 2e-2,
+    "price": 2.0,
+    "final_price": 1.0,
+    "shrink_every": 5,
+    "finetune_learning_rate": 1e-4,
+}
 
 
-def main():
-    run = experiment.Experiment("Lenet-fc", "StructuredBPc", lenet_fc.lenet_fc, lenet_fc.units, data.scaled)
-    model = run.build(unit=structured_bp.unit)
-    if FLAGS.checkpoint:
-        experiment.set_weights(model, FLAGS.checkpoint)
-    model = structured_bp.train(run, model, prepare=regularisation.shifted())
-    run.finish(model, run.finetune(model, prepare=regularisation.shifted()))
+def train(run):
+    model = run.build(unit=run.method.unit)
+    if run.settings.checkpoint:
+        experiment.load_weights(run, model, run.settings.checkpoint)
+    model = run.train(model)
+    return run.finish(model, run.finetune(model))
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    experiment.main(train, NETWORKS["Lenet-fc"], "StructuredBPc", StructuredBP, Shift, Finetuning, short=SHORT)

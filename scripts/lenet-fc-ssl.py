@@ -38,31 +38,31 @@ row's seed 0, 1.56 % at 7.82x on another machine; with weight decay 2e-5, seeds 
 6.1x; 1.4e-5; 2e-5, seed 0: 1.58 % at 5.5x.
 """
 
-from absl import flags
+from keras_sbp.nets import NETWORKS
+from keras_sbp.utils import experiment
+from keras_sbp.utils.io.preprocessing import Shift
+from keras_sbp.utils.methods import SSL, Finetuning
 
-from keras_sbp.nets import lenet_fc
-from keras_sbp.utils import experiment, training
-from keras_sbp.utils.experiment import regularisation
-from keras_sbp.utils.io import command_line, data
-from keras_sbp.utils.methods import ssl as structured_sparsity
-
-FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=80, batch_size=128, learning_rate=0.2, weight_decay=0.0)
-# The lasso makes the groups that live shorter, too: without it they recover.
-experiment.define_finetune_flags(epochs=20, learning_rate=3e-4)
-regularisation.define_shift()
-training.define_shrinking_flag(5)
-flags.DEFINE_float("strength", 1.5e-5, "Strength of the group lasso, for every image.", 0)
+SHORT = {
+    "dataset": "mnist",
+    "epochs": 80,
+    "batch_size": 128,
+    "learning_rate": 0.2,
+    "strength": 1.5e-5,
+    "shrink_every": 5,
+    # The lasso shrinks the live groups, too: without it, they recover.
+    "finetune_epochs": 20,
+    "finetune_learning_rate": 3e-4,
+}
 
 
-def main():
-    run = experiment.Experiment("Lenet-fc", "SSL", lenet_fc.lenet_fc, lenet_fc.units, data.scaled)
+def train(run):
     model = run.build()
-    if FLAGS.checkpoint:
-        experiment.set_weights(model, FLAGS.checkpoint)
-    model = structured_sparsity.train(run, model, lambda layer: FLAGS.strength, prepare=regularisation.shifted())
-    run.finish(model, run.finetune(model, prepare=regularisation.shifted()))
+    if run.settings.checkpoint:
+        experiment.load_weights(run, model, run.settings.checkpoint)
+    model = run.train(model)
+    return run.finish(model, run.finetune(model))
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    experiment.main(train, NETWORKS["Lenet-fc"], "SSL", SSL, Shift, Finetuning, short=SHORT)

@@ -9,30 +9,21 @@ Images moved by up to 2 pixels (--shift=2), ten seeds: 0.84 %, 95 % interval 0.8
 --shift=1, on held-out images, seed 0: 0.96 % with 1, 0.98 % with 2.
 """
 
-from absl import flags
+from keras_sbp.nets import NETWORKS
+from keras_sbp.utils import experiment
+from keras_sbp.utils.io.preprocessing import Shift
+from keras_sbp.utils.methods import Original
 
-from keras_sbp.nets import lenet_fc
-from keras_sbp.utils import experiment, training
-from keras_sbp.utils.experiment import regularisation, schedule
-from keras_sbp.utils.io import command_line, data
-
-FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=30, batch_size=128, learning_rate=1e-3, weight_decay=2e-4)
-schedule.define_flags(default="short")
-regularisation.define_shift()
+SHORT = {"dataset": "mnist", "epochs": 30, "batch_size": 128, "learning_rate": 1e-3, "weight_decay": 2e-4}
+PAPER = SHORT | {"epochs": 200}
 
 
-def main():
-    schedule.take("paper", epochs=200)
-    run = experiment.Experiment("Lenet-fc", "Original", lenet_fc.lenet_fc, lenet_fc.units, data.scaled)
+def train(run):
     model = run.build()
-    if FLAGS.checkpoint:
-        experiment.set_weights(model, FLAGS.checkpoint)
-    objective = training.Objective(weight_decay=FLAGS.weight_decay)
-    how = training.Updates(lambda variable: FLAGS.learning_rate)
-    model = run.train(model, objective, how, prepare=regularisation.shifted())
-    run.finish(model)
+    if run.settings.checkpoint:
+        experiment.load_weights(run, model, run.settings.checkpoint)
+    return run.finish(run.train(model))
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    experiment.main(train, NETWORKS["Lenet-fc"], "Original", Original, Shift, short=SHORT, paper=PAPER)

@@ -25,31 +25,34 @@ noise (9), log sigma started at 0.5 or 1 (4). From scratch with log sigma starte
 epochs.
 """
 
-from absl import flags
-
-from keras_sbp.nets import lenet5
+from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
-from keras_sbp.utils.experiment import regularisation, schedule
-from keras_sbp.utils.io import command_line, data
-from keras_sbp.utils.methods import sbp as structured_bp
+from keras_sbp.utils.io.preprocessing import Shift
+from keras_sbp.utils.methods import Finetuning, StructuredBP
 
-FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
-structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="1", kl_start="145,64,1,1.6")
-experiment.define_finetune_flags()
-schedule.define_flags(default="short")
-regularisation.define_shift()
+SHORT = {
+    "dataset": "mnist",
+    "epochs": 40,
+    "batch_size": 128,
+    "learning_rate": 1e-3,
+    "noise_learning_rate": 2e-2,
+    # About (c / c_min)^0.95 for a unit that costs c MACs.
+    "initial_kl_scale": (145.0, 64.0, 1.0, 1.6),
+    "shrink_every": 5,
+    "finetune_learning_rate": 1e-4,
+}
+PAPER = SHORT | {"epochs": 200, "noise_learning_rate": 1e-3, "initial_kl_scale": (), "shrink_every": 0}
 
 
-def main():
-    schedule.take("paper", epochs=200, noise_learning_rate=1e-3, kl_start=[], shrink_every=0)
-    run = experiment.Experiment("LeNet5", "StructuredBP", lenet5.lenet5, lenet5.units, data.scaled)
-    start = FLAGS.checkpoint or experiment.pretrained("lenet5", run.folder)
-    model = run.build(unit=structured_bp.unit)
-    experiment.set_weights(model, start)
-    model = structured_bp.train(run, model, prepare=regularisation.shifted())
-    run.finish(model, run.finetune(model, prepare=regularisation.shifted()))
+def train(run):
+    start = experiment.find_or_train(run, "lenet5")
+    model = run.build(unit=run.method.unit)
+    experiment.load_weights(run, model, start)
+    model = run.train(model)
+    return run.finish(model, run.finetune(model))
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    experiment.main(
+        train, NETWORKS["LeNet5"], "StructuredBP", StructuredBP, Shift, Finetuning, short=SHORT, paper=PAPER
+    )

@@ -64,29 +64,31 @@ Without moved images, test errors of superseded settings were known: the second 
 seeds); seed 0, others: 0.91 % at 25.6x, 0.95 % at 18.5x, 0.95 % at 17.7x.
 """
 
-from absl import flags
-
-from keras_sbp.nets import lenet5
+from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
-from keras_sbp.utils.experiment import regularisation
-from keras_sbp.utils.io import command_line, data
-from keras_sbp.utils.methods import sbp as structured_bp
+from keras_sbp.utils.io.preprocessing import Shift
+from keras_sbp.utils.methods import Finetuning, StructuredBP
 
-FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=40, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
-structured_bp.define_flags(noise_learning_rate=2e-2, kl_scale="price=5", kl_start="price=10")
-experiment.define_finetune_flags()
-regularisation.define_shift()
+SHORT = {
+    "dataset": "mnist",
+    "epochs": 40,
+    "batch_size": 128,
+    "learning_rate": 1e-3,
+    "noise_learning_rate": 2e-2,
+    "price": 10.0,
+    "final_price": 5.0,
+    "shrink_every": 5,
+    "finetune_learning_rate": 1e-4,
+}
 
 
-def main():
-    run = experiment.Experiment("LeNet5", "StructuredBPc", lenet5.lenet5, lenet5.units, data.scaled)
-    start = FLAGS.checkpoint or experiment.pretrained("lenet5", run.folder)
-    model = run.build(unit=structured_bp.unit)
-    experiment.set_weights(model, start)
-    model = structured_bp.train(run, model, prepare=regularisation.shifted())
-    run.finish(model, run.finetune(model, prepare=regularisation.shifted()))
+def train(run):
+    start = experiment.find_or_train(run, "lenet5")
+    model = run.build(unit=run.method.unit)
+    experiment.load_weights(run, model, start)
+    model = run.train(model)
+    return run.finish(model, run.finetune(model))
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    experiment.main(train, NETWORKS["LeNet5"], "StructuredBPc", StructuredBP, Shift, Finetuning, short=SHORT)

@@ -9,30 +9,21 @@ The paper's settings (--schedule=paper, 200 epochs; seed 0): 0.73 %, 33 minutes.
 weights of 10 first filters, 31 second ones and 464 neurons have a norm under a thousandth of their layer's largest.
 """
 
-from absl import flags
+from keras_sbp.nets import NETWORKS
+from keras_sbp.utils import experiment
+from keras_sbp.utils.io.preprocessing import Shift
+from keras_sbp.utils.methods import Original
 
-from keras_sbp.nets import lenet5
-from keras_sbp.utils import experiment, training
-from keras_sbp.utils.experiment import regularisation, schedule
-from keras_sbp.utils.io import command_line, data
-
-FLAGS = flags.FLAGS
-experiment.define_flags(dataset="mnist", epochs=30, batch_size=128, learning_rate=1e-3, weight_decay=5e-4)
-schedule.define_flags(default="short")
-regularisation.define_shift()
+SHORT = {"dataset": "mnist", "epochs": 30, "batch_size": 128, "learning_rate": 1e-3, "weight_decay": 5e-4}
+PAPER = SHORT | {"epochs": 200}
 
 
-def main():
-    schedule.take("paper", epochs=200)
-    run = experiment.Experiment("LeNet5", "Original", lenet5.lenet5, lenet5.units, data.scaled)
+def train(run):
     model = run.build()
-    if FLAGS.checkpoint:
-        experiment.set_weights(model, FLAGS.checkpoint)
-    objective = training.Objective(weight_decay=FLAGS.weight_decay)
-    how = training.Updates(lambda variable: FLAGS.learning_rate)
-    model = run.train(model, objective, how, prepare=regularisation.shifted())
-    run.finish(model)
+    if run.settings.checkpoint:
+        experiment.load_weights(run, model, run.settings.checkpoint)
+    return run.finish(run.train(model))
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    experiment.main(train, NETWORKS["LeNet5"], "Original", Original, Shift, short=SHORT, paper=PAPER)

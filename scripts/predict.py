@@ -11,11 +11,13 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from keras_sbp.utils.io import command_line, data, image_files, networks
+from keras_sbp.utils.io import command_line, image_files, networks, preprocessing
 from keras_sbp.utils.io.command_line import UserError
 
 FLAGS = flags.FLAGS
 SHOWN = 3
+# {the shape of a network's input: what it reads of images}
+PREPROCESS = {(28, 28, 1): preprocessing.scale, (32, 32, 3): preprocessing.standardize}
 
 flags.DEFINE_bool("invert", False, "Dark digits on light paper: MNIST's are light on dark.")
 flags.DEFINE_integer("first", 20, "So many images of an IDX file, from its first.", lower_bound=1)
@@ -27,11 +29,11 @@ def main(files):
     network, *files = files
     model = networks.load(network)
     shape = tuple(model.inputs[0].shape[1:])
-    if shape not in data.PREPARE:
-        raise UserError(f"{network} reads images of {shape}; this script knows {', '.join(map(str, data.PREPARE))}")
+    if shape not in PREPROCESS:
+        raise UserError(f"{network} reads images of {shape}; this script knows {', '.join(map(str, PREPROCESS))}")
     for file in files:
         images = image_files.read(file, shape)[: FLAGS.first]
-        logits = model(data.PREPARE[shape](255 - images if FLAGS.invert else images), training=False)
+        logits = model(PREPROCESS[shape](255 - images if FLAGS.invert else images), training=False)
         for index, probabilities in enumerate(tf.nn.softmax(logits).numpy()):
             best = np.argsort(-probabilities, kind="stable")[:SHOWN]
             guesses = "   ".join(f"{label} {100 * probabilities[label]:6.2f} %" for label in best)
@@ -39,4 +41,4 @@ def main(files):
 
 
 if __name__ == "__main__":
-    command_line.run(main, files=True)
+    command_line.run(main, accepts_files=True)

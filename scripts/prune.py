@@ -76,9 +76,9 @@ def main(files):
     if bool(network) == bool(FLAGS.model) or len(files) > 1:
         raise UserError("give one network: python scripts/prune.py MODEL.keras, or --model=NAME")
     if not FLAGS.output.endswith(".keras"):
-        raise UserError(f"--output={FLAGS.output} is no name of a Keras file: let it end in .keras")
+        raise UserError(f"--output={FLAGS.output} must end in .keras")
     if os.path.exists(FLAGS.output):
-        raise UserError(f"{FLAGS.output} is there already: remove it, or give another --output")
+        raise UserError(f"{FLAGS.output} already exists: delete it or choose another --output")
     model = networks.load(network) if network else None
     if model and not model.built:
         raise UserError(
@@ -101,8 +101,8 @@ def main(files):
     if FLAGS.multiple_of > 1:
         smaller = pruning.pad_filters(smaller, FLAGS.multiple_of)
     save(smaller, folder)
-    print(report.aligned(counts, "<>><"), end="\n\n")
-    print(report.aligned(figures(model, smaller, data, loss), "<>>>"))
+    print(report.align(counts, "<>><"), end="\n\n")
+    print(report.align(metrics(model, smaller, data, loss), "<>>>"))
 
 
 def application(data):
@@ -124,7 +124,7 @@ def check(model, data):
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.output_shape) != 2:
         raise UserError(
             f"{model.name} has {len(model.inputs)} inputs and outputs of {model.output_shape}, and this script takes "
-            "networks of one input and a number for each class: use utils.pruning.insert and shrink yourself"
+            "networks of one input and a number for each class: call keras_sbp.insert and keras_sbp.shrink yourself"
         )
     wanted = model.input_shape[1:]
     if len(wanted) != data.x.ndim - 1 or any(a not in (None, b) for a, b in zip(wanted, data.x.shape[1:])):
@@ -142,7 +142,7 @@ def check(model, data):
             f"{model.name} knows tokens 0 to {tokens - 1}, and --data has others: give it an Embedding of all of them"
         )
     if FLAGS.batch_size > len(data.y):
-        raise UserError(f"--batch_size={FLAGS.batch_size} is more than the {len(data.y)} examples: make it less")
+        raise UserError(f"--batch_size={FLAGS.batch_size} is more than the {len(data.y)} examples: use a smaller value")
     if FLAGS.checkpoint:
         try:
             model.load_weights(FLAGS.checkpoint)
@@ -173,8 +173,8 @@ def are_probabilities(model, data):
         return False
     if not np.allclose(outputs.sum(1), 1, atol=0.01):
         raise UserError(
-            f"the outputs of {model.name} are no softmax's, and no logits: this script is for classes, one for each "
-            "example; use utils.pruning.insert and shrink yourself"
+            f"{model.name} outputs neither probabilities nor logits: this script is for classification; call "
+            "keras_sbp.insert and keras_sbp.shrink yourself"
         )
     return True
 
@@ -198,11 +198,11 @@ def take_folder(network):
     settings = {name: settings[name] for name in settings if name not in NOT_IN_TRAINING}
     files = {path: digest(path) for path in (network, FLAGS.data, FLAGS.checkpoint) if path}
     text = json.dumps(settings | {"files": files}, sort_keys=True)
-    held = checkpoint.hold(str(folder))
+    held = checkpoint.lock_directory(str(folder))
     try:
         if (folder / "settings.json").exists() and (folder / "settings.json").read_text() != text:
             raise UserError(
-                f"{folder} holds a run with other flags or files: ask for the same, or give another --checkpoints_dir"
+                f"{folder} holds a run with other flags or files: rerun with the same or choose another --checkpoints_dir"
             )
         checkpoint.write(str(folder / "settings.json"), lambda file: file.write(text.encode()))
     except OSError as error:
@@ -273,7 +273,7 @@ def units(noisy, smaller, why):
     return [("Layer", "Units", "after", ""), *lines]
 
 
-def figures(model, smaller, data, loss):
+def metrics(model, smaller, data, loss):
     """Accuracy, sizes and time of both networks."""
     lines, sizes = [("", "before", "after", "")], []
     for network in (model, smaller):
@@ -293,4 +293,4 @@ def figures(model, smaller, data, loss):
 
 
 if __name__ == "__main__":
-    command_line.run(main, files=True)
+    command_line.run(main, accepts_files=True)

@@ -14,35 +14,44 @@ first run with 60 was stopped at 2.0x, before its end and without a look at the 
 --kl_start took 75*cost^0.5 for the numbers that it has now.
 """
 
-import functools
+import keras
 
-from absl import flags
-
-from keras_sbp.nets import resnet20
+from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
-from keras_sbp.utils.experiment import retraining, schedule
-from keras_sbp.utils.io import command_line, data
-from keras_sbp.utils.methods import sbp as structured_bp
+from keras_sbp.utils.io.preprocessing import CropAndFlip
+from keras_sbp.utils.methods import Retraining, StructuredBP
 
-FLAGS = flags.FLAGS
-experiment.define_flags(dataset="cifar10", epochs=12, batch_size=125, learning_rate=1e-3, weight_decay=0.0)
-# 75 times the root of what a unit costs, relative to the cheapest: stage by stage, in the order of the layers.
-KL_START = "318.03,173.21,173.21,173.21,106.07,205.14,122.47,122.47,75,137.69,86.6,86.6"
-structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="1", kl_start=KL_START, shrink_every=2)
-retraining.define_flags(epochs=40, learning_rate=0.1, weight_decay=5e-4)
-schedule.define_width()
-# The shares of the training at which learning rates have risen from 0 and begin to fall to 0.
-COURSE = (0.1, 0.2)
+SHORT = {
+    "dataset": "cifar10",
+    "epochs": 12,
+    "batch_size": 125,
+    "learning_rate": 1e-3,
+    "noise_learning_rate": 5e-2,
+    "warmup": 0.1,
+    "decay_start": 0.2,
+    # 75 sqrt(c / c_min) for a unit that costs c MACs: of each stage, the stream and the three blocks.
+    "initial_kl_scale": (
+        *(318.03, 173.21, 173.21, 173.21),
+        *(106.07, 205.14, 122.47, 122.47),
+        *(75.0, 137.69, 86.6, 86.6),
+    ),
+    "shrink_every": 2,
+    "finetune_epochs": 40,
+    "finetune_learning_rate": 0.1,
+    "finetune_warmup": 0.1,
+    "finetune_decay_start": 0.2,
+    "finetune_weight_decay": 5e-4,
+}
 
 
-def main():
-    build = functools.partial(resnet20.resnet20, width=FLAGS.width)
-    run = experiment.Experiment(
-        schedule.network_name("ResNet-20"), "StructuredBP", build, resnet20.units, data.standardised
-    )
-    start = FLAGS.checkpoint or experiment.pretrained("resnet20", run.folder)
-    structured_bp.in_two_stages(run, start, course=COURSE, prepare=data.augmented)
+def train(run):
+    start = experiment.find_or_train(run, "resnet20")
+    # Batch normalization is frozen while there is noise: it is part of the pretrained convolutions.
+    model = run.build(unit=run.method.unit, norm=keras.layers.Identity)
+    experiment.load_weights(run, model, start)
+    model = run.train(model)
+    return run.finish(model, run.finetune(model))
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    experiment.main(train, NETWORKS["ResNet-20"], "StructuredBP", StructuredBP, CropAndFlip, Retraining, short=SHORT)

@@ -15,34 +15,40 @@ The row before this one started from the Original, with 90 times the root of the
 which fell to 10 times: 10.63 % at 3.54x, 14.66 % before the second stage.
 """
 
-import functools
+import keras
 
-from absl import flags
-
-from keras_sbp.nets import resnet20
+from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
-from keras_sbp.utils.experiment import retraining, schedule
-from keras_sbp.utils.io import command_line, data
-from keras_sbp.utils.methods import sbp as structured_bp
+from keras_sbp.utils.io.preprocessing import CropAndFlip
+from keras_sbp.utils.methods import Retraining, StructuredBP
 
-FLAGS = flags.FLAGS
-experiment.define_flags(dataset="cifar10", epochs=8, batch_size=125, learning_rate=1e-3, weight_decay=0.0)
-structured_bp.define_flags(noise_learning_rate=5e-2, kl_scale="price=70", kl_start="price=140", shrink_every=2)
-retraining.define_flags(epochs=40, learning_rate=0.1, weight_decay=5e-4)
-schedule.define_width()
-# The shares of the training at which learning rates have risen from 0 and begin to fall to 0.
-COURSE = (0.1, 0.2)
+SHORT = {
+    "dataset": "cifar10",
+    "epochs": 8,
+    "batch_size": 125,
+    "learning_rate": 1e-3,
+    "noise_learning_rate": 5e-2,
+    "warmup": 0.1,
+    "decay_start": 0.2,
+    "price": 140.0,
+    "final_price": 70.0,
+    "shrink_every": 2,
+    "finetune_epochs": 40,
+    "finetune_learning_rate": 0.1,
+    "finetune_warmup": 0.1,
+    "finetune_decay_start": 0.2,
+    "finetune_weight_decay": 5e-4,
+}
 
 
-def main():
-    build = functools.partial(resnet20.resnet20, width=FLAGS.width)
-    run = experiment.Experiment(
-        schedule.network_name("ResNet-20"), "StructuredBPc", build, resnet20.units, data.standardised
-    )
-    start = FLAGS.checkpoint or experiment.pretrained("resnet20-sbp", run.folder)
-    counts = experiment.units_in(start, run)
-    structured_bp.in_two_stages(run, start, course=COURSE, counts=counts, prepare=data.augmented)
+def train(run):
+    start = experiment.find_or_train(run, "resnet20-sbp")
+    # Batch normalization is frozen while there is noise: it is part of the pretrained convolutions.
+    model = run.build(unit=run.method.unit, norm=keras.layers.Identity, counts=experiment.live_units(run, start))
+    experiment.load_weights(run, model, start)
+    model = run.train(model)
+    return run.finish(model, run.finetune(model))
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    experiment.main(train, NETWORKS["ResNet-20"], "StructuredBPc", StructuredBP, CropAndFlip, Retraining, short=SHORT)

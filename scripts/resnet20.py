@@ -7,42 +7,29 @@ Tried on held-out images, 24 epochs (rate; weight decay): 0.2; 5e-4: 9.94 %. 0.1
 chosen for the time that they take.
 """
 
-import functools
+from keras_sbp.nets import NETWORKS
+from keras_sbp.utils import experiment
+from keras_sbp.utils.io.preprocessing import CropAndFlip
+from keras_sbp.utils.methods import NormalizedOriginal
 
-from absl import flags
-
-from keras_sbp.nets import resnet20
-from keras_sbp.utils import experiment, training
-from keras_sbp.utils.experiment import schedule
-from keras_sbp.utils.io import command_line, data
-from keras_sbp.utils.training import updates
-
-FLAGS = flags.FLAGS
-experiment.define_flags(dataset="cifar10", epochs=100, batch_size=125, learning_rate=0.2, weight_decay=5e-4)
-schedule.define_width()
-# The shares of the training at which the learning rate has risen from 0 and begins to fall to 0.
-COURSE = (0.2, 0.2)
+SHORT = {
+    "dataset": "cifar10",
+    "epochs": 100,
+    "batch_size": 125,
+    "optimizer": "nesterov",
+    "learning_rate": 0.2,
+    "warmup": 0.2,
+    "decay_start": 0.2,
+    "weight_decay": 5e-4,
+}
 
 
-def main():
-    build = functools.partial(resnet20.resnet20, width=FLAGS.width)
-    run = experiment.Experiment(
-        schedule.network_name("ResNet-20"), "Original", build, resnet20.units, data.standardised
-    )
+def train(run):
     model = run.build()
-    if FLAGS.checkpoint:
-        experiment.set_weights(model, FLAGS.checkpoint)
-    # The bound is a sum over the images, and a rate of SGD is meant for their mean.
-    learning_rate = FLAGS.learning_rate / len(run.train_set.labels)
-
-    def rate(variable):
-        """Before batch normalisation a bias does nothing; it is there for `shrink`, which makes them one."""
-        return 0.0 if variable.name == "bias" and not variable.path.startswith("logits") else learning_rate
-
-    objective = training.Objective(weight_decay=FLAGS.weight_decay)
-    how = training.Updates(rate, COURSE, updates.nesterov)
-    run.finish(run.train(model, objective, how, prepare=data.augmented))
+    if run.settings.checkpoint:
+        experiment.load_weights(run, model, run.settings.checkpoint)
+    return run.finish(run.train(model))
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    experiment.main(train, NETWORKS["ResNet-20"], "Original", NormalizedOriginal, CropAndFlip, short=SHORT)

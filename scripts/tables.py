@@ -19,17 +19,17 @@ flags.DEFINE_bool(
 
 
 def main():
-    for network, (prefix, build, _) in NETWORKS.items():
+    for network, record in NETWORKS.items():
         dataset, paper_rows = paper.TABLES.get(network, ("cifar10", {}))
         results = {method: {} for method in paper_rows}
-        for script in _scripts(prefix):
+        for script in _scripts(record.script):
             folders = _folders(script)
             if not folders:
                 print(f"{network}: python scripts/{script}.py makes a row that is not there", file=sys.stderr)
             for folder in folders:
                 result = report.read(folder)
                 if FLAGS.measure and (path := folder / "network.keras").exists():
-                    result |= _measured(result, timing.speedups(build(), networks.load(path)))
+                    result |= _measured(result, timing.speedups(record.build(), networks.load(path)))
                     report.write(folder, result)
                 elif FLAGS.measure:
                     print(f"{path}: not here, so its row keeps its figures", file=sys.stderr)
@@ -37,7 +37,7 @@ def main():
         show = report.markdown if FLAGS.format == "markdown" else report.text
         rows = report.rows(network, dataset, results)
         # Where the paper has no row, those of others stand beside ours.
-        rows += [] if paper_rows else report.other_rows(network, counting.multiply_adds(build()))
+        rows += [] if paper_rows else report.other_rows(network, counting.multiply_adds(record.build()))
         print(show(network, dataset, rows), end="\n\n")
     print(paper.NOTE)
 

@@ -17,7 +17,6 @@ to 1.5 (1.46 % at 7.21x).
 """
 
 import itertools
-import json
 import sys
 
 import numpy as np
@@ -27,6 +26,9 @@ from tqdm import tqdm
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment, pruning, training
+from keras_sbp.utils.experiment import testing
+from keras_sbp.utils.experiment.flags import define_data_dir, define_figures_dir
+from keras_sbp.utils.experiment.settings import in_todays_names, stored_record
 from keras_sbp.utils.io import checkpoint, command_line, data, figures, report
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.pruning import counting
@@ -39,8 +41,8 @@ flags.DEFINE_string(
 flags.DEFINE_list(
     "thresholds", "0.1,0.3,0.5,0.7,0.85,1,1.2,1.5,2,2.5,3,3.5,4,5,6,8,10", "Thresholds of the signal-to-noise ratio."
 )
-data.define_folder()
-figures.define_folder()
+define_data_dir()
+define_figures_dir()
 
 
 def main():
@@ -51,34 +53,34 @@ def main():
             f"no {'result' if not result else 'training checkpoint (git holds smaller networks only)'} in {FLAGS.run}: "
             f"make a run with {command}, then give --run=checkpoints/lenet5-sbp-paper"
         )
-    model, settings = training.network(arrays), json.loads(str(arrays["settings"]))
+    model, settings = training.load_network(arrays), in_todays_names(stored_record(arrays, FLAGS.run))
     noise = [layer for layer in model.layers if isinstance(layer, SBP)]
     if not noise or result["network"] not in NETWORKS or result["dataset"].endswith("-random"):
         raise UserError(
-            f"{FLAGS.run} is {result['network']} {result['method']} on {report.DATASET_NAMES[result['dataset']]}: give "
+            f"{FLAGS.run} is {result['network']} {result['method']} on {data.DATASETS[result['dataset']].title}: give "
             f"a StructuredBP run of {', '.join(NETWORKS)}, not on random labels"
         )
-    _, build, units = NETWORKS[result["network"]]
-    split = "held_out" if settings["validate"] else "test"
+    network = NETWORKS[result["network"]]
+    split = "val" if settings["validate"] else "test"
     test = data.load(result["dataset"], FLAGS.data_dir, split, result["seed"])
 
-    title = f"{result['network']} {result['method']} on {report.DATASET_NAMES[result['dataset']]}"
-    whole, rows = counting.multiply_adds(build()), []
+    title = f"{result['network']} {result['method']} on {data.DATASETS[result['dataset']].title}"
+    whole, rows = counting.multiply_adds(network.build()), []
     for threshold in tqdm([*thresholds(settings), None], desc="thresholds"):
         for layer in noise:
-            layer.rule, layer.threshold = ("snr", threshold) if threshold else ("evidence", layer.threshold)
+            layer.criterion, layer.threshold = ("snr", threshold) if threshold else ("evidence", layer.threshold)
         smaller = pruning.shrink(model)
         error, macs = (
-            experiment.error(smaller, test, data.PREPARE[test.images.shape[1:]]),
+            testing.error(smaller, test, data.DATASETS[result["dataset"]].preprocess),
             counting.multiply_adds(smaller),
         )
-        rows.append((threshold, error, units(counting.kernels(smaller)), whole / macs if macs else None))
+        rows.append((threshold, error, network.units(counting.kernels(smaller)), whole / macs if macs else None))
     print(f"{title}\n{'Threshold':>9}{'Error %':>10}   {'Units per layer':<24}{'FLOPs':>9}")
     for threshold, error, left, speedup in rows:
         times = f"{speedup:.2f}x" if speedup else "-"
         rule = f"{threshold:g}" if threshold else "evidence"
         print(f"{rule:>9}{error:>10.2f}   {' - '.join(map(str, left)):<24}{times:>9}")
-    draw(title, rows, settings["snr_threshold"])
+    draw(title, rows, settings["threshold"])
 
 
 def thresholds(settings):
@@ -87,11 +89,11 @@ def thresholds(settings):
         wanted = sorted({float(threshold) for threshold in FLAGS.thresholds})
     except ValueError:
         wanted = []
-    if settings["shrink_every"] and settings.get("rule", "snr") != "snr":
+    if settings["shrink_every"] and settings.get("criterion", "snr") != "snr":
         raise UserError(f"{FLAGS.run} took units out by the evidence: give a run with --shrink_every=0")
     if not wanted or wanted[0] <= 0:
         raise UserError(f"--thresholds={','.join(FLAGS.thresholds)} is not a list of numbers > 0")
-    own = settings["snr_threshold"] if settings["shrink_every"] else 0.0
+    own = settings["threshold"] if settings["shrink_every"] else 0.0
     if wanted[0] < own:
         print(
             f"thresholds under {own:g} are left out: {FLAGS.run} was trained with --shrink_every="
@@ -110,10 +112,10 @@ def draw(title, rows, own):
     x, error, left, speedup = zip(*rows)
     errors.plot(x, error, color=figures.BLACK, marker="o")
     errors.set_ylabel("error, %")
-    styles = zip(itertools.cycle(figures.COLOURS), itertools.cycle(figures.MARKERS))
-    for number, (counts, (colour, marker)) in enumerate(zip(zip(*left), styles), 1):
+    styles = zip(itertools.cycle(figures.COLORS), itertools.cycle(figures.MARKERS))
+    for number, (counts, (color, marker)) in enumerate(zip(zip(*left), styles), 1):
         # A curve ends where no unit is left.
-        units.plot(x, [count or np.nan for count in counts], color=colour, marker=marker, label=f"layer {number}")
+        units.plot(x, [count or np.nan for count in counts], color=color, marker=marker, label=f"layer {number}")
     units.set_ylabel("units alive")
     units.legend(fontsize=7)
     speedups.plot(x, [times or np.nan for times in speedup], color=figures.BLACK, marker="o")
@@ -125,10 +127,10 @@ def draw(title, rows, own):
     for axes in (errors, units, speedups):
         axes.axvline(own, color="grey", linestyle=":", linewidth=1)
         axes.set_xlabel("threshold of the SNR")
-        figures.log_scale(axes, "x")
-        figures.log_scale(axes, "y")
+        figures.use_log_scale(axes, "x")
+        figures.use_log_scale(axes, "y")
     figure.suptitle(title, fontsize=9)
-    figures.save(figure, "threshold")
+    figures.save(figure, FLAGS.figures_dir, "threshold")
 
 
 if __name__ == "__main__":

@@ -9,37 +9,44 @@ epoch 2.9 % of the training images were wrong, cropped, flipped and cut. The set
 chosen for it.
 """
 
-import functools
-
 import keras
-from absl import flags
 
-from keras_sbp.nets import vgglike
+from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
-from keras_sbp.utils.experiment import regularisation, schedule
-from keras_sbp.utils.io import command_line, data
-from keras_sbp.utils.methods import sbp as structured_bp
+from keras_sbp.utils.io.preprocessing import CropAndFlip
+from keras_sbp.utils.methods import StructuredBP
 
-FLAGS = flags.FLAGS
-experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)
-structured_bp.define_flags(noise_learning_rate=1e-4, kl_scale="1")
-regularisation.define_flags()
-schedule.define_flags()
-schedule.define_width()
+PAPER = {
+    "dataset": "cifar10",
+    "epochs": 300,
+    "batch_size": 100,
+    "learning_rate": 1e-5,
+    "noise_learning_rate": 1e-4,
+    "decay_start": 250 / 300,
+    "shrink_every": 5,
+}
+SHORT = PAPER | {
+    "epochs": 12,
+    "batch_size": 125,
+    "learning_rate": 3e-4,
+    "noise_learning_rate": 5e-2,
+    "warmup": 0.2,
+    "decay_start": 0.2,
+    "label_smoothing": 0.1,
+    "cutout": 8,
+    "shrink_every": 1,
+}
 
 
-def main():
-    schedule.take("short", epochs=12, **schedule.SHORT)
-    build = functools.partial(vgglike.vgglike, width=FLAGS.width)
-    name = schedule.network_name("VGG-like")
-    run = experiment.Experiment(name, "StructuredBP, plain", build, vgglike.units, data.standardised)
-    start = FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder)
-    # Batch normalisation is frozen: part of the pretrained convolutions.
-    model = run.build(unit=structured_bp.unit, norm=keras.layers.Identity)
-    experiment.set_weights(model, start)
-    model = structured_bp.train(run, model, course=schedule.course(), **regularisation.options())
-    run.finish(model, half=True)
+def train(run):
+    start = experiment.find_or_train(run, "vgglike")
+    # Batch normalization is frozen: it is part of the pretrained convolutions.
+    model = run.build(unit=run.method.unit, norm=keras.layers.Identity)
+    experiment.load_weights(run, model, start)
+    return run.finish(run.train(model), half=True)
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    experiment.main(
+        train, NETWORKS["VGG-like"], "StructuredBP, plain", StructuredBP, CropAndFlip, paper=PAPER, short=SHORT
+    )

@@ -10,37 +10,56 @@ times fewer) was known: 6.60 % (6.57) with 3.76 times fewer. An earlier form, of
 with 3.64 times fewer.
 """
 
-import functools
+import keras
 
-from absl import flags
-
-from keras_sbp.nets import vgglike
+from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
-from keras_sbp.utils.experiment import regularisation, retraining, schedule
-from keras_sbp.utils.io import command_line, data
-from keras_sbp.utils.methods import sbp as structured_bp
+from keras_sbp.utils.io.preprocessing import CropAndFlip
+from keras_sbp.utils.methods import Retraining, StructuredBP
 
-FLAGS = flags.FLAGS
-experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)
-# A factor a layer of noise: those after the convolutions, before both dense layers.
-structured_bp.define_flags(noise_learning_rate=1e-4, kl_scale=["10"] * 2 + ["5"] * 2 + ["1"] * 11)
-retraining.define_flags(epochs=0, learning_rate=0.1, weight_decay=5e-4)
-regularisation.define_flags()
-schedule.define_flags()
-schedule.define_width()
+PAPER = {
+    "dataset": "cifar10",
+    "epochs": 300,
+    "batch_size": 100,
+    "learning_rate": 1e-5,
+    "noise_learning_rate": 1e-4,
+    "decay_start": 250 / 300,
+    # A factor for each noise layer: after the 13 convolutions, before both dense layers.
+    "kl_scale": (10.0,) * 2 + (5.0,) * 2 + (1.0,) * 11,
+    "shrink_every": 5,
+    "finetune_learning_rate": 0.1,
+    "finetune_weight_decay": 5e-4,
+    "finetune_decay_start": 250 / 300,
+}
+SHORT = PAPER | {
+    "epochs": 8,
+    "batch_size": 125,
+    "learning_rate": 3e-4,
+    "noise_learning_rate": 5e-2,
+    "warmup": 0.2,
+    "decay_start": 0.2,
+    "label_smoothing": 0.1,
+    "cutout": 8,
+    "initial_kl_scale": (80.0,) * 2 + (40.0,) * 2 + (8.0,) * 11,
+    "shrink_every": 1,
+    "finetune_epochs": 20,
+    "finetune_learning_rate": 0.05,
+    "finetune_warmup": 0.2,
+    "finetune_decay_start": 0.2,
+    "finetune_label_smoothing": 0.1,
+}
 
 
-def main():
-    kl_start = ["80"] * 2 + ["40"] * 2 + ["8"] * 11
-    retrain = {"finetune_epochs": 20, "finetune_learning_rate": 0.05}
-    schedule.take("short", epochs=8, kl_start=kl_start, **schedule.SHORT, **retrain)
-    build = functools.partial(vgglike.vgglike, width=FLAGS.width)
-    name = schedule.network_name("VGG-like")
-    run = experiment.Experiment(name, "StructuredBPa", build, vgglike.units, data.standardised)
-    start = FLAGS.checkpoint or experiment.pretrained("vgglike-sbp", run.folder)
-    counts = experiment.units_in(start, run)
-    structured_bp.in_two_stages(run, start, course=schedule.course(), counts=counts, **regularisation.options())
+def train(run):
+    start = experiment.find_or_train(run, "vgglike-sbp")
+    # Batch normalization is frozen while there is noise: it is part of the pretrained convolutions.
+    model = run.build(unit=run.method.unit, norm=keras.layers.Identity, counts=experiment.live_units(run, start))
+    experiment.load_weights(run, model, start)
+    model = run.train(model)
+    return run.finish(model, run.finetune(model))
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    experiment.main(
+        train, NETWORKS["VGG-like"], "StructuredBPa", StructuredBP, CropAndFlip, Retraining, paper=PAPER, short=SHORT
+    )

@@ -46,55 +46,56 @@ wrong. There are a quarter more images here, and the KL divergence weighs less, 
 the second stage has 18, to end within 90 minutes.
 """
 
-import functools
-
 import keras
-from absl import flags
 
 from keras_sbp.layers import sparse_vd
-from keras_sbp.nets import vgglike
+from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
-from keras_sbp.utils.experiment import regularisation, retraining, schedule
-from keras_sbp.utils.io import command_line, data
-from keras_sbp.utils.methods import sparse_vd as sparse_variational_dropout
+from keras_sbp.utils.io.preprocessing import CropAndFlip
+from keras_sbp.utils.methods import Retraining, SparseVD
+from keras_sbp.utils.methods.sparse_vd import initialize, rewind
 
-FLAGS = flags.FLAGS
-experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=1e-5, weight_decay=0.0)
-schedule.define_flags()
-schedule.define_width()
-sparse_variational_dropout.define_flags(noise_learning_rate=1e-4)
-retraining.define_flags(epochs=0, learning_rate=0.05, weight_decay=5e-4)
-regularisation.define_flags()
-
-# Of the short schedule.
-SHORT = {
+PAPER = {
+    "dataset": "cifar10",
+    "epochs": 300,
+    "batch_size": 100,
+    "learning_rate": 1e-5,
+    "noise_learning_rate": 1e-4,
+    "decay_start": 250 / 300,
+    "finetune_learning_rate": 0.05,
+    "finetune_weight_decay": 5e-4,
+    "finetune_decay_start": 250 / 300,
+}
+SHORT = PAPER | {
     "epochs": 3,
     "batch_size": 125,
     "learning_rate": 2e-2,
     "noise_learning_rate": 3e-3,
-    "warm_up": 0.2,
+    "kl_warmup": 0.2,
+    "warmup": 0.2,
+    "decay_start": 0.2,
     "label_smoothing": 0.1,
     "cutout": 8,
     "finetune_epochs": 18,
+    "finetune_warmup": 0.2,
+    "finetune_decay_start": 0.2,
+    "finetune_label_smoothing": 0.1,
 }
 
 
-def main():
-    schedule.take("short", **SHORT)
-    build = functools.partial(vgglike.vgglike, width=FLAGS.width)
-    run = experiment.Experiment(schedule.network_name("VGG-like"), "SparseVD", build, vgglike.units, data.standardised)
-    start = FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder)
+def train(run):
+    start = experiment.find_or_train(run, "vgglike")
     model = run.build(dense=sparse_vd.Dense, conv=sparse_vd.Conv2D)
     original = run.build(norm=keras.layers.Identity)
-    experiment.set_weights(original, start)
-    original = run.normalised(original)
-    sparse_variational_dropout.start_from(model, original)
-    how = {"course": schedule.course(), **regularisation.options()}
-    model = sparse_variational_dropout.train(run, model, **how)
-    sparse_variational_dropout.rewind(model, original)
-    tuned = retraining.retrain(run, original, **how)
-    run.finish(model, tuned, half=True, zero_weights=sparse_vd.zero_share(model))
+    experiment.load_weights(run, original, start)
+    original = run.insert_batch_norm(original)
+    initialize(model, original)
+    model = run.train(model)
+    rewind(model, original)
+    return run.finish(model, run.finetune(original), half=True, zero_weights=sparse_vd.zero_fraction(model))
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    experiment.main(
+        train, NETWORKS["VGG-like"], "SparseVD", SparseVD, CropAndFlip, Retraining, paper=PAPER, short=SHORT
+    )

@@ -31,38 +31,50 @@ The paper has no settings for it. The settings of the other schedule, 300 epochs
 were not run.
 """
 
-import functools
-
 import keras
-from absl import flags
 
-from keras_sbp.nets import vgglike
-from keras_sbp.utils import experiment, training
-from keras_sbp.utils.experiment import regularisation, retraining, schedule
-from keras_sbp.utils.io import command_line, data
-from keras_sbp.utils.methods import ssl as structured_sparsity
+from keras_sbp.nets import NETWORKS
+from keras_sbp.utils import experiment
+from keras_sbp.utils.io.preprocessing import CropAndFlip
+from keras_sbp.utils.methods import NormalizedSSL, Retraining
 
-FLAGS = flags.FLAGS
-experiment.define_flags(dataset="cifar10", epochs=300, batch_size=100, learning_rate=0.05, weight_decay=5e-4)
-schedule.define_flags()
-schedule.define_width()
-training.define_shrinking_flag(1)
-retraining.define_flags(epochs=0, learning_rate=0.1, weight_decay=5e-4)
-regularisation.define_flags()
-flags.DEFINE_float("lasso", 0.012, "What a row loses every epoch: a share of the mean length of a layer's.", 0, 0.99)
+PAPER = {
+    "dataset": "cifar10",
+    "epochs": 300,
+    "batch_size": 100,
+    "learning_rate": 0.05,
+    "weight_decay": 5e-4,
+    "lasso": 0.012,
+    "decay_start": 250 / 300,
+    "shrink_every": 1,
+    "finetune_learning_rate": 0.1,
+    "finetune_weight_decay": 5e-4,
+    "finetune_decay_start": 250 / 300,
+}
+SHORT = PAPER | {
+    "epochs": 6,
+    "batch_size": 125,
+    "lasso": 0.45,
+    "warmup": 0.2,
+    "decay_start": 0.2,
+    "label_smoothing": 0.1,
+    "cutout": 8,
+    "finetune_epochs": 30,
+    "finetune_warmup": 0.2,
+    "finetune_decay_start": 0.2,
+    "finetune_label_smoothing": 0.1,
+}
 
 
-def main():
-    schedule.take("short", epochs=6, batch_size=125, lasso=0.45, label_smoothing=0.1, cutout=8, finetune_epochs=30)
-    build = functools.partial(vgglike.vgglike, width=FLAGS.width)
-    run = experiment.Experiment(schedule.network_name("VGG-like"), "SSL", build, vgglike.units, data.standardised)
-    start = FLAGS.checkpoint or experiment.pretrained("vgglike", run.folder)
+def train(run):
+    start = experiment.find_or_train(run, "vgglike")
     model = run.build(norm=keras.layers.Identity)
-    experiment.set_weights(model, start)
-    how = {"course": schedule.course(), **regularisation.options()}
-    model = structured_sparsity.train_normalised(run, model, FLAGS.lasso, **how)
-    run.finish(model, retraining.retrain(run, model, **how), half=True)
+    experiment.load_weights(run, model, start)
+    model = run.train(run.insert_batch_norm(model))
+    return run.finish(model, run.finetune(model), half=True)
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    experiment.main(
+        train, NETWORKS["VGG-like"], "SSL", NormalizedSSL, CropAndFlip, Retraining, paper=PAPER, short=SHORT
+    )

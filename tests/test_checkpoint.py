@@ -54,7 +54,7 @@ def test_every_cut_is_recognised(newest, tmp_path):
 def test_where_none_is_whole_it_is_one_line(newest, tmp_path):
     for path in tmp_path.glob("*.npz"):
         path.write_bytes(b"")
-    with pytest.raises(UserError, match="remove checkpoint-00000001.npz and checkpoint-00000002.npz"):
+    with pytest.raises(UserError, match="delete checkpoint-00000001.npz and checkpoint-00000002.npz"):
         checkpoint.latest(tmp_path)
 
 

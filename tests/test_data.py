@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_sbp.utils.io import data
+from keras_sbp.utils.io import data, download
 from keras_sbp.utils.io.command_line import UserError
 
 CIFAR10 = "cifar-10-batches-py"
@@ -61,7 +61,7 @@ def put(tmp_path, monkeypatch):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(blob)
-        monkeypatch.setitem(data.MD5, name, known or md5(blob))
+        monkeypatch.setitem(download.MD5, name, known or md5(blob))
         return path
 
     return put
@@ -124,10 +124,10 @@ def test_cifar10_rows_become_images(put, tmp_path):
     assert len(images) == 10 and labels.tolist() == [0, 9, 1, 8, 2, 7, 3, 6, 4, 5]
 
 
-@pytest.mark.parametrize("split", ["train", "fit", "held_out"])
+@pytest.mark.parametrize("split", ["train", "train_minus_val", "val"])
 def test_training_reads_no_test_file(put, tmp_path, monkeypatch, split):
-    monkeypatch.setitem(data.HELD_OUT, "mnist", 1)
-    monkeypatch.setitem(data.HELD_OUT, "cifar10", 1)
+    monkeypatch.setitem(data.DATASETS, "mnist", data.DATASETS["mnist"]._replace(num_val=1))
+    monkeypatch.setitem(data.DATASETS, "cifar10", data.DATASETS["cifar10"]._replace(num_val=1))
     for kind, array in ("images-idx3", image(1)[None]), ("labels-idx1", np.uint8([1])):
         put(f"mnist/train-{kind}-ubyte.gz", gzip.compress(idx(array)), known=md5(idx(array)))
         (tmp_path / f"mnist/t10k-{kind}-ubyte.gz").mkdir()  # opening it would be an error
@@ -144,7 +144,7 @@ def test_the_last_ten_thousand_training_images_are_held_out(put, tmp_path):
     images[:, 0, :2] = np.arange(60_000, dtype=">u2")[:, None].view(np.uint8)
     put("mnist/train-images-idx3-ubyte.gz", gzip.compress(idx(images), compresslevel=0))
     put("mnist/train-labels-idx1-ubyte.gz", gzip.compress(idx(labels.astype(np.uint8))))
-    fit, held_out = (data.load("mnist", str(tmp_path), split) for split in ("fit", "held_out"))
+    fit, held_out = (data.load("mnist", str(tmp_path), split) for split in ("train_minus_val", "val"))
     index = [np.ascontiguousarray(part.images[:, 0, :2, 0]).view(">u2")[:, 0] for part in (fit, held_out)]
     np.testing.assert_array_equal(index[0], np.arange(50_000))
     np.testing.assert_array_equal(index[1], np.arange(50_000, 60_000))
@@ -183,9 +183,9 @@ def test_random_labels_are_uniform_and_of_the_seed_alone(many, tmp_path):
 
 
 def test_random_labels_are_divided_like_the_images(many, tmp_path, monkeypatch):
-    monkeypatch.setitem(data.HELD_OUT, "mnist", 1000)
+    monkeypatch.setitem(data.DATASETS, "mnist-random", data.DATASETS["mnist-random"]._replace(num_val=1000))
     train, fit, held_out = (
-        data.load("mnist-random", str(tmp_path), split, 5).labels for split in ("train", "fit", "held_out")
+        data.load("mnist-random", str(tmp_path), split, 5).labels for split in ("train", "train_minus_val", "val")
     )
     assert len(held_out) == 1000
     np.testing.assert_array_equal(np.concatenate([fit, held_out]), train)
@@ -214,7 +214,7 @@ def test_a_damaged_file_is_one_line(mnist, tmp_path, damage):
     path = tmp_path / LABELS
     path.write_bytes(damage(path.read_bytes()))
     line = fails("mnist", tmp_path)
-    assert str(path) in line and "remove it" in line
+    assert str(path) in line and "delete it" in line
     fails("mnist-random", tmp_path)
 
 
@@ -256,7 +256,7 @@ def test_whatever_is_done_to_a_file_is_one_line(tmp_path_factory, draw):
         for kind, blob in ("images-idx3", gzip.compress(idx(np.stack([image(1)] * 15)))), ("labels-idx1", bad):
             name = f"fashion_mnist/train-{kind}-ubyte.gz"
             (folder / name).write_bytes(blob)
-            patch.setitem(data.MD5, name, md5(good if blob is bad else blob))
+            patch.setitem(download.MD5, name, md5(good if blob is bad else blob))
         if bad == good:
             data.load("fashion_mnist", str(folder), "train")
         else:
@@ -294,15 +294,15 @@ def test_unknown_names(tmp_path):
 @pytest.fixture
 def home(tmp_path_factory, monkeypatch):
     home = tmp_path_factory.mktemp("home")
-    for folder in data.HOMES:
-        monkeypatch.setitem(data.HOMES, folder, home.as_uri() + "/")
+    for folder in download.HOMES:
+        monkeypatch.setitem(download.HOMES, folder, home.as_uri() + "/")
     return home
 
 
 def publish(monkeypatch, home, folder, file, blob, content):
     (home / file).write_bytes(blob)
-    monkeypatch.setitem(data.DOWNLOAD_MD5, f"{folder}/{file}", md5(blob))
-    monkeypatch.setitem(data.MD5, f"{folder}/{file}", md5(content))
+    monkeypatch.setitem(download.DOWNLOAD_MD5, f"{folder}/{file}", md5(blob))
+    monkeypatch.setitem(download.MD5, f"{folder}/{file}", md5(content))
 
 
 def test_missing_files_are_downloaded_once(home, tmp_path, monkeypatch, capfd):
@@ -359,11 +359,11 @@ def test_cifar10_s_archive_is_unpacked_safely(home, put, tmp_path, monkeypatch, 
         for number, name in enumerate(BATCHES)
     }
     for name, blob in blobs.items():
-        monkeypatch.setitem(data.MD5, name, md5(blob))
+        monkeypatch.setitem(download.MD5, name, md5(blob))
     ours = put(f"{CIFAR10}/data_batch_2", b"ours", known=md5(b"ours"))
     blob = pack(blobs | {"../escaped": b"!", f"{CIFAR10}/readme.html": b"!"})
     (home / "cifar-10-python.tar.gz").write_bytes(blob)
-    monkeypatch.setitem(data.DOWNLOAD_MD5, f"{CIFAR10}/cifar-10-python.tar.gz", md5(blob))
+    monkeypatch.setitem(download.DOWNLOAD_MD5, f"{CIFAR10}/cifar-10-python.tar.gz", md5(blob))
     assert data.load("cifar10", str(tmp_path), "test").labels.tolist() == [5]
     assert sorted(os.listdir(tmp_path / CIFAR10)) == BATCHES
     assert ours.read_bytes() == b"ours"
@@ -374,20 +374,20 @@ def test_cifar10_s_archive_is_unpacked_safely(home, put, tmp_path, monkeypatch, 
 def test_an_archive_without_the_batches_is_one_line(home, tmp_path, monkeypatch):
     blob = pack({"something": b"else"})
     (home / "cifar-10-python.tar.gz").write_bytes(blob)
-    monkeypatch.setitem(data.DOWNLOAD_MD5, f"{CIFAR10}/cifar-10-python.tar.gz", md5(blob))
+    monkeypatch.setitem(download.DOWNLOAD_MD5, f"{CIFAR10}/cifar-10-python.tar.gz", md5(blob))
     assert str(tmp_path / CIFAR10 / "test_batch") in fails("cifar10", tmp_path, "test")
     assert not any((tmp_path / CIFAR10).iterdir())
 
 
 def test_the_default_folder(monkeypatch):
     monkeypatch.setenv("SBP_DATA_DIR", "/somewhere")
-    assert data.default_data_dir() == "/somewhere"
+    assert download.default_directory() == "/somewhere"
     monkeypatch.delenv("SBP_DATA_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert data.default_data_dir() == "/cache/structured-bayesian-pruning"
+    assert download.default_directory() == "/cache/structured-bayesian-pruning"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
-    assert data.default_data_dir() == "/home/someone/.cache/structured-bayesian-pruning"
+    assert download.default_directory() == "/home/someone/.cache/structured-bayesian-pruning"
 
 
 # Digits
@@ -395,16 +395,16 @@ def test_the_default_folder(monkeypatch):
 
 def test_digits_look_like_mnist_and_need_no_folder():
     splits = {split: data.load("digits", "/nowhere", split) for split in data.SPLITS}
-    sizes = {"train": 1500, "test": 297, "fit": 1250, "held_out": 250}
+    sizes = {"train": 1500, "test": 297, "train_minus_val": 1250, "val": 250}
     for split, (images, labels) in splits.items():
         assert images.shape == (sizes[split], 28, 28, 1) and images.dtype == np.uint8
         assert labels.shape == (sizes[split],) and labels.dtype == np.int32
-        assert set(labels) == set(range(data.CLASSES))
+        assert set(labels) == set(range(data.NUM_CLASSES))
         assert images[:, 4:24, 4:24].max() == 255
         assert not images[:, :4].any() and not images[:, 24:].any()
         assert not images[:, :, :4].any() and not images[:, :, 24:].any()
     for field in range(2):
-        parts = [splits["fit"][field], splits["held_out"][field]]
+        parts = [splits["train_minus_val"][field], splits["val"][field]]
         np.testing.assert_array_equal(np.concatenate(parts), splits["train"][field])
 
 
@@ -430,7 +430,7 @@ def test_digits_are_all_there_and_always_in_the_same_order():
 
 @pytest.mark.skipif("SBP_DATA_DIR" not in os.environ, reason="needs $SBP_DATA_DIR")
 def test_the_published_data_sets():
-    folder = Path(data.default_data_dir())
+    folder = Path(download.default_directory())
     if (folder / "mnist").exists():
         train, test = (data.load("mnist", str(folder), split) for split in ("train", "test"))
         assert np.bincount(train.labels)[:2].tolist() == [5923, 6742]

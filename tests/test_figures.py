@@ -16,7 +16,7 @@ from keras_sbp.layers import truncated_log_normal
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets import lenet_fc
 from keras_sbp.utils import pruning, training
-from keras_sbp.utils.io import checkpoint, command_line, data, figures, image_files, report
+from keras_sbp.utils.io import checkpoint, command_line, data, figures, image_files, preprocessing, report
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.training.summaries import Summaries
 from tests.support import scripts
@@ -69,9 +69,12 @@ def test_finetuning_changes_the_weights_and_the_row_shows_both_errors(finetuned)
     assert f"{before:.2f} -> {after:.2f}" in done.stdout
     # By hand: the error of either network, and the same living units in both.
     test = data.load("digits", "", "test")
-    trained, smaller = training.network(checkpoint.latest(folder)), keras.models.load_model(folder / "network.keras")
+    trained, smaller = (
+        training.load_network(checkpoint.latest(folder)),
+        keras.models.load_model(folder / "network.keras"),
+    )
     for model, error in ((trained, before), (smaller, after)):
-        wrong = np.argmax(model(data.scaled(test.images)), -1) != test.labels
+        wrong = np.argmax(model(preprocessing.scale(test.images)), -1) != test.labels
         assert 100 * wrong.mean() == pytest.approx(error, abs=1e-4)
     living = [int((layer.snr().numpy() > 1).sum()) for layer in trained.layers if isinstance(layer, SBP)]
     assert all(0 < left <= alive for left, alive in zip(result["units"], living)) and result["units"][0] < 784
@@ -110,7 +113,7 @@ def test_the_threshold_1_gives_the_row_and_higher_ones_fewer_units(finetuned, tm
     assert cells[3][2:] == ["0-0-0-10", "-"]
     labels = data.load("digits", "", "test").labels
     assert float(cells[3][1]) in [round(100 * np.mean(labels != label), 2) for label in range(10)]
-    noise = [layer for layer in training.network(checkpoint.latest(folder)).layers if isinstance(layer, SBP)]
+    noise = [layer for layer in training.load_network(checkpoint.latest(folder)).layers if isinstance(layer, SBP)]
     by_evidence = []
     for left, layer in zip(cells[2][2].split("-"), noise):
         assert int(left) <= (layer.snr().numpy() > 2).sum()
@@ -225,7 +228,7 @@ def test_random_labels_leave_sbp_a_constant_and_each_network_the_error_of_its_ro
         network = keras.models.load_model(f"{base}-{method}/network.keras")
         for column, split in ((1, "train"), (2, "test")):
             images, labels = data.load("digits-random", "", split)
-            logits = np.asarray(network(data.standardised(images)))
+            logits = np.asarray(network(preprocessing.standardize(images)))
             assert 100 * np.mean(logits.argmax(-1) != labels) == pytest.approx(float(row[column]), abs=0.01)
             assert (np.ptp(logits, 0) == 0).all() == (method == "sbp")
         curves = figures.curves(f"{base}-{method}")

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from keras_sbp.utils.io import figures
-
 ROOT = Path(__file__).parents[1]
 OURS = ("layers", "nets", "scripts", "utils")
 FILES = sorted(path for folder in OURS for path in (ROOT / folder).rglob("*.py"))
@@ -73,8 +71,3 @@ def test_a_room_is_small_enough_to_read(path):
             assert node.end_lineno - node.lineno < 60, node.name
             given = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
             assert node.name != "__init__" or len(given) - 1 <= 10, path
-
-
-def test_pictures_go_where_the_readme_shows_them():
-    shown = re.findall(r"\((docs/figures/[\w-]+\.png)\)", (ROOT / "README.md").read_text())
-    assert shown and all((figures.FOLDER / Path(name).name).samefile(ROOT / name) for name in shown)

@@ -71,7 +71,7 @@ def test_it_leaves_a_smaller_network_and_a_table(given, tmp_path):
     assert float(figures[1][-1]) == pytest.approx(100 * accuracy, abs=0.01) and accuracy > 0.9
     assert counting.multiply_adds(smaller) < 64 * 9 * (8 + 2 * 64)
     again = prune(tmp_path, *arguments)
-    assert again.returncode == 2 and "is there already" in again.stderr
+    assert again.returncode == 2 and "already exists" in again.stderr
 
 
 def test_filters_are_filled_up_to_a_multiple(given, tmp_path):

@@ -86,16 +86,16 @@ def test_scripts_from_the_original_to_a_trained_smaller_network(tmp_path):
         f"--checkpoint={tmp_path / 'original'}",
         "--log_sigma=0",
         "--kl_scale=0",
-        "--kl_start=",
+        "--initial_kl_scale=",
         "--shrink_every=0",
     )
-    done = run("resnet20-sbp", tmp_path / "whole", *arguments, "--finetune_epochs=0", "--snr_threshold=0")
+    done = run("resnet20-sbp", tmp_path / "whole", *arguments, "--finetune_epochs=0", "--threshold=0")
     assert done.returncode == 0, done.stderr
     trained = checkpoint.latest(tmp_path / "whole")
     noise = [name.removesuffix("/mu") for name in trained if name.startswith("model/") and name.endswith("/mu")]
     snr = [truncated_log_normal.snr(trained[f"{name}/mu"], trained[f"{name}/log_sigma"]) for name in noise]
     threshold = 0.999 * min(float(np.max(units)) for units in snr)
-    done = run("resnet20-sbp", tmp_path / "sbp", *arguments, "--finetune_epochs=1", f"--snr_threshold={threshold}")
+    done = run("resnet20-sbp", tmp_path / "sbp", *arguments, "--finetune_epochs=1", f"--threshold={threshold}")
     assert done.returncode == 0, done.stderr
     header, row = done.stdout.splitlines()
     assert header.startswith("ResNet-20, k = 0.25 on CIFAR-10") and "->" in row
@@ -115,7 +115,7 @@ def test_scripts_from_the_original_to_a_trained_smaller_network(tmp_path):
     assert {layer.compute_dtype for layer in smaller.layers} == {"float32"}
 
     # StructuredBPc goes on with the units that StructuredBP left.
-    arguments = (f"--checkpoint={tmp_path / 'sbp'}", "--epochs=1", "--finetune_epochs=0", "--snr_threshold=0")
+    arguments = (f"--checkpoint={tmp_path / 'sbp'}", "--epochs=1", "--finetune_epochs=0", "--threshold=0")
     done = run("resnet20-sbpc", tmp_path / "sbpc", *arguments)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "sbpc" / "result.json").read_text())["units"] == result["units"]

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_sbp.utils.io import checkpoint, data, report
+from keras_sbp.utils.io import checkpoint, data, preprocessing, report
 from tests.support import scripts
 
 ROOT = Path(__file__).parents[1]
@@ -71,10 +71,10 @@ def test_a_run_prints_its_row_and_nothing_else_and_leaves_what_design_says(undis
     [
         (
             "lenet5-ssl",
-            ["--conv1_strength=1e-2", "--dense_strength=3e-3", "--learning_rate=0.3", "--checkpoint={pretrained}"],
+            ["--conv_strengths=1e-2,1e-4", "--strength=3e-3", "--learning_rate=0.3", "--checkpoint={pretrained}"],
         ),
-        ("lenet-fc-sparsevd", ["--noise_learning_rate=0.15", "--warm_up=0.3"]),
-        ("lenet5-sparsevd", ["--noise_learning_rate=0.15", "--warm_up=0.3", "--checkpoint={pretrained}"]),
+        ("lenet-fc-sparsevd", ["--noise_learning_rate=0.15", "--kl_warmup=0.3"]),
+        ("lenet5-sparsevd", ["--noise_learning_rate=0.15", "--kl_warmup=0.3", "--checkpoint={pretrained}"]),
     ],
 )
 def test_the_other_methods_leave_a_smaller_network(script, arguments, pretrained, tmp_path):
@@ -101,7 +101,7 @@ def test_a_lasso_that_takes_every_unit_while_the_network_is_trained_leaves_a_con
     assert 85 < result["error"] < 95
 
 
-@pytest.mark.parametrize("flags, splits", [([], ["train", "test"]), (["--validate"], ["fit", "held_out"])])
+@pytest.mark.parametrize("flags, splits", [([], ["train", "test"]), (["--validate"], ["train_minus_val", "val"])])
 def test_a_run_reports_on_images_that_it_reads_once_and_at_its_end(flags, splits, tmp_path):
     """The test set, or with --validate, which does not read it, the images that are held out."""
     arguments = "--dataset=digits", "--epochs=3", *flags
@@ -109,7 +109,7 @@ def test_a_run_reports_on_images_that_it_reads_once_and_at_its_end(flags, splits
     assert re.findall(r"reads (\w+);", done.stderr) == splits
     assert done.stderr.index(f"reads {splits[1]};") > done.stderr.rindex("epoch ")
     images, labels = data.load("digits", "", splits[1])
-    logits = np.asarray(keras.models.load_model(tmp_path / "network.keras")(data.scaled(images)))
+    logits = np.asarray(keras.models.load_model(tmp_path / "network.keras")(preprocessing.scale(images)))
     error = json.loads((tmp_path / "result.json").read_text())["error"]
     assert error == pytest.approx(100 * np.mean(logits.argmax(-1) != labels), abs=1e-3)
     assert ("ours, held out" in done.stdout) == bool(flags)
@@ -175,13 +175,13 @@ def not_a_network(folder):
         ("lenet5", ["--dataset=digits", "--learning_rate=1e30"], "no longer finite at step", None),
         ("lenet5", ["--dataset=digits", "--checkpoints_dir=/proc/none"], "/proc/none", None),
         ("lenet5-sbp", ["--dataset=digits", "--checkpoint={tmp}"], "no network at", None),
-        ("lenet5-sbp", ["--dataset=digits", "--checkpoint={tmp}"], "cannot be read", not_a_network),
+        ("lenet5-sbp", ["--dataset=digits", "--checkpoint={tmp}"], "cannot read", not_a_network),
         ("lenet5-sbp", ["--dataset=digits", "--checkpoint={pretrained}", "--validate"], "holds out", None),
         ("lenet-fc-sbp", ["--dataset=digits", "--checkpoint={pretrained}"], "another network", None),
         ("lenet-fc-sbp", ["--dataset=digits", "--kl_scale=1,2"], "--kl_scale=1,2", None),
         ("lenet5", ["--dataset=digits", "--learning_rate=0"], "every learning rate is 0", None),
         ("vgglike-ssl", ["--dataset=digits", "--checkpoint={tmp}"], "reads images of (32, 32, 3)", None),
-        ("random-labels", ["--dataset=digits-random", "--width=2"], "is of VGG-like", None),
+        ("random-labels", ["--dataset=digits-random", "--width=2"], "--width=2", None),
     ],
 )
 def test_bad_input_gets_one_line_and_status_2(script, arguments, said, prepare, pretrained, tmp_path):
@@ -211,10 +211,10 @@ def test_a_published_network_is_measured_and_where_it_differs_said(undisturbed, 
     header, published, here = same.stdout.splitlines()
     assert published.split()[1] == "published" and here.split()[0] == "here"
     assert published.split()[2:] == here.split()[1:] == done.stdout.splitlines()[-1].split()[2:]
-    assert "another " not in same.stderr
+    assert "differs" not in same.stderr
     (eight_bits,) = re.findall(r"of eight bits: ([\d.]+) % error", same.stderr)
     assert float(eight_bits) == pytest.approx(float(published.split()[2]), abs=3)
-    assert f"another error: {tmp_path / 'other'}" in other.stderr and str(result["error"] + 0.5) in other.stderr
+    assert f"error differs: {tmp_path / 'other'}" in other.stderr and str(result["error"] + 0.5) in other.stderr
     none = scripts.run("lenet-fc-sbp", "--dataset=fashion_mnist", "--evaluate")
     assert none.returncode == 2 and "no network is published" in none.stderr
 
@@ -239,9 +239,9 @@ def test_a_script_starts_as_people_start_it():
 def test_other_settings_do_not_overwrite_a_run(pretrained):
     before = (pretrained / "result.json").read_bytes()
     done = run("lenet5", pretrained, "--dataset=digits", "--epochs=4")
-    assert done.returncode == 2 and "holds a run with --epochs=3; ask for that" in done.stderr
+    assert done.returncode == 2 and "holds a run with --epochs=3: rerun" in done.stderr
     done = run("lenet5", pretrained, "--dataset=digits", "--epochs=3", "--num_gpus=0")
-    assert done.returncode == 2 and "holds a run with no --num_gpus; ask for that" in done.stderr
+    assert done.returncode == 2 and "holds a run with no --num_gpus: rerun" in done.stderr
     assert (pretrained / "result.json").read_bytes() == before
 
 
@@ -283,8 +283,8 @@ def test_the_papers_schedule_has_its_settings(script, tmp_path, pretrained):
     assert "ours, paper's settings" in done.stdout
     settings = json.loads((tmp_path / "run" / "result.json").read_text())["settings"]
     rates = {"learning_rate": 1e-3, "noise_learning_rate": 1e-3, "weight_decay": 0.0}
-    expected = {"epochs": 1, "batch_size": 128, **rates, "kl_scale": ["1"], "log_sigma": -5.0, "shrink_every": 0}
-    assert {name: settings[name] for name in expected} == expected and not settings["kl_start"]
+    expected = {"epochs": 1, "batch_size": 128, **rates, "kl_scale": [1.0], "log_sigma": -5.0, "shrink_every": 0}
+    assert {name: settings[name] for name in expected} == expected and not settings["initial_kl_scale"]
 
 
 HOME = """

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_sbp.layers import ssl
 from keras_sbp.utils import pruning
-from keras_sbp.utils.io import data
+from keras_sbp.utils.io import data, preprocessing
 from keras_sbp.utils.pruning import counting
 from tests.support.steps import steps, train
 
@@ -147,7 +147,7 @@ def test_units_without_weights_leave_the_running_network(tmp_path):
     whole, smaller = found
     assert [whole.get_layer("conv").filters, whole.get_layer("dense").units] == [5, 8]
     assert [smaller.get_layer("conv").filters, smaller.get_layer("dense").units] == [3, 4]
-    x = data.scaled(digits.images[:50])
+    x = preprocessing.scale(digits.images[:50])
     np.testing.assert_allclose(smaller(x), whole(x), rtol=1e-4, atol=1e-5)
     assert np.abs(whole(x) - with_dead_units()(x)).max() > 0.01
 

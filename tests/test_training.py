@@ -9,7 +9,7 @@ from absl import flags
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets import lenet5, lenet_fc
 from keras_sbp.utils import pruning, training
-from keras_sbp.utils.io import checkpoint, data
+from keras_sbp.utils.io import checkpoint, data, preprocessing
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.methods import sbp as structured_bp
 from keras_sbp.utils.training import loop, noise, shrinking, state
@@ -40,7 +40,7 @@ def test_the_first_step_is_the_gradient_of_the_evidence_lower_bound(digits):
     """Adam's first moment after a step is (1 - beta1) times the gradient: here, by finite differences of N CE + KL."""
     keras.utils.set_random_seed(1)
     model = network(lambda name: SBP(log_sigma=-20.0, name=name))
-    images = data.scaled(digits.images[:1500]).numpy()
+    images = preprocessing.scale(digits.images[:1500]).numpy()
 
     def bound(bias):
         model.get_layer("logits").bias.assign(bias)
@@ -154,7 +154,7 @@ def test_a_growing_decay_is_on_a_line_from_a_thousandth():
 def test_label_smoothing_spreads_a_share_of_the_label(digits):
     keras.utils.set_random_seed(1)
     model = network(keras.layers.Identity)
-    logits = model(data.scaled(digits.images)).numpy().astype(float)
+    logits = model(preprocessing.scale(digits.images)).numpy().astype(float)
     log_shares = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     expected = -np.mean(0.9 * log_shares[np.arange(1500), digits.labels] + 0.1 * log_shares.mean(1))
     step = steps(digits, batch_size=1500, label_smoothing=0.1)(model)
@@ -282,7 +282,7 @@ def test_dead_units_leave_the_running_network_with_their_moments(digits, tmp_pat
     np.testing.assert_allclose(
         smaller.get_layer("logits").kernel.numpy(), whole.get_layer("logits").kernel.numpy()[~dead], atol=1e-6
     )
-    images = data.scaled(digits.images[:50])
+    images = preprocessing.scale(digits.images[:50])
     np.testing.assert_allclose(smaller(images), whole(images), rtol=1e-4, atol=1e-5)
     before, after = checkpoint.latest(tmp_path / "whole"), checkpoint.latest(tmp_path / "smaller")
     assert after["optimizer/adam_0/dense_kernel_velocity"].shape == (192, 8)

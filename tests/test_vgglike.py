@@ -13,13 +13,14 @@ from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets import NETWORKS, vgglike
 from keras_sbp.nets.lenet5 import lenet5
 from keras_sbp.utils import experiment, pruning
-from keras_sbp.utils.io import checkpoint, data, paper
+from keras_sbp.utils.io import checkpoint, data, paper, preprocessing
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.pruning import counting
 from tests.support import scripts
 from tests.support.steps import steps, train
 
 NARROW = 1 / 16
+NO_VALIDATION = SimpleNamespace(settings=SimpleNamespace(validate=False))
 
 
 def made(count, seed=0):
@@ -31,7 +32,7 @@ def made(count, seed=0):
 
 
 def settings(**changes):
-    default = {"prepare": data.augmented, "rate": lambda variable: 1e-3, "batch_size": 20, "epochs": 4}
+    default = {"preprocess": preprocessing.CropAndFlip(), "rate": lambda variable: 1e-3, "batch_size": 20, "epochs": 4}
     return {**default, **changes}
 
 
@@ -102,16 +103,16 @@ def test_a_start_as_the_identity_hands_on_the_brightest_of_each_colour():
 def test_standardised_images_have_mean_0_and_variance_1():
     images = made(6).images
     expected = (images - images.mean((1, 2, 3), keepdims=True)) / images.std((1, 2, 3), keepdims=True)
-    np.testing.assert_allclose(data.standardised(images), expected, atol=1e-5)
+    np.testing.assert_allclose(preprocessing.standardize(images), expected, atol=1e-5)
     flat = np.full((1, 32, 32, 3), 7, np.uint8)
-    np.testing.assert_array_equal(data.standardised(flat), 0 * flat)
+    np.testing.assert_array_equal(preprocessing.standardize(flat), 0 * flat)
 
 
 def test_shifted_images_are_windows_of_the_padded_image():
     images = made(200).images
-    padded = np.pad(data.scaled(images), [(0, 0), (2, 2), (2, 2), (0, 0)])
+    padded = np.pad(preprocessing.scale(images), [(0, 0), (2, 2), (2, 2), (0, 0)])
     seen = set()
-    for ours, image in zip(data.shifted(images, (3, 4), 2).numpy(), padded, strict=True):
+    for ours, image in zip(preprocessing.Shift(2)(images, (3, 4)).numpy(), padded, strict=True):
         places = [
             (top, left)
             for top in range(5)
@@ -122,14 +123,14 @@ def test_shifted_images_are_windows_of_the_padded_image():
         seen.update(places)
     # Of 25 places, 200 images miss one with a probability of 25 * (24 / 25)^200 = 0.007.
     assert len(seen) == 25
-    np.testing.assert_array_equal(data.shifted(images, (3, 4), 0), data.scaled(images))
+    np.testing.assert_array_equal(preprocessing.Shift(0)(images, (3, 4)), preprocessing.scale(images))
 
 
 def test_augmented_images_are_crops_of_the_padded_image_flipped_or_not():
     images = made(400).images
-    padded = np.pad(data.standardised(images), [(0, 0), (4, 4), (4, 4), (0, 0)])
+    padded = np.pad(preprocessing.standardize(images), [(0, 0), (4, 4), (4, 4), (0, 0)])
     seen = set()
-    for ours, image in zip(data.augmented(images, (3, 4)).numpy(), padded, strict=True):
+    for ours, image in zip(preprocessing.CropAndFlip()(images, (3, 4)).numpy(), padded, strict=True):
         places = [
             (top, left, flip)
             for top in range(9)
@@ -141,13 +142,18 @@ def test_augmented_images_are_crops_of_the_padded_image_flipped_or_not():
         seen.update(places)
     # 162 places, 400 images: 14 places are missed on average, with a standard deviation of 3.
     assert len(seen) > 130
-    np.testing.assert_array_equal(data.augmented(images, (3, 4)), data.augmented(images, (3, 4)))
-    assert np.any(data.augmented(images, (3, 5)) != data.augmented(images, (3, 4)))
+    np.testing.assert_array_equal(
+        preprocessing.CropAndFlip()(images, (3, 4)), preprocessing.CropAndFlip()(images, (3, 4))
+    )
+    assert np.any(preprocessing.CropAndFlip()(images, (3, 5)) != preprocessing.CropAndFlip()(images, (3, 4)))
 
 
 def test_a_square_of_its_own_is_cut_out_of_every_augmented_image():
     images = made(400).images
-    whole, cut = data.augmented(images, (3, 4)).numpy(), data.augmented(images, (3, 4), cutout=8).numpy()
+    whole, cut = (
+        preprocessing.CropAndFlip()(images, (3, 4)).numpy(),
+        preprocessing.CropAndFlip(8)(images, (3, 4)).numpy(),
+    )
     corners = set()
     for before, after in zip(whole, cut, strict=True):
         rows, columns = np.nonzero((before != after).any(-1))
@@ -166,7 +172,7 @@ def test_the_smaller_network_of_any_mask_computes_the_same(seed):
     model = vgglike.vgglike(SBP, width=NARROW)
     randomise(model, rng)
     smaller = pruning.shrink(model)
-    images = data.standardised(made(20).images)
+    images = preprocessing.standardize(made(20).images)
     logits = model(images).numpy()
     np.testing.assert_allclose(smaller(images), logits, atol=1e-5 * max(1, np.abs(logits).max()))
     assert counting.multiply_adds(smaller) < counting.multiply_adds(model)
@@ -176,10 +182,10 @@ def test_the_smaller_network_of_any_mask_computes_the_same(seed):
 def test_batch_normalisation_keeps_what_it_has_seen():
     """The moving statistics after a step: by hand, from the convolution of the whole batch."""
     model, images = small(), made(40)
-    x = model.get_layer("conv1")(data.standardised(images.images)).numpy()
+    x = model.get_layer("conv1")(preprocessing.standardize(images.images)).numpy()
     norm, still = (
         model.get_layer("norm"),
-        settings(batch_size=40, prepare=data.standardised),
+        settings(batch_size=40, preprocess=preprocessing.standardize),
     )
     steps(images, **still)(model).run(0, 0, 1)
     np.testing.assert_allclose(norm.moving_mean, 0.01 * x.mean((0, 1, 2)), rtol=1e-4, atol=1e-7)
@@ -240,7 +246,7 @@ def test_in_mixed_precision_statistics_noise_and_logits_are_float32():
     theirs.set_weights(ours.get_weights())
     images = made(40)
     for model in (ours, theirs):
-        still = settings(batch_size=40, prepare=data.standardised)
+        still = settings(batch_size=40, preprocess=preprocessing.standardize)
         sums, _ = steps(images, **still)(model).run(0, 0, 1)
         assert sums.dtype == tf.float32
     seen = [model.get_layer("norm").moving_variance.numpy() - 0.99 for model in (ours, theirs)]
@@ -252,10 +258,10 @@ def test_a_checkpoint_brings_normalisation_and_says_what_it_brought(tmp_path, ca
     randomise(source, np.random.default_rng(0))
     pruning.shrink(source).save(tmp_path / "network.keras")
     model = vgglike.vgglike(lambda name: SBP(log_sigma=-20.0, name=name), norm=keras.layers.Identity, width=NARROW)
-    experiment.set_weights(model, str(tmp_path))
-    images = data.standardised(made(5).images)
+    experiment.load_weights(NO_VALIDATION, model, str(tmp_path))
+    images = preprocessing.standardize(made(5).images)
     np.testing.assert_allclose(model(images), source(images), rtol=1e-4, atol=1e-4)
-    restored, _, started = capsys.readouterr().err.partition("at their start: ")
+    restored, _, started = capsys.readouterr().err.partition("initialized: ")
     assert "conv3," in restored and "unit" not in restored
     assert started.startswith("conv1_unit/mu, conv1_unit/log_sigma") and "kernel" not in started
 
@@ -264,17 +270,17 @@ def test_a_checkpoint_brings_normalisation_and_says_what_it_brought(tmp_path, ca
 def test_a_checkpoint_of_another_network_or_width_is_one_line(other, tmp_path):
     other().save(tmp_path / "network.keras")
     with pytest.raises(UserError, match="another network") as raised:
-        experiment.set_weights(vgglike.vgglike(norm=keras.layers.Identity, width=NARROW), str(tmp_path))
+        experiment.load_weights(NO_VALIDATION, vgglike.vgglike(norm=keras.layers.Identity, width=NARROW), str(tmp_path))
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 400
 
 
 def test_pruning_goes_on_from_a_network_with_all_layers_only(tmp_path):
-    run_ = SimpleNamespace(network="VGG-like", units=vgglike.units)
+    run_ = SimpleNamespace(title="VGG-like", network=NETWORKS["VGG-like"])
     vgglike.vgglike(width=NARROW).save(tmp_path / "network.keras")
-    assert experiment.units_in(str(tmp_path), run_) == [4, 4, 8, 8, *[16] * 3, *[32] * 7]
+    assert experiment.live_units(run_, str(tmp_path)) == [4, 4, 8, 8, *[16] * 3, *[32] * 7]
     lenet5().save(tmp_path / "network.keras")
     with pytest.raises(UserError, match="another network") as raised:
-        experiment.units_in(str(tmp_path), run_)
+        experiment.live_units(run_, str(tmp_path))
     assert "\n" not in str(raised.value)
 
 
@@ -284,10 +290,10 @@ import keras, numpy as np, tensorflow as tf
 from keras_sbp.nets import vgglike
 from tests.support.steps import steps
 from tests.test_vgglike import NARROW, made, settings, small
-from keras_sbp.utils.io import data
+from keras_sbp.utils.io import preprocessing
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if sys.argv[1] == "2" else tf.distribute.get_strategy()
 # Augmentation held; noise, too, is held in tests/test_training.py.
-changes = dict(strategy=strategy, prepare=data.standardised)
+changes = dict(strategy=strategy, preprocess=preprocessing.standardize)
 state = {}
 for name in ("frozen", "statistics"):
     keras.utils.set_random_seed(0)
@@ -325,7 +331,7 @@ def run(script, folder, *arguments):
 def test_an_original_that_is_made_first_has_its_own_batch_size_unless_one_is_given(given, tmp_path):
     done = run("vgglike-sbp", tmp_path / "sbp", "--schedule=short", f"--width={NARROW}", *given)
     assert done.returncode == 2, "there are 60 images"
-    command = next(line for line in done.stderr.splitlines() if "making it with" in line)
+    command = next(line for line in done.stderr.splitlines() if "training it with" in line)
     assert "vgglike.py" in command and "--schedule=short" in command
     assert [flag for flag in command.split() if flag.startswith("--batch_size")] == given
     assert f"--batch_size={100 if given else 500}" in done.stderr.splitlines()[-1]
@@ -334,7 +340,7 @@ def test_an_original_that_is_made_first_has_its_own_batch_size_unless_one_is_giv
 def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path):
     arguments = "--schedule=short", "--epochs=2", "--batch_size=20", f"--width={NARROW}"
     # At the rates of the short schedule, which are meant for larger batches, such a network diverges.
-    dense_arguments = *arguments, "--learning_rate=1e-2", "--kernel_rate=1e-2"
+    dense_arguments = *arguments, "--learning_rate=1e-2", "--kernel_learning_rate=1e-2"
     pruning, short = (*arguments, "--finetune_epochs=1"), (*arguments, "--epochs=1", "--finetune_epochs=0")
     # Where a run of vgglike-sbp.py without --checkpoint looks for the network that it starts from.
     done = run("vgglike", tmp_path / "sbp-vgglike", *dense_arguments)

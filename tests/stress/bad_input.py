@@ -32,7 +32,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from keras_sbp.utils.io import data
+from keras_sbp.utils.io import download
 
 tqdm.monitor_interval = 0  # its thread
 
@@ -122,7 +122,7 @@ class Case:
         """Lay a data file down; half of them as if its checksum were the published one."""
         self.put(self.folder / "data" / name, content)
         if self.chance.random() < 0.5:
-            self.before.append(lambda: data.MD5.update({name: hashlib.md5(content).hexdigest()}))
+            self.before.append(lambda: download.MD5.update({name: hashlib.md5(content).hexdigest()}))
             return " with the published checksum"
         return ""
 
@@ -161,7 +161,7 @@ class Case:
         kind = chance.choice(["code", "keys", "shape", "labels", "type", "damaged", "array", "odd"])
         content = None
         if kind == "odd":
-            return f"CIFAR-10: a {self.put_odd(self.folder / 'data' / data.CIFAR10 / 'data_batch_1')}"
+            return f"CIFAR-10: a {self.put_odd(self.folder / 'data' / download.CIFAR10 / 'data_batch_1')}"
         if kind == "code":
             batch[chance.choice([b"data", b"labels", b"more"])] = Code(self.canary)
         elif kind == "keys":
@@ -180,7 +180,7 @@ class Case:
         content = content or pickle.dumps(batch, chance.choice([0, 2, 4]))
         if kind == "damaged":
             kind, content = self.damaged(content)
-        return f"CIFAR-10: {kind}{self.as_published(f'{data.CIFAR10}/data_batch_1', content)}"
+        return f"CIFAR-10: {kind}{self.as_published(f'{download.CIFAR10}/data_batch_1', content)}"
 
     # Training checkpoints
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from keras_sbp.layers.sbp import BOX, SBP
 from keras_sbp.nets import lenet_fc
 from keras_sbp.utils import pruning
-from keras_sbp.utils.io import data
+from keras_sbp.utils.io import data, preprocessing
 from tests.support import steps as made
 from tests.test_training import kl, network
 
@@ -67,7 +67,7 @@ def measure(starts, rates=RATES):
                 steps += step.steps
             weights += sum(np.count_nonzero(~np.isfinite(array)) for array in step.state().values())
             bar.update()
-        outputs += np.count_nonzero(~np.isfinite(pruning.shrink(model)(data.scaled(digits.images[:100]))))
+        outputs += np.count_nonzero(~np.isfinite(pruning.shrink(model)(preprocessing.scale(digits.images[:100]))))
     bar.close()
     return steps, losses, weights, outputs
 

@@ -32,9 +32,8 @@ import tensorflow as tf
 
 from keras_sbp.nets import lenet5, lenet_fc, vgglike  # noqa: F401
 from keras_sbp.utils.deployment import timing
-from keras_sbp.utils.experiment import flags as run_flags
+from keras_sbp.utils.experiment import Script
 from keras_sbp.utils.io import checkpoint, command_line, data, figures, towers  # noqa: F401
-from keras_sbp.utils.methods import sbp as structured_bp  # noqa: F401
 from tests.support import scripts
 
 ROOT = Path(__file__).parents[2]
@@ -161,12 +160,7 @@ def made_images():
 
 def published_at(folder):
     """Published networks are in another folder than git's."""
-    named = run_flags.run_folder
-
-    def elsewhere(script, within="checkpoints"):
-        return named(script, folder if within.endswith("published") else within)
-
-    run_flags.run_folder = elsewhere
+    Script.published_directory = lambda self, name=None: f"{folder}/{name or self.name}{self.suffix}"
 
 
 def told_reads():

@@ -5,13 +5,13 @@ import functools
 import tensorflow as tf
 
 from keras_sbp.utils import training
-from keras_sbp.utils.io import data
+from keras_sbp.utils.io import data, preprocessing
 
 
 def steps(
     train_set,
     *,
-    prepare=data.scaled,
+    prepare=preprocessing.scale,
     batch_size=100,
     seed=0,
     epochs=2,

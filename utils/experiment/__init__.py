@@ -1,18 +1,8 @@
-"""An experiment from its flags to its row."""
+"""Experiments: from the data to the row of the table."""
 
-from keras_sbp.utils.experiment.flags import ROOT, define_finetune_flags, define_flags, run_folder
+from keras_sbp.utils.experiment.main import main
 from keras_sbp.utils.experiment.run import Experiment
-from keras_sbp.utils.experiment.start import pretrained, set_weights, units_in
-from keras_sbp.utils.experiment.testing import error
+from keras_sbp.utils.experiment.settings import ROOT, Script, Settings
+from keras_sbp.utils.experiment.start import find_or_train, live_units, load_weights
 
-__all__ = [
-    "ROOT",
-    "Experiment",
-    "define_finetune_flags",
-    "define_flags",
-    "error",
-    "pretrained",
-    "run_folder",
-    "set_weights",
-    "units_in",
-]
+__all__ = ["ROOT", "Experiment", "Script", "Settings", "find_or_train", "live_units", "load_weights", "main"]

@@ -1,98 +1,123 @@
-"""The flags that experiments share, and the folder of a run with them."""
+"""Flags: made from the fields of dataclasses of options, and read back into such dataclasses. Nothing else reads them."""
 
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from absl import flags
 
-from keras_sbp.utils.io import data
+from keras_sbp.utils.experiment.settings import ROOT, Script, Settings, as_flag, flag_name
+from keras_sbp.utils.io import download
+from keras_sbp.utils.io.command_line import UserError
 
 FLAGS = flags.FLAGS
-ROOT = Path(__file__).resolve().parents[2]
+Options = TypeVar("Options")
+# What the name of a run's directory ends in, in this order, where a flag is not the script's default.
+_SUFFIXES = {
+    "dataset": "{}",
+    "schedule": "{}",
+    "width": "width{:g}",
+    "shift": "shift{}",
+    "seed": "seed{}",
+    "validate": "validate",
+}
 
 
-def define_flags(*, dataset, epochs, batch_size, learning_rate, weight_decay):
-    """The flags of every experiment, with this one's hyperparameters as their defaults."""
-    flags.DEFINE_enum("dataset", dataset, data.DATASETS, "The data set; digits needs no download.")
-    flags.DEFINE_integer("epochs", epochs, "Epochs of training.", lower_bound=1)
-    flags.DEFINE_integer("batch_size", batch_size, "Images a step on each tower.", lower_bound=1)
-    flags.DEFINE_float(
-        "learning_rate",
-        learning_rate,
-        "The rate for the weights. It falls linearly to 0 from half of the training on; VGG-like and ResNet-20 have "
-        "courses of their own.",
-        lower_bound=0,
-    )
-    flags.DEFINE_float(
-        "weight_decay",
-        weight_decay,
-        "L2 decay: half of it times the sum of the kernels' squares is added to the loss of every image.",
-        0,
-    )
-    flags.DEFINE_integer(
-        "seed", 0, "Random seed of the initial weights, the order of the images and the noise.", 0, 2**31 - 1
-    )
-    flags.DEFINE_integer("num_gpus", None, "Towers, one a GPU; 0: the CPU. Default: the first GPU, else the CPU.", 0)
-    flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "bfloat16 is Keras's mixed_bfloat16.")
-    flags.DEFINE_bool(
-        "validate", False, "Hold out the last 10,000 training images and report on them; the test set is not read."
-    )
-    flags.DEFINE_string("checkpoint", None, "A run's folder (or a .keras file) whose weights to start from.")
-    data.define_folder()
-    flags.DEFINE_bool(
-        "export", False, "Write the smaller network as saved_model/, network.tflite and network-int8.tflite, too."
-    )
-    flags.DEFINE_bool(
-        "evaluate", False, "Do not train: measure the published network's error and speed on this machine."
-    )
-    flags.DEFINE_string("checkpoints_dir", None, "This run's folder. Default: checkpoints/ and the script's name.")
-    flags.DEFINE_string("summaries_dir", None, "Where TensorBoard's summaries go. Default: the run's folder.")
+def define(*groups: type, **schedules: Mapping[str, Any]) -> None:
+    """Define a flag for each field of these dataclasses.
+
+    Args:
+        schedules: {name: {flag's name: its default}}, the first one's being the defaults without --schedule. With only
+            one, there is no --schedule.
+    """
+    default, *_ = schedules
+    for group in groups:
+        for field in dataclasses.fields(group):
+            name = flag_name(group, field.name)
+            if name == "schedule":
+                if len(schedules) > 1:
+                    flags.DEFINE_enum(
+                        name, default, list(schedules), f"{field.metadata['help']} Each has its defaults."
+                    )
+            else:
+                _define(name, field, get_type_hints(group)[field.name], schedules[default])
 
 
-def define_finetune_flags(epochs=0, learning_rate=1e-4):
-    """The flags of fine-tuning what is left when the units are gone."""
-    flags.DEFINE_integer(
-        "finetune_epochs",
-        epochs,
-        "Epochs of further training of the smaller network, without noise; the row shows both errors.",
-        0,
-    )
-    flags.DEFINE_float(
-        "finetune_learning_rate",
-        learning_rate,
-        "The learning rate of that training, with the course of --learning_rate.",
-        lower_bound=1e-12,
-    )
+def _define(name, field, kind, defaults):
+    known, default = field.metadata, defaults.get(name, field.default)
+    bounds = {"lower_bound": known["at_least"], "upper_bound": known["at_most"]}
+    if type(None) in get_args(kind):
+        kind, _ = get_args(kind)
+    if known["choices"]:
+        flags.DEFINE_enum(name, default, list(known["choices"]), known["help"])
+    elif kind is bool:
+        flags.DEFINE_bool(name, default, known["help"])
+    elif kind is int:
+        flags.DEFINE_integer(name, default, known["help"], **bounds)
+    elif kind is float:
+        flags.DEFINE_float(name, default, known["help"], **bounds)
+    elif kind is str:
+        flags.DEFINE_string(name, default, known["help"])
+    else:
+        flags.DEFINE_list(name, _as_default(default), known["help"])
 
 
-def run_folder(script, within="checkpoints"):
-    """checkpoints/<script>, and what makes this run another than the script's own: data set, schedule, width, shift,
-    seed, held-out images."""
-    parts = [script]
-    if FLAGS.dataset != FLAGS["dataset"].default:
-        parts.append(FLAGS.dataset)
-    if "schedule" in FLAGS and FLAGS.schedule != FLAGS["schedule"].default:
-        parts.append(FLAGS.schedule)
-    if "width" in FLAGS and FLAGS.width != 1:
-        parts.append(f"width{FLAGS.width:g}")
-    if "shift" in FLAGS and FLAGS.shift:
-        parts.append(f"shift{FLAGS.shift}")
-    if FLAGS.seed:
-        parts.append(f"seed{FLAGS.seed}")
-    if FLAGS.validate:
-        parts.append("validate")
-    return str(ROOT / within / "-".join(parts))
+def _as_default(value):
+    return [f"{number:g}" for number in value] if isinstance(value, tuple) else value
 
 
-def original_folder(script, folder):
-    """The folder of the Original that a run in a folder makes for itself: beside it, if it has a --checkpoints_dir."""
-    return f"{folder}-{script}" if FLAGS.checkpoints_dir else run_folder(script)
+def set_defaults(defaults: Mapping[str, Any]) -> None:
+    """Set flags that are not given: {flag's name: value}."""
+    for name, value in defaults.items():
+        FLAGS.set_default(name, _as_default(value))
 
 
-def published_folder(script):
-    """Where git holds the network and the result of such a run, if it does."""
-    return run_folder(script, "checkpoints/published")
+def read(group: type[Options]) -> Options:
+    """A dataclass with the values of its flags."""
+    values = {}
+    for field in dataclasses.fields(group):
+        name = flag_name(group, field.name)
+        if name in FLAGS:
+            values[field.name] = FLAGS[name].value
+            if get_type_hints(group)[field.name] == tuple[float, ...]:
+                values[field.name] = _numbers(name, FLAGS[name].value)
+    return group(**values)
 
 
-def as_given(name, value):
-    """A flag as the command line has it."""
-    return f"no --{name}" if value is None else f"--{name}={','.join(value) if isinstance(value, list) else value}"
+def _numbers(name, given: Sequence[str]) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in given)
+    except ValueError:
+        raise UserError(f"--{name}={','.join(given)} is not a list of numbers: separate them by commas") from None
+
+
+def script(*groups: type) -> Script:
+    """This script, with what its flags mean for the runs that it makes or starts from."""
+    parts = [
+        form.format(FLAGS[name].value)
+        for name, form in _SUFFIXES.items()
+        if name in FLAGS and FLAGS[name].value != (1.0 if name == "width" else FLAGS[name].default)
+    ]
+    inherited = [
+        as_flag(name, FLAGS[name].value)
+        for group in groups
+        for field in dataclasses.fields(group)
+        if field.metadata["inherited"] and (name := flag_name(group, field.name)) in FLAGS
+        and FLAGS[name].value is not None
+    ]  # fmt: skip
+    if "batch_size" in FLAGS and not FLAGS["batch_size"].using_default_value:
+        inherited.append(as_flag("batch_size", FLAGS.batch_size))  # else each script has its own
+    return Script(Path(sys.argv[0]).stem, "".join(f"-{part}" for part in parts), tuple(inherited))
+
+
+def define_data_dir() -> None:
+    """Define --data_dir alone, for scripts that run no experiment."""
+    help = next(field.metadata["help"] for field in dataclasses.fields(Settings) if field.name == "data_dir")
+    flags.DEFINE_string("data_dir", download.default_directory(), help)
+
+
+def define_figures_dir() -> None:
+    """Define --figures_dir."""
+    flags.DEFINE_string("figures_dir", str(ROOT / "docs" / "figures"), "Directory of the figures.")

@@ -1,300 +1,278 @@
-"""An experiment from its flags to its row: what the scripts share."""
+"""An experiment: one network trained by one method, from the data to its row of the table."""
 
 import functools
 import json
 import os
-import platform
-import shlex
 import sys
 import zlib
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import flags
 
 from keras_sbp.utils import pruning, training
-from keras_sbp.utils.deployment import arrange, timing
-from keras_sbp.utils.experiment import export, published, testing
-from keras_sbp.utils.experiment.flags import ROOT, as_given, original_folder, published_folder, run_folder
+from keras_sbp.utils.deployment import arrange
+from keras_sbp.utils.experiment import row, testing
+from keras_sbp.utils.experiment.precision import dtype_policy, in_float32, use_bfloat16
+from keras_sbp.utils.experiment.settings import Script, Settings, check_same, record, stored_record
 from keras_sbp.utils.io import checkpoint, data, report, towers
 from keras_sbp.utils.io.command_line import UserError
-from keras_sbp.utils.pruning import counting
+from keras_sbp.utils.io.preprocessing import Preprocess
+from keras_sbp.utils.methods import Finetuning, Method
 
-FLAGS = flags.FLAGS
-STATISTICS = 500  # training images for batch normalisation and for the ranges of int8
+NUM_EXAMPLES = 500  # training images from which batch normalization is initialized and int8 has its ranges
+
+
+class Network(Protocol):
+    """A record of nets/: the name in the tables, how the network is built, and its units per layer."""
+
+    name: str
+    build: Callable[..., keras.Model]
+    units: Callable[[Mapping[str, tuple[int, ...]]], list[int]]
 
 
 class Experiment:
-    """One run of a script, from its flags to its row.
+    """One network trained by one method. As a context, it locks its directory.
+
+        with Experiment(NETWORKS["LeNet5"], "StructuredBP", Settings(dataset="digits", epochs=5), StructuredBP()) as run:
+            model = run.train(run.build(unit=run.method.unit))
+            result = run.finish(model)
 
     Args:
-        network, method: their names in the tables.
-        build: from the method's layers to the network, as in nets/.
-        units: from the smaller network's kernels to its units a layer, as in nets/.
-        prepare: from uint8 images to the network's input.
-    Attributes:
-        strategy: of tf.distribute; the network is made in its scope.
-        train_set: data.Images.
-    Raises:
-        UserError: the flags, the data or the folder are not what they should be.
-        SystemExit: the run is done already, or --evaluate was asked for; its row has been printed.
+        network: of nets/.
+        name: the method's name in the tables.
+        settings: of the run; its checkpoints_dir is needed where there is no script.
+        method: with its hyperparameters.
+        augment: what training reads of the images. None: `preprocess`.
+        finetuning: of the smaller network. None: there is none.
+        preprocess: what the network reads of the images. None: the data set's own.
+        script: that runs it, if one does.
     """
 
-    def __init__(self, network, method, build, units, prepare):
-        self.network, self.method, self.original, self.units, self.prepare = network, method, build, units, prepare
-        self.script = Path(sys.argv[0]).stem
-        if FLAGS.evaluate:
-            published.evaluate(self)
-            sys.exit(0)
-        self.folder = (FLAGS.checkpoints_dir or run_folder(self.script)).rstrip("/")
-        # What makes the result what it is: every flag of ours but where things are.
-        self.settings = {
-            flag.name: flag.value
-            for module, module_flags in FLAGS.flags_by_module_dict().items()
-            for flag in module_flags
-            if module.startswith(("keras_sbp.", sys.argv[0]))
-            and not flag.name.endswith("_dir")
-            and flag.name not in ("evaluate", "export")
-        }
-        if done := report.read(self.folder):
-            self._refuse_other(done["settings"])
-            print(f"{self.folder} is done; to train anew, give another --checkpoints_dir", file=sys.stderr)
-            self._export()
-            self.print_rows()
-            sys.exit(0)
-        self.strategy = towers.strategy(FLAGS.num_gpus)
-        keras.config.set_dtype_policy("mixed_bfloat16" if FLAGS.precision == "bfloat16" else "float32")
-        keras.utils.set_random_seed(FLAGS.seed)
-        self.train_set = self._images("fit" if FLAGS.validate else "train")
-        if towers.is_chief(self.strategy):
-            # Held until the process ends.
-            self.lock = checkpoint.hold(self.folder)
-        self.tuning = os.path.join(self.folder, "finetune")
-        for stage in (self.folder, self.tuning):
-            if arrays := checkpoint.latest(stage):
-                self._refuse_other(self._settings_of(arrays))
+    def __init__(
+        self,
+        network: Network,
+        name: str,
+        settings: Settings,
+        method: Method,
+        *,
+        augment: Preprocess | None = None,
+        finetuning: Finetuning | None = None,
+        preprocess: Preprocess | None = None,
+        script: Script | None = None,
+    ):
+        self.network, self.name, self.settings, self.method = network, name, settings, method
+        self.preprocess = preprocess or data.DATASETS[settings.dataset].preprocess
+        self.augment, self.finetuning, self.script = augment or self.preprocess, finetuning, script
+        self.record = record(settings, method, augment, finetuning)
+        if not (settings.checkpoints_dir or script):
+            raise UserError("no checkpoints_dir: Settings(checkpoints_dir=...) says where the run goes")
+        self.directory = (settings.checkpoints_dir or script.directory()).rstrip("/")
+        self.seconds: dict[str, float] = {}  # of training, by its stage
 
-    def _images(self, split):
-        return data.load(FLAGS.dataset, FLAGS.data_dir, split, FLAGS.seed)
+    @property
+    def title(self) -> str:
+        """What the tables call the network."""
+        width = self.settings.width
+        return self.network.name if width == 1 else f"{self.network.name}, k = {width:g}"
 
-    def test_set(self):
-        """The images that the run reports on: the test set, or with --validate those that are held out of training."""
-        return self._images("held_out" if FLAGS.validate else "test")
+    @functools.cached_property
+    def strategy(self) -> tf.distribute.Strategy:
+        """Of the towers; networks are built in its scope."""
+        return towers.strategy(self.settings.num_gpus)
 
-    def examples(self):
+    @functools.cached_property
+    def train_set(self) -> data.Images:
+        """The training images; with `validate`, less those that are held out."""
+        return self._load("train_minus_val" if self.settings.validate else "train")
+
+    def test_set(self) -> data.Images:
+        """The test images, read anew by each call; with `validate`, the images that are held out."""
+        return self._load("val" if self.settings.validate else "test")
+
+    def _load(self, split):
+        return data.load(self.settings.dataset, self.settings.data_dir, split, self.settings.seed)
+
+    def examples(self) -> np.ndarray:
         """Some training images, as the network reads them."""
-        return self.prepare(self._images("fit" if FLAGS.validate else "train").images[:STATISTICS])
+        return np.asarray(self.preprocess(self.train_set.images[:NUM_EXAMPLES]))
 
-    def error(self, model):
-        """What a network, or what is called as one, gets wrong of the test set, in %."""
-        return testing.error(model, self.test_set(), self.prepare)
+    def error(self, model: testing.Predictor) -> float:
+        """A network's error on the test set in %."""
+        return testing.error(model, self.test_set(), self.preprocess)
 
-    def _stamp(self):
-        """What checkpoints hold of the flags."""
-        return {"settings": np.array(json.dumps(self.settings))}
+    def result(self) -> report.Result | None:
+        """The result of a finished run; None if it is not finished.
 
-    def _settings_of(self, arrays):
-        """The flags that a training checkpoint was made with."""
-        try:
-            return dict(json.loads(str(arrays["settings"])))
-        except (KeyError, TypeError, ValueError, RecursionError):
-            raise UserError(f"the checkpoint in {self.folder} is no run's; give another --checkpoints_dir") from None
-
-    def _refuse_other(self, settings):
-        held = {name: settings.get(name, FLAGS[name].default) for name in self.settings}
-        other = [as_given(name, held[name]) for name, value in self.settings.items() if held[name] != value]
-        if other:
-            raise UserError(
-                f"{self.folder} holds a run with {', '.join(other)}; ask for that, or give another --checkpoints_dir"
-            )
-
-    def build(self, **method):
-        """The network with the method's layers, on every tower; UserError if the data has images of another shape."""
-        with self.strategy.scope():
-            model = self.original(**method)
-        reads, has = model.inputs[0].shape[1:], self.train_set.images.shape[1:]
-        if reads != has:
-            raise UserError(
-                f"{self.network} reads images of {reads}, and --dataset={FLAGS.dataset} has others, of {has}: choose a "
-                "data set with such images"
-            )
-        return model
-
-    def normalised(self, model):
-        """What `shrink` leaves of a model, with batch normalisation put back in, in --precision."""
-        with self.strategy.scope():
-            images = self.prepare(self.train_set.images[:STATISTICS])
-            return _in_precision(pruning.insert_batch_norm(_shrink(model), images))
-
-    def train(self, model, objective, updates, *, prepare=None, **options):
-        """Train the model, with fewer units at the end if --shrink_every took some out.
-
-        Args:
-            objective, updates: `training.Objective` and `training.Updates`.
-            prepare: what training reads of the images, if it is not what the network is tested on: `training.Batches`.
-            options: of `training.train`.
         Raises:
-            UserError: machines have other flags, or as `training.train` says.
-            SystemExit: as `training.train` says.
+            UserError: its directory holds a run with other settings.
         """
-        flags_ = zlib.crc32(json.dumps(self.settings, sort_keys=True).encode())
-        towers.agree(
-            self.strategy, flags_, "the flags are not the same on all machines: start the same command on each"
-        )
-        make = self._steps(objective, updates, FLAGS.epochs, prepare)
-        model, self.seconds = training.train(
-            model,
-            make,
-            self.strategy,
-            self.folder,
-            name=os.path.basename(self.folder),
-            summaries_dir=FLAGS.summaries_dir or self.folder,
-            extra=self._stamp(),
-            **options,
-        )
+        if result := report.read(self.directory):
+            check_same(self.directory, result["settings"], self.record)
+        return result
+
+    def __enter__(self) -> "Experiment":
+        """Lock the directory, check that its checkpoints are of this run, and seed what is random.
+
+        Raises:
+            UserError: another run holds the directory, or it holds a run with other settings.
+        """
+        self.train_set  # noqa: B018  missing data is reported before anything is written
+        self._lock = checkpoint.lock_directory(self.directory) if towers.is_chief(self.strategy) else None
+        for stage in (self.directory, self._finetuning_directory):
+            if arrays := checkpoint.latest(stage):
+                check_same(self.directory, stored_record(arrays, self.directory), self.record)
+        keras.utils.set_random_seed(self.settings.seed)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock:
+            self._lock.close()
+
+    @property
+    def _finetuning_directory(self):
+        return os.path.join(self.directory, "finetune")
+
+    def build(self, **layers: Any) -> keras.Model:
+        """The network on every tower, with the method's layers in it (as the functions in nets/ take them).
+
+        Raises:
+            UserError: the data set has images of another shape.
+        """
+        with self.strategy.scope(), dtype_policy(self.settings.precision):
+            model = self.original(**layers)
+        expected, found = model.inputs[0].shape[1:], self.train_set.images.shape[1:]
+        if expected != found:
+            raise UserError(
+                f"{self.title} reads images of {expected}, and --dataset={self.settings.dataset} has images of {found}: "
+                "choose another data set"
+            )
         return model
 
-    def finetune(self, model, *, prepare=None, objective=None, updates=None, normalise=False):
-        """Train what `shrink` leaves of a model for --finetune_epochs.
+    def original(self, **layers: Any) -> keras.Model:
+        """The network, untrained."""
+        return self.network.build(width=self.settings.width, **layers)
+
+    def insert_batch_norm(self, model: keras.Model) -> keras.Model:
+        """What `shrink` leaves of a model, with batch normalization inserted again, in the run's precision."""
+        with self.strategy.scope(), dtype_policy(self.settings.precision):
+            model = pruning.insert_batch_norm(_shrink(model), self.examples())
+        return self._in_precision(model)
+
+    def _in_precision(self, model):
+        if self.settings.precision == "bfloat16":
+            use_bfloat16(model)
+        return model
+
+    def train(
+        self, model: keras.Model, measure: Callable[[keras.Model], dict[str, float]] = lambda model: {}
+    ) -> keras.Model:
+        """Train the model to the last epoch, on the last checkpoint if there is one.
 
         Args:
-            model: the trained network, noise and all.
-            prepare: as of `train`.
-            objective: `training.Objective`. None: with --weight_decay.
-            updates: `training.Updates`. None: Adam at --finetune_learning_rate.
-            normalise: with batch normalisation put back in, in --precision; else as it is, in float32.
+            measure: further metrics of the model for its summaries, at the end of every epoch.
         Returns:
-            The smaller network after that; None if it was not asked for or there is no weight left to train.
+            The trained model, without the units that `shrink_every` removed.
+        Raises:
+            UserError: the machines have other flags, or as `training.train`.
+            SystemExit: as `training.train`.
+        """
+        checksum = zlib.crc32(json.dumps(self.record, sort_keys=True).encode())
+        message = "the flags are not the same on all machines: start the same command on each"
+        towers.check_equal_across_workers(self.strategy, checksum, message)
+        return self._train(model, self.method, self.settings.epochs, self.directory, measure=measure)
+
+    def finetune(self, model: keras.Model) -> keras.Model | None:
+        """Fine-tune what `shrink` leaves of a trained model.
+
+        Returns:
+            The smaller network after that; None if no fine-tuning was asked for, or there is nothing left to train.
         Raises:
             As `train`.
         """
-        if not FLAGS.finetune_epochs:
+        method = self.finetuning
+        if not (method and method.epochs):
             return None
-        with self.strategy.scope():
-            if normalise:
-                narrow = self.normalised(model)
-                smaller = _in_precision(pruning.pad_filters(narrow, arrange.LANES))
-            else:
+        if method.inserts_batch_norm:
+            unpadded = self.insert_batch_norm(model)
+            with self.strategy.scope(), dtype_policy(self.settings.precision):
+                smaller = self._in_precision(pruning.pad_filters(unpadded, arrange.LANES))
+        else:
+            with self.strategy.scope():
                 smaller = _shrink(model)
         if not smaller.trainable_variables:
-            print("no unit lives: there is nothing to fine-tune", file=sys.stderr)
+            print("no unit is live: there is nothing to fine-tune", file=sys.stderr)
             return None
-        objective = objective or training.Objective(weight_decay=FLAGS.weight_decay)
-        updates = updates or training.Updates(lambda variable: FLAGS.finetune_learning_rate)
-        tuned, seconds = training.train(
-            smaller,
-            self._steps(objective, updates, FLAGS.finetune_epochs, prepare),
-            self.strategy,
-            self.tuning,
-            name=f"{os.path.basename(self.folder)}, fine-tuning",
-            summaries_dir=os.path.join(FLAGS.summaries_dir or self.folder, "finetune"),
-            extra=self._stamp(),
-        )
-        self.seconds_before_finetuning = self.seconds
-        self.seconds += seconds
-        if normalise:
-            pruning.copy_unpadded_weights(narrow, tuned)
-            tuned = _shrink(narrow)
+        tuned = self._train(smaller, method, method.epochs, self._finetuning_directory)
+        if method.inserts_batch_norm:
+            pruning.copy_unpadded_weights(unpadded, tuned)
+            tuned = _shrink(unpadded)
         return tuned
 
-    def _steps(self, objective, updates, epochs, prepare):
-        """From a network to the `training.Step` that trains it."""
-        batches = training.Batches(self.train_set, prepare or self.prepare, FLAGS.batch_size, FLAGS.seed, self.strategy)
-        return functools.partial(
+    def _train(self, model, method, epochs, directory, **options):
+        stage = os.path.relpath(directory, self.directory)
+        batches = training.Batches(
+            self.train_set, self.augment, self.settings.batch_size, self.settings.seed, self.strategy
+        )
+        make_step = functools.partial(
             training.Step,
             batches=batches,
-            objective=objective,
-            updates=updates,
+            objective=method.objective(model),
+            updates=method.updates(model, len(self.train_set.labels)),
             epochs=epochs,
             strategy=self.strategy,
         )
+        with dtype_policy(self.settings.precision):
+            model, self.seconds[stage] = training.train(
+                model,
+                make_step,
+                self.strategy,
+                directory,
+                name=os.path.basename(self.directory) + ("" if stage == "." else ", fine-tuning"),
+                live_units=method.live_units,
+                after_epoch=method.after_epoch,
+                shrink_every=method.shrink_every,
+                summaries_dir=os.path.normpath(os.path.join(self.settings.summaries_dir or self.directory, stage)),
+                extra={"settings": np.array(json.dumps(self.record))},
+                **options,
+            )
+        return model
 
-    def finish(self, model, tuned=None, half=False, **figures):
-        """Shrink, measure once on the test set, write network.keras and result.json, print the row.
+    def finish(
+        self, model: keras.Model, tuned: keras.Model | None = None, half: bool = False, **metrics: float
+    ) -> report.Result:
+        """Shrink the model, measure it once on the test set, and write network.keras and result.json.
 
         Args:
-            model: the trained network.
-            tuned: what `finetune` returned; if not None, the row is its, and the error before it is kept beside it.
-            half: network.keras has weights of float16: half the file. The row is of those weights.
-            figures: further ones of the method, for result.json.
+            model: as `train` returns it.
+            tuned: as `finetune` returns it; if there is one, it is the row, with the error before it beside.
+            half: store network.keras in float16. The row is of those weights.
+            metrics: further ones of the method, for result.json.
         Raises:
-            UserError: the folder cannot be written.
+            UserError: the directory cannot be written.
         """
         if not towers.is_chief(self.strategy):
-            return
+            return {}
         smaller, test = _shrink(model), self.test_set()
-        logits, masked = (testing.logits(net, test.images, self.prepare) for net in (smaller, model))
-        figures["max_logit_difference"] = float(np.abs(logits - masked).max())
+        with in_float32(model):
+            logits, masked = (testing.logits(net, test.images, self.preprocess) for net in (smaller, model))
+        metrics["max_logit_difference"] = float(np.abs(logits - masked).max())
         if tuned:
-            figures["error_before_finetuning"] = testing.wrong(logits, test.labels)
-            figures["seconds_before_finetuning"] = round(self.seconds_before_finetuning, 1)
-            smaller, logits = tuned, testing.logits(tuned, test.images, self.prepare)
+            metrics["error_before_finetuning"] = testing.error_rate(logits, test.labels)
+            metrics["seconds_before_finetuning"] = round(self.seconds["."], 1)
+            smaller, logits = tuned, testing.logits(tuned, test.images, self.preprocess)
         if half:
             for weight in smaller.weights:
                 weight.assign(np.float16(weight))
-            logits = testing.logits(smaller, test.images, self.prepare)
-        report.write(self.folder, self._result(smaller, testing.wrong(logits, test.labels), figures), smaller, half)
-        self._export()
-        self.print_rows()
-
-    def _export(self):
-        if FLAGS.export:
-            export.export(self.folder, self.examples(), self.error)
-
-    def _result(self, smaller, error, figures):
-        """What result.json says of the smaller network."""
-        original, macs = self.original(), counting.multiply_adds(smaller)
-        return {
-            "network": self.network,
-            "method": self.method,
-            "dataset": FLAGS.dataset,
-            "seed": FLAGS.seed,
-            "epochs": FLAGS.epochs,
-            "error": error,
-            "units": self.units(counting.kernels(smaller)),
-            "multiply_adds": macs,
-            "flops_speedup": counting.multiply_adds(original) / macs if macs else None,
-            **timing.speedups(original, smaller),
-            **figures,
-            "seconds": round(self.seconds, 1),
-            "command": shlex.join(["python", *sys.argv]),
-            "versions": {
-                "python": platform.python_version(),
-                "tensorflow": tf.__version__,
-                "keras": keras.__version__,
-                "numpy": np.__version__,
-            },
-            "settings": self.settings,
-        }
-
-    def print_rows(self):
-        """The Original's row and this run's, each below the published one and the paper's."""
-        original, found = self.script.rpartition("-")[0], {}
-        folders = {original: original_folder(original, self.folder), self.script: self.folder}
-        if not (ROOT / "scripts" / f"{original}.py").exists():
-            del folders[original]
-        for script, own in folders.items():
-            for label, folder in (
-                ("published", published_folder(script)),
-                ("ours, held out" if FLAGS.validate else "ours", own),
-            ):
-                if result := report.read(folder):
-                    found.setdefault(result["method"], {})[label] = [result]
-        print(report.text(self.network, FLAGS.dataset, report.rows(self.network, FLAGS.dataset, found)))
-
-
-def _in_precision(model):
-    """The model, its layers but the last in --precision."""
-    for layer in model.layers[:-1] if FLAGS.precision == "bfloat16" else []:
-        layer.dtype_policy = "mixed_bfloat16"
-    return model
+            logits = testing.logits(smaller, test.images, self.preprocess)
+        result = row.describe(self, smaller, testing.error_rate(logits, test.labels), metrics)
+        report.write(self.directory, result, smaller, half)
+        return result
 
 
 def _shrink(model):
-    """The smaller network in float32, however the model was trained; the model itself is in float32 from now on."""
-    keras.config.set_dtype_policy("float32")
-    for layer in model.layers:
-        layer.dtype_policy = "float32"
-    return pruning.shrink(model)
+    """The smaller network in float32, however the model is trained."""
+    with in_float32(model):
+        return pruning.shrink(model)

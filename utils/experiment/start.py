@@ -1,103 +1,103 @@
-"""Where a network's training starts: from the weights of a run that is done."""
+"""Where a network's training starts: from the weights of a finished run."""
 
 import os
 import shlex
 import sys
 
 import keras
-from absl import flags
 
-from keras_sbp.utils.experiment.flags import ROOT, original_folder, published_folder, run_folder
+from keras_sbp.utils.experiment.row import original_directory
+from keras_sbp.utils.experiment.run import Experiment
+from keras_sbp.utils.experiment.settings import ROOT
 from keras_sbp.utils.io import command_line, networks, report
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.pruning import counting
 
-FLAGS = flags.FLAGS
-# The flags that a run takes over from the run that it is made for.
-SAME = ("dataset", "data_dir", "schedule", "width", "shift", "seed", "num_gpus", "precision", "validate")
 
+def find_or_train(run: Experiment, name: str) -> str:
+    """What `run` starts from: its --checkpoint, or the run of another script with the same inherited flags.
 
-def pretrained(script, folder):
-    """The folder of the script's run on the same data: one of this checkout, or else the published one; if there is
-    none, it is made first, by another process. Call this before anything is built: a process takes a whole GPU.
+    That is a run of this checkout, or else the published one, or else it is trained first, by another process. Call
+    this before any network is built, which takes a whole GPU.
 
     Args:
-        script: its name.
-        folder: of the run that starts from it.
+        name: of the other script.
+    Returns:
+        A directory, or a .keras file.
     Raises:
-        UserError: it has to be made, and there are several machines.
-        SystemExit: making it failed, with that status.
+        UserError: it has to be trained, and there are several machines.
+        SystemExit: training it failed, with that status.
     """
-    place = original_folder(script, folder)
-    for made in (place, run_folder(script), published_folder(script)):
-        if report.read(made) and os.path.exists(os.path.join(made, "network.keras")):
-            return made
-    if not report.read(place):
-        command = [sys.executable, str(ROOT / "scripts" / f"{script}.py")]
-        # Without one the other script has the same folder, and what it makes in turn is where others look for it.
-        command += [f"--checkpoints_dir={place}"] if FLAGS.checkpoints_dir else []
-        given = {name: FLAGS[name].value for name in SAME if name in FLAGS}
-        if not FLAGS["batch_size"].using_default_value:
-            given["batch_size"] = FLAGS.batch_size  # it has a default of its own
-        command += [f"--{name}={value}" for name, value in given.items() if value is not None]
+    if run.settings.checkpoint:
+        return run.settings.checkpoint
+    directory = original_directory(run, name)
+    for candidate in (directory, run.script.directory(name), run.script.published_directory(name)):
+        if report.read(candidate) and os.path.exists(os.path.join(candidate, "network.keras")):
+            return candidate
+    if not report.read(directory):
+        command = [sys.executable, str(ROOT / "scripts" / f"{name}.py")]
+        # Without one, the other script chooses the same directory, and so do the scripts that it starts from.
+        command += [f"--checkpoints_dir={directory}"] if run.settings.checkpoints_dir else []
+        command += run.script.inherited
         if "TF_CONFIG" in os.environ:
-            raise UserError(f"no {place}: make it first, with {shlex.join(command)}")
-        print(f"no {place}: making it with {shlex.join(command)}", file=sys.stderr)
+            raise UserError(f"no {directory}: train it first, with {shlex.join(command)}")
+        print(f"no {directory}: training it with {shlex.join(command)}", file=sys.stderr)
         command_line.call(command)
-    return place
+    return directory
 
 
-def units_in(path, run):
-    """The units of a run's smaller network, to go on pruning from it.
+def live_units(run: Experiment, path: str) -> list[int]:
+    """The units per layer of another run's smaller network, to go on pruning it.
 
     Args:
-        path: a run's folder, or a .keras file.
-        run: the `Experiment` that goes on.
+        path: a run's directory, or a .keras file.
     Raises:
-        UserError: it is missing, is another network, or has a layer no more.
+        UserError: it is missing, is of another network, or a layer is gone.
     """
     done = None if path.endswith(".keras") else report.read(path)
-    if done and done["network"] != run.network:
-        raise UserError(f"{path} is another network: it is {done['network']}, and this run's is {run.network}")
-    units = run.units(counting.kernels(networks.load(_network_in(path))))
+    if done and done["network"] != run.title:
+        raise UserError(f"{path} is another network: it is {done['network']}, and this run's is {run.title}")
+    units = run.network.units(counting.kernels(networks.load(_network_file(path))))
     if not all(units):
         raise UserError(f"{path} is another network, or one with a layer gone: its units are {units}")
     return units
 
 
-def set_weights(model, path):
-    """Set a model's weights to those of a run's smaller network, layer by layer of the same name.
+def load_weights(run: Experiment, model: keras.Model, path: str) -> None:
+    """Set a model's weights to those of another run's smaller network, layer by layer of the same name.
+
+    The noise and whatever else that network does not have keeps its initial values.
 
     Args:
-        model: what to set; the noise and whatever else the network has not stays at its start.
-        path: a run's folder, or a .keras file.
+        path: a run's directory, or a .keras file.
     Raises:
-        UserError: it is missing, is another network, or has seen the images that --validate holds out.
+        UserError: it is missing, is another network, or was trained on the images that --validate holds out.
     """
-    network = _network_in(path)
-    _refuse_seen(os.path.dirname(network))
-    source = networks.load(network)
-    _refuse_other(model, source, path)
+    file = _network_file(path)
+    if run.settings.validate:
+        _check_held_out(os.path.dirname(file))
+    source = networks.load(file)
+    _check_same_network(model, source, path)
     stored = {variable.path: variable for variable in source.weights}
     for variable in model.weights:
         if variable.path in stored:
             variable.assign(stored[variable.path])
     restored = dict.fromkeys(name.split("/")[0] for name in stored)
-    started = [variable.path for variable in model.weights if variable.path not in stored]
-    print(f"{path}: restored {', '.join(restored)}; at their start: {', '.join(started) or 'none'}", file=sys.stderr)
+    initial = [variable.path for variable in model.weights if variable.path not in stored]
+    print(f"{path}: restored {', '.join(restored)}; initialized: {', '.join(initial) or 'none'}", file=sys.stderr)
 
 
-def _refuse_seen(folder):
-    """Raise UserError where --validate holds out images that the run in a folder was trained on."""
-    done = report.read(folder)
-    if done and FLAGS.validate and not done["settings"].get("validate"):
+def _check_held_out(directory):
+    """Raise UserError where the run in a directory was trained on the images that --validate holds out."""
+    done = report.read(directory)
+    if done and not done["settings"].get("validate"):
         raise UserError(
-            f"{folder} was trained on the images that --validate holds out: start from a run with --validate"
+            f"{directory} was trained on the images that --validate holds out: start from a run with --validate"
         )
 
 
-def _refuse_other(model, source, path):
-    """Raise UserError where a model cannot take the weights of `source`, which is that of `path`."""
+def _check_same_network(model, source, path):
+    """Raise UserError where a model cannot take the weights of `source`, which is from `path`."""
     shapes, others = counting.kernels(model), counting.kernels(source)
     for name in {**shapes, **others}:
         if others.get(name) != shapes.get(name):
@@ -106,20 +106,19 @@ def _refuse_other(model, source, path):
                 f"{shapes.get(name, 'missing')}"
             )
     stored = {variable.path: variable.shape for variable in source.weights}
-    folded = [layer.name for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    if folded and f"{folded[0]}/gamma" not in stored:
+    norms = [layer.name for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    if norms and f"{norms[0]}/gamma" not in stored:
         raise UserError(
-            f"{path} has its batch normalisation in its convolutions, and a new {folded[0]} would undo it: this "
-            "script starts from no network, leave --checkpoint out"
+            f"{path} has its batch normalization folded into its convolutions, which a new {norms[0]} would undo: this "
+            "script starts from scratch, leave out --checkpoint"
         )
     shapes = {variable.path: variable.shape for variable in model.weights}
     for name in sorted(stored):
         if name not in shapes:
-            raise UserError(f"{path} is another network: {name} has no place in this one")
+            raise UserError(f"{path} is another network: {model.name} has no {name}")
         if stored[name] != shapes[name]:
-            raise UserError(f"{path} is another network: its {name} is of another shape")
+            raise UserError(f"{path} is another network: its {name} has another shape")
 
 
-def _network_in(path):
-    """The .keras file of a run's folder, or the file itself."""
+def _network_file(path):
     return path if path.endswith(".keras") else os.path.join(path, "network.keras")

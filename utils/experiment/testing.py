@@ -1,36 +1,37 @@
-"""Testing: a network's outputs for images, and its error."""
+"""Testing: a network's logits for images, and its error."""
 
 import functools
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from keras_sbp.utils.io.data import Images
+from keras_sbp.utils.io.preprocessing import Preprocess
 
-def logits(model, images, prepare):
-    """Outputs, (N, classes) float32, for uint8 images that `prepare` makes the input.
+# A Keras model, or `deployment.runtimes.predictor`.
+Predictor = Callable[..., tf.Tensor | np.ndarray]
 
-    Args:
-        model: a Keras model, or what `runtimes.answers` gives.
-        images: (N, height, width, channels) uint8.
-        prepare: from images to the model's input.
-    """
-    # Not model.predict: with several machines, it would wait for those that do not run it. As a graph, VGG-like with
-    # noise takes a tenth of the time. Of VGG-like, batches of 500 take another gigabyte, which TensorFlow keeps.
-    outputs = functools.partial(model, training=False)
+
+def logits(model: Predictor, images: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """The outputs, (N, classes) float32, for images (N, height, width, channels) uint8."""
+    # Not model.predict, which waits for the other machines. As a graph, VGG-like with noise takes a tenth of the time.
+    # Batches of 500 images would take another gigabyte on VGG-like, which TensorFlow does not give back.
+    predict = functools.partial(model, training=False)
     if isinstance(model, keras.Model):
-        outputs = tf.function(outputs, reduce_retracing=True)
+        predict = tf.function(predict, reduce_retracing=True)
     starts = tqdm(range(0, len(images), 100), desc="testing", unit_scale=100, unit="image")
-    batches = [outputs(prepare(images[start : start + 100])) for start in starts]
+    batches = [predict(preprocess(images[start : start + 100])) for start in starts]
     return np.concatenate(batches).astype(np.float32)
 
 
-def wrong(outputs, labels):
-    """The share of logits whose largest is another than the label's, in %."""
-    return round(100 * float(np.mean(outputs.argmax(-1) != labels)), 4)
+def error_rate(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The misclassified images in %."""
+    return round(100 * float(np.mean(logits.argmax(-1) != labels)), 4)
 
 
-def error(model, images, prepare):
-    """The share of data.Images that a model gets wrong, in %."""
-    return wrong(logits(model, images.images, prepare), images.labels)
+def error(model: Predictor, test_set: Images, preprocess: Preprocess) -> float:
+    """A model's error on a test set in %."""
+    return error_rate(logits(model, test_set.images, preprocess), test_set.labels)

@@ -1,6 +1,6 @@
-"""The training checkpoint: one .npz file of arrays, whole or not there, the last two kept.
+"""Training checkpoints: one .npz file of arrays each, written atomically; the last two are kept.
 
-A .npz is a zip, which holds a checksum of everything in it: a damaged file is recognised when it is read.
+A .npz file is a zip, with a checksum of everything in it: damage is detected when the file is read.
 """
 
 import contextlib
@@ -12,73 +12,79 @@ import re
 import struct
 import sys
 import zipfile
+from collections.abc import Callable, Mapping
+from typing import IO
 
 import numpy as np
 
 from keras_sbp.utils.io.command_line import UserError
 
 _NAME = re.compile(r"checkpoint-\d{8,}\.npz")
-KEPT = 2
+NUM_KEPT = 2
 
 
-def hold(folder):
-    """Make a run's folder if there is none, and hold it, so that a second run in it is refused.
+def lock_directory(directory: str) -> IO[str]:
+    """Make a run's directory if need be, and lock it against a second run.
 
     Returns:
-        The open file that holds it: until it is closed, or the process ends.
+        The lock file: the lock holds until it is closed, or the process ends.
     Raises:
-        UserError: another run holds it, or it cannot be written.
+        UserError: another run holds the lock, or the directory cannot be written.
     """
     try:
-        os.makedirs(folder, exist_ok=True)
-        lock = open(os.path.join(folder, ".lock"), "a")
+        os.makedirs(directory, exist_ok=True)
+        lock = open(os.path.join(directory, ".lock"), "a")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return lock
     except BlockingIOError:
-        raise UserError(f"another run is writing {folder}; wait for it or give --checkpoints_dir") from None
+        raise UserError(
+            f"another run is writing {directory}: wait for it or choose another --checkpoints_dir"
+        ) from None
     except OSError as error:
-        raise UserError(f"cannot write {folder} ({error.strerror}); give another --checkpoints_dir") from None
+        raise UserError(f"cannot write {directory} ({error.strerror}): choose another --checkpoints_dir") from None
 
 
-def save(folder, step, arrays):
-    """Write {name: array} as the checkpoint of a step: aside, synced, then renamed; the folder is made if need be.
+def save(directory: str, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write {name: array} as the checkpoint of a step, atomically; the directory is made if need be.
 
     Raises:
         UserError: it cannot be written.
     """
     name = f"checkpoint-{step:08d}.npz"
     try:
-        os.makedirs(folder, exist_ok=True)
-        write(os.path.join(folder, name), lambda file: np.savez(file, **arrays), ".checkpoint.aside")
-        names = _names(folder)
-        # A later one is not from this run's past: it was damaged, or it would have been gone on from.
-        kept = names[: names.index(name) + 1][-KEPT:]
+        os.makedirs(directory, exist_ok=True)
+        write(os.path.join(directory, name), lambda file: np.savez(file, **arrays), ".checkpoint.aside")
+        names = _names(directory)
+        # A later one is not from this run's past: it was damaged, or the run would have resumed from it.
+        kept = names[: names.index(name) + 1][-NUM_KEPT:]
         for other in set(names) - set(kept):
-            os.remove(os.path.join(folder, other))
+            os.remove(os.path.join(directory, other))
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"cannot write {name} in {folder} ({reason}); the one before it stays") from None
+        raise UserError(
+            f"cannot write {name} in {directory} ({reason}): make room; the previous checkpoint is intact"
+        ) from None
 
 
-def latest(folder):
-    """{name: array} of the newest checkpoint that is whole, or None if there is none; says on stderr which are not.
+def latest(directory: str) -> dict[str, np.ndarray] | None:
+    """{name: array} of the newest intact checkpoint, or None if there is none; warns on stderr of damaged ones.
 
     Raises:
-        UserError: there are some, and not one is whole.
+        UserError: there are checkpoints, and none is intact.
     """
-    names = _names(folder)
+    names = _names(directory)
     for name in reversed(names):
-        path = os.path.join(folder, name)
+        path = os.path.join(directory, name)
         try:
             return arrays(path)
         except Exception as error:  # whatever a damaged file makes zipfile and NumPy raise
-            print(f"warning: {path} is damaged ({error}); trying the one before it", file=sys.stderr)
+            print(f"warning: {path} is damaged ({error}); trying the previous one", file=sys.stderr)
     if names:
-        raise UserError(f"no checkpoint in {folder} is whole: remove {' and '.join(names)} to train from the start")
+        raise UserError(f"no checkpoint in {directory} is intact: delete {' and '.join(names)} to train from scratch")
     return None
 
 
-def arrays(path):
+def arrays(path: str) -> dict[str, np.ndarray]:
     """{name: array} of a .npz file.
 
     Raises:
@@ -87,8 +93,8 @@ def arrays(path):
     return {name.removesuffix(".npy"): _array(name, content) for name, content in members(path).items()}
 
 
-def members(path):
-    """{name: bytes} of a zip file, all as its checksums say.
+def members(path: str) -> dict[str, bytes]:
+    """{name: bytes} of a zip file whose checksums are right.
 
     Raises:
         ValueError, OSError, zipfile.BadZipFile and others: it is damaged, or claims more than its own size.
@@ -114,41 +120,41 @@ def _array(name, content):
     return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
 
 
-def write(path, fill, aside=None):
-    """Call `fill(file)` on a file aside and put it in the place of `path` once it is on the disk.
+def write(path: str, fill: Callable[[IO[bytes]], object], temporary: str | None = None) -> None:
+    """Write a file atomically: call `fill(file)` on a temporary file, sync it and rename it to `path`.
 
     Args:
-        aside: the name of the file aside. What a killed run leaves of it, the next one of that name replaces. None: one
-            that goes by the name of `path`, so that two may write into one folder.
+        temporary: the name of the temporary file, which replaces what a killed run left of it. None: derived from the
+            name of `path`, so that two processes may write into one directory.
     """
-    folder, name = os.path.split(path)
-    aside = os.path.join(folder, aside or f".{name}.aside")
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, temporary or f".{name}.aside")
     try:
         with contextlib.suppress(FileNotFoundError):
-            os.remove(aside)
-        with open(aside, "xb") as file:
+            os.remove(temporary)
+        with open(temporary, "xb") as file:
             fill(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(aside, path)
-        _sync(folder)
+        os.replace(temporary, path)
+        _sync(directory)
     except BaseException:
-        if os.path.exists(aside):
-            os.remove(aside)
+        if os.path.exists(temporary):
+            os.remove(temporary)
         raise
 
 
-def _sync(folder):
-    """Bring the names in a folder to the disk."""
-    number = os.open(folder, os.O_RDONLY)
+def _sync(directory):
+    """Flush a directory's entries to the disk."""
+    number = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(number)
     finally:
         os.close(number)
 
 
-def _names(folder):
-    """The checkpoints of a folder, by their steps."""
-    entries = os.scandir(folder) if os.path.isdir(folder) else []
+def _names(directory):
+    """The checkpoints of a directory, oldest first."""
+    entries = os.scandir(directory) if os.path.isdir(directory) else []
     names = [entry.name for entry in entries if _NAME.fullmatch(entry.name) and entry.is_file()]
     return sorted(names, key=lambda name: (len(name), name))

@@ -1,4 +1,4 @@
-"""How every script starts, and how it says no: one line on stderr and exit status 2."""
+"""How every script starts, and how it reports errors: one line on stderr and exit status 2."""
 
 import functools
 import math
@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
@@ -14,37 +15,38 @@ class UserError(Exception):
     """Input that cannot be used. The text is one line: what is wrong and what to do about it."""
 
 
-def _parse(argv, files=False):
+def _parse(argv, accepts_files=False):
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
         raise UserError(f"{error}; {argv[0]} --help lists the flags") from None
-    if rest[1:] and not files:
-        raise UserError(f"{rest[1]!r} is not a flag: they are given as --name=value; {argv[0]} --help lists them")
+    if rest[1:] and not accepts_files:
+        raise UserError(f"{rest[1]!r} is not a flag: write flags as --name=value; {argv[0]} --help lists them")
     for name, value in flags.FLAGS.flag_values_dict().items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"--{name}={value} is not finite: give a number that is")
-        # bash does not expand it behind an equals sign.
+            raise UserError(f"--{name}={value} is not finite: use a finite number")
+        # bash does not expand it after an equals sign.
         if isinstance(value, str) and value.startswith("~"):
             flags.FLAGS[name].value = os.path.expanduser(value)
     return rest
 
 
-def run(main, files=False):
+def run(main: Callable[..., None], accepts_files: bool = False) -> None:
     """Parse absl's flags, call `main()`, and turn a UserError into its line and exit status 2.
 
     Ctrl-C where there is nothing to save, before and after training, is exit status 130.
 
     Args:
-        files: whether main takes the arguments that are no flags, as a list.
+        accepts_files: `main` takes the arguments that are not flags, as a list.
     """
     app.define_help_flags()
-    # --help shows a script's key flags: those that it took from utils/, too.
+    # --help shows a script's key flags: make those that keras_sbp defined for it some of them.
     for module, module_flags in flags.FLAGS.flags_by_module_dict().items():
         for flag in module_flags if module.startswith("keras_sbp.") else []:
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    call_main = (lambda argv: main(argv[1:])) if accepts_files else (lambda argv: main())
     try:
-        app.run(lambda argv: main(argv[1:]) if files else main(), flags_parser=functools.partial(_parse, files=files))
+        app.run(call_main, flags_parser=functools.partial(_parse, accepts_files=accepts_files))
     except UserError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
@@ -52,13 +54,13 @@ def run(main, files=False):
         sys.exit(130)
 
 
-def call(command):
-    """Run another script, what it prints on stderr. A signal is passed on to it; if it fails, so do we, as it did."""
+def call(command: Sequence[str]) -> None:
+    """Run another script, its stdout on our stderr. Signals are passed on to it; if it fails, we exit as it did."""
     process = subprocess.Popen(command, stdout=sys.stderr)
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda number, _: process.send_signal(number)) for number in numbers}
+    handlers = {number: signal.signal(number, lambda number, _: process.send_signal(number)) for number in numbers}
     status = process.wait()
-    for number, handler in before.items():
+    for number, handler in handlers.items():
         signal.signal(number, handler)
     if status:
         # A shell's status where a signal ended it.

@@ -1,5 +1,6 @@
-"""Pictures: one look for all of them, and the curves that training left in its summaries."""
+"""Figures: one style for all of them, and the curves in a run's summaries."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,22 +11,18 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-from absl import flags
 from matplotlib import ticker
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tb_logging, tensor_util
 
 from keras_sbp.utils.io.command_line import UserError
 
-FLAGS = flags.FLAGS
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "figures"
-
-# Colours that the colour-blind tell apart (Okabe and Ito, 2008), and a marker each, for who prints in grey.
+# Colors that the color-blind can tell apart (Okabe and Ito, 2008), with a marker each, for printing in gray.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-# One more than colours: taken in turns, no two of many lines look alike.
+COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+# One more than colors: cycling through both, no two of many lines look alike.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 METHODS = {
     "Original": (BLACK, "o"),
@@ -38,7 +35,7 @@ METHODS = {
     "Dropout": (ORANGE, "s"),
 }
 
-# It reports every file it has read to its end.
+# It logs every file that it has read.
 tb_logging.get_logger().setLevel("WARNING")
 
 plt.rcParams |= {
@@ -55,13 +52,13 @@ plt.rcParams |= {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
     "savefig.dpi": 200,
-    # The same picture is the same file.
+    # The same figure is the same file.
     "svg.hashsalt": "sbp",
 }
 
 
-def log_scale(axes, which):
-    """Make an axis ("x", "y") logarithmic, with plain numbers on it."""
+def use_log_scale(axes: plt.Axes, which: str) -> None:
+    """Make an axis ("x", "y") logarithmic, with plain numbers as labels."""
     axes.set(**{f"{which}scale": "log"})
     axis = getattr(axes, f"{which}axis")
     axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
@@ -69,32 +66,27 @@ def log_scale(axes, which):
     axis.set_minor_formatter(ticker.NullFormatter())
 
 
-def define_folder():
-    """The flag of the folder that `save` writes to."""
-    flags.DEFINE_string("figures_dir", str(FOLDER), "Where pictures go.")
-
-
-def save(figure, name):
-    """Write a figure as NAME.png and NAME.svg into --figures_dir, and say so on stderr.
+def save(figure: plt.Figure, directory: str | os.PathLike, name: str) -> None:
+    """Write a figure as NAME.png and NAME.svg to a directory, and say so on stderr.
 
     Raises:
         UserError: they cannot be written.
     """
-    path = Path(FLAGS.figures_dir) / name
+    path = Path(directory) / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(f"{path}.png", metadata={"Software": None})
         figure.savefig(f"{path}.svg", metadata={"Date": None})
     except OSError as error:
-        raise UserError(f"cannot write {path}.png ({error.strerror}); give another --figures_dir") from None
+        raise UserError(f"cannot write {path}.png ({error.strerror}): choose another --figures_dir") from None
     plt.close(figure)
     print(f"{path}.png and .svg", file=sys.stderr)
 
 
-def curves(folder):
-    """What a run's summaries hold: {name: (epochs, values)}, epochs in order; {} if there are none.
+def curves(folder: str | os.PathLike) -> dict[str, tuple[list[int], list[float]]]:
+    """The curves of a run's summaries: {name: (epochs, values)}; {} if there are none.
 
-    A run that was stopped and went on may have written an epoch twice: the later one counts.
+    A run that was stopped and resumed may have written an epoch twice: the later one counts.
     """
     if not Path(folder).is_dir():
         return {}
@@ -108,13 +100,13 @@ def curves(folder):
     return found
 
 
-def pixel_snr(model):
-    """The signal-to-noise ratio of each pixel of a Lenet-fc in training, (28, 28); NaN where it is dead.
+def pixel_snr(model: keras.Model) -> np.ndarray:
+    """The signal-to-noise ratio of each pixel of a Lenet-fc in training, (28, 28); NaN where the pixel is dead.
 
-    The network is float32 afterwards.
+    The network computes in float32 afterwards.
     """
     noise = model.get_layer("pixels_unit")
-    # An image of its pixels' numbers shows which of them are left. In bfloat16 they would be rounded.
+    # An image of its pixels' indices shows which of them are left. In bfloat16 they would be rounded.
     for layer in model.layers:
         layer.dtype_policy = "float32"
     numbers = np.arange(784, dtype=np.float32).reshape(1, 28, 28, 1)

@@ -1,4 +1,4 @@
-"""Images that people have in files of their own."""
+"""Users' own image files."""
 
 import gzip
 import math
@@ -8,34 +8,34 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sbp.utils.io.command_line import UserError
-from keras_sbp.utils.io.data import LARGEST_FILE
+from keras_sbp.utils.io.download import MAX_FILE_SIZE
 
 
-def read(file, shape):
+def read(file: str, shape: tuple[int, int, int]) -> np.ndarray:
     """The images of a PNG, JPEG or IDX file.
 
     Args:
-        file: its path; IDX may be packed by gzip.
-        shape: (height, width, channels), which a PNG or JPEG is brought to.
+        file: its path; an IDX file may be gzipped.
+        shape: (height, width, channels), to which a PNG or JPEG is resized.
     Returns:
         (N, *shape) uint8.
     Raises:
-        UserError: it cannot be read, or holds no images of that shape.
+        UserError: the file cannot be read, or has no images of that shape.
     """
     try:
         with open(file, "rb") as opened:
-            content = opened.read(LARGEST_FILE)
+            content = opened.read(MAX_FILE_SIZE)
         if content[:2] == b"\x1f\x8b":
             with gzip.open(file) as opened:
-                content = opened.read(LARGEST_FILE)
+                content = opened.read(MAX_FILE_SIZE)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot read {file} ({error}): give an image that can be read") from None
+        raise UserError(f"cannot read {file} ({error}): give another image") from None
     if content[:3] == b"\0\0\x08":
         return _idx(file, content, shape)
     try:
         image = tf.io.decode_image(content, channels=shape[-1], expand_animations=False)
     except tf.errors.InvalidArgumentError:
-        raise UserError(f"{file} is no PNG, JPEG or IDX file: save it as one") from None
+        raise UserError(f"{file} is neither PNG, JPEG nor IDX: convert it to one of these") from None
     image = tf.image.resize(image, shape[:2], method="area")
     return np.rint(image).astype(np.uint8)[None]
 
@@ -48,6 +48,6 @@ def _idx(file, content, shape):
     right = [*shape] in (lengths, [*lengths, 1])
     if not right or not count or count * math.prod(shape) != len(values):
         raise UserError(
-            f"{file} does not hold images of {shape}, which the network reads, or is cut short: give another file"
+            f"{file} is truncated, or its images are not of the shape {shape} that the network reads: give another file"
         )
     return np.frombuffer(values, np.uint8).reshape(-1, *shape)

@@ -1,4 +1,4 @@
-"""Networks from files: what a file claims is checked before memory is taken for it."""
+"""Networks in files: what a file claims to hold is checked before memory is allocated for it."""
 
 import math
 import os
@@ -14,26 +14,30 @@ from keras_sbp.utils.io import checkpoint
 from keras_sbp.utils.io.command_line import UserError
 
 
-def load(path):
+def load(path: str) -> keras.Model:
     """The model of a .keras file, not compiled.
 
     Raises:
-        UserError: it is not there, is damaged, claims more than it holds, or holds code.
+        UserError: the file is missing or damaged, claims more than it holds, or holds code.
     """
     if not os.path.isfile(path):
         raise UserError(
-            f"no network at {path}: give a .keras file, or the folder of a run that is done; how to make a network "
-            "that git does not hold is in checkpoints/README.md"
+            f"no network at {path}: give a .keras file, or the directory of a finished run; checkpoints/README.md says "
+            "how to train networks that are not in git"
         )
     try:
         _check_weights(checkpoint.members(path)["config.json"], os.path.getsize(path))
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # whatever a damaged file makes Keras raise
-        raise UserError(f"{path} cannot be read as a Keras model ({error}): give another, or make it again") from None
+        raise UserError(f"cannot read {path} as a Keras model ({error}): give another file") from None
 
 
-def content(model, half=False):
-    """The bytes of a model's .keras file; `half`: its weights as float16, which Keras reads into a float32 model."""
+def content(model: keras.Model, half: bool = False) -> bytes:
+    """The content of a model's .keras file.
+
+    Args:
+        half: store the weights as float16, which Keras reads into a float32 model.
+    """
     with tempfile.TemporaryDirectory() as folder:
         model.save(f"{folder}/network.keras")
         if half:
@@ -43,7 +47,7 @@ def content(model, half=False):
 
 
 def _halve(path, folder):
-    """Let the weights of a .keras file be float16; `folder` is for what is in between."""
+    """Store the weights of a .keras file as float16; `folder` is for temporary files."""
     with zipfile.ZipFile(path) as archive:
         archive.extractall(folder)
         names = archive.namelist()
@@ -66,21 +70,21 @@ def _halve(path, folder):
             archive.write(os.path.join(folder, name), name)
 
 
-def from_config(config, size):
-    """The model of a config in JSON, of at most `size` bytes of weights.
+def from_config(config: str, size: int) -> keras.Model:
+    """The model of a config in JSON, with at most `size` bytes of weights.
 
     Raises:
-        ValueError and whatever else Keras raises: it is damaged, or claims more than it holds.
+        ValueError and whatever else Keras raises: the config is damaged, or claims more weights.
     """
     _check_weights(config, size)
     return keras.models.model_from_json(config)
 
 
 def _check_weights(config, size):
-    # In a graph of its own, where weights have a shape and take no memory.
+    # In a graph of its own, where weights have a shape but no memory.
     with tf.Graph().as_default():
         weights = keras.models.model_from_json(config).weights
     # A file may hold them as float16.
     claimed = sum(math.prod(weight.shape) * min(2, tf.as_dtype(weight.dtype).size) for weight in weights)
     if claimed > size:
-        raise ValueError(f"{size} bytes claim to hold {claimed} of weights")
+        raise ValueError(f"{size} bytes claim to hold {claimed} bytes of weights")

@@ -4,20 +4,20 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """Test error in %, living units a layer, and how many times less than the Original's time and multiply-adds."""
+    """Test error in %, live units per layer, and the speed-ups over the Original in time and multiply-adds."""
 
     error: float
-    units: tuple
+    units: tuple[int, ...]
     cpu: float
     gpu: float
     flops: float
 
 
 class Other(NamedTuple):
-    """A network of another paper: test error in %, units a layer where it gives them, multiply-adds."""
+    """A network of another paper: test error in %, units per layer where it gives them, multiply-adds."""
 
     error: float
-    units: tuple
+    units: tuple[int, ...]
     multiply_adds: int
 
 

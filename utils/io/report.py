@@ -1,29 +1,29 @@
-"""Results: what a run leaves in its folder, and the table that shows it beside the paper's rows."""
+"""Results: what a run leaves in its directory, and the table that shows it beside the paper's rows."""
 
 import json
 import os
 import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
 
 from keras_sbp.utils.io import checkpoint, networks, paper
 from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.io.data import DATASETS
 
-DATASET_NAMES = {
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10",
-    "mnist-random": "MNIST, random labels",
-    "cifar10-random": "CIFAR-10, random labels",
-    "digits": "digits",
-    "digits-random": "digits, random labels",
-}
-LARGEST_FILE = 1_000_000  # bytes; a result.json has about 1,000
+# result.json, and a row of a table.
+Result = dict[str, Any]
+Row = tuple[str, ...]
+
+MAX_FILE_SIZE = 1_000_000  # bytes; a result.json has about 1,000
 COLUMNS = ("Error %", "Units per layer", "CPU, LiteRT", "GPU", "FLOPs")
-# Of the README's tables: what its figures were measured on.
-COLUMNS_OF_GIT = ("Error %", "Units per layer", "CPU, LiteRT", "GPU, H200", "FLOPs")
+# In docs/results.md, where the device is known.
+MARKDOWN_COLUMNS = ("Error %", "Units per layer", "CPU, LiteRT", "GPU, H200", "FLOPs")
 
 
-def read(folder):
-    """The result.json of a run's folder as a dict, or None if the run is not done.
+def read(folder: str | os.PathLike) -> Result | None:
+    """The result.json of a run's folder, or None if the run is not done.
 
     Raises:
         UserError: the file cannot be read, or is not a result.
@@ -33,17 +33,17 @@ def read(folder):
         return None
     try:
         if not os.path.isfile(path):
-            raise ValueError("it is no file")
+            raise ValueError("it is not a file")
         with open(path, encoding="utf-8") as file:
-            result = json.loads(file.read(LARGEST_FILE))
+            result = json.loads(file.read(MAX_FILE_SIZE))
         _check(result)
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {path} ({error}): remove it, and its run's command makes it again") from None
+        raise UserError(f"cannot read {path} ({error}): delete it, and the same command writes it again") from None
     return result
 
 
 def _check(result):
-    """Raise ValueError if what a row shows, and a run is known by, is not in a result."""
+    """Raise ValueError unless a result has what a row shows and what identifies a run."""
 
     def is_number(value):
         return type(value) in (int, float) and 0 <= value < 1e30
@@ -60,13 +60,14 @@ def _check(result):
     for name in ("cpu_speedup", "gpu_speedup", "flops_speedup"):
         wrong[name] = name not in result or not (result[name] is None or is_number(result[name]))
     if any(wrong.values()):
-        raise ValueError(f"its {', '.join(name for name in wrong if wrong[name])} cannot be right")
+        raise ValueError(f"it has invalid {', '.join(name for name in wrong if wrong[name])}")
 
 
-def write(folder, result, model=None, half=False):
-    """Put network.keras, if a model is given, and result.json in a folder, each whole or not at all.
+def write(folder: str | os.PathLike, result: Result, model: keras.Model | None = None, half: bool = False) -> None:
+    """Write network.keras, if a model is given, and result.json to a folder, each atomically.
 
-    `half`: the network's weights as float16.
+    Args:
+        half: store the network's weights as float16.
 
     Raises:
         UserError: they cannot be written.
@@ -79,20 +80,20 @@ def write(folder, result, model=None, half=False):
         checkpoint.write(os.path.join(folder, "result.json"), lambda file: file.write(text.encode()))
     except OSError as error:
         raise UserError(
-            f"cannot write the result in {folder} ({error.strerror or error}); the same command tries again"
+            f"cannot write the result in {folder} ({error.strerror or error}): make room, then run the same command again"
         ) from None
 
 
-def rows(network, dataset, results):
-    """The cells of a table: for each method the paper's row, if the table is of the paper's data set, and ours.
+def rows(network: str, dataset: str, results: Mapping[str, Mapping[str, Sequence[Result]]]) -> list[Row]:
+    """The rows of a table: for each method the paper's, if the table is of the paper's data set, and ours.
 
     Args:
         network: "Lenet-fc", "LeNet5", "VGG-like", "ResNet-20".
-        dataset: where our results come from.
-        results: {method: {whose they are: the results of some seeds}}; a method without any has the paper's row only.
-            Those of the paper's settings, and of moved images, have rows of their own.
+        dataset: of our results.
+        results: {method: {source: the results of some seeds}}; a method without any has the paper's row only. Runs with
+            the paper's settings, and on shifted images, have rows of their own.
     Returns:
-        A list of (method, "paper" or whose, error, units, CPU, GPU, FLOPs), all str.
+        Rows of (method, source, error, units, CPU, GPU, FLOPs); the source is "paper" or as in `results`.
     """
     paper_dataset, paper_rows = paper.TABLES.get(network, (None, {}))
     table = []
@@ -100,23 +101,23 @@ def rows(network, dataset, results):
         theirs = paper_rows.get(method) if dataset == paper_dataset else None
         if theirs:
             table.append((method, "paper", *_paper_cells(theirs)))
-        for whose, runs in found.items():
+        for source, runs in found.items():
             kinds = {}
             for run in runs:
                 kinds.setdefault(_kind(run["settings"]), []).append(run)
-            table += [(method, whose + kind, *_our_cells(kinds[kind], theirs)) for kind in sorted(kinds)]
+            table += [(method, source + kind, *_our_cells(kinds[kind], theirs)) for kind in sorted(kinds)]
     return table
 
 
 def _kind(settings):
     """What sets runs with such settings apart from the others of their method."""
     if shift := settings.get("shift"):
-        return f", images moved by up to {shift}"
+        return f", images shifted by up to {shift}"
     return ", paper's settings" if settings.get("schedule") == "paper" else ""
 
 
-def other_rows(network, whole):
-    """The cells of other papers' rows; `whole`: the Original's multiply-adds."""
+def other_rows(network: str, original_macs: int) -> list[Row]:
+    """The rows of other papers, relative to the Original's multiply-adds."""
     return [
         (
             method,
@@ -125,33 +126,32 @@ def other_rows(network, whole):
             _units(row.units) or "-",
             "-",
             "-",
-            _times(whole / row.multiply_adds),
+            _times(original_macs / row.multiply_adds),
         )
         for method, row in paper.OTHERS.get(network, {}).items()
     ]
 
 
-def text(network, dataset, table):
-    """A table of `rows` as lines of a terminal."""
-    lines, shown = [(f"{network} on {DATASET_NAMES[dataset]}", "", *COLUMNS)], None
+def text(network: str, dataset: str, table: Sequence[Row]) -> str:
+    """A table of `rows` for the terminal."""
+    lines, shown = [(f"{network} on {DATASETS[dataset].title}", "", *COLUMNS)], None
     for method, *cells in table:
         lines.append((method if method != shown else "", *cells))
         shown = method
-    # Names and units to the left, figures to the right.
-    return aligned(lines, "<<><>>>")
+    return align(lines, "<<><>>>")
 
 
-def aligned(lines, sides):
-    """Lines of cells, all str, as text in columns, each to the left ("<") or to the right (">")."""
+def align(lines: Sequence[Row], sides: str) -> str:
+    """Rows of cells as text in columns, each aligned to the left ("<") or to the right (">")."""
     widths = [max(map(len, column)) for column in zip(*lines)]
     formats = [f"{side}{width}" for side, width in zip(sides, widths)]
     return "\n".join("  ".join(map(format, cells, formats)).rstrip() for cells in lines)
 
 
-def markdown(network, dataset, table):
+def markdown(network: str, dataset: str, table: Sequence[Row]) -> str:
     """A table of `rows` in Markdown."""
     lines = [
-        f"| {network} on {DATASET_NAMES[dataset]} | | {' | '.join(COLUMNS_OF_GIT)} |",
+        f"| {network} on {DATASETS[dataset].title} | | {' | '.join(MARKDOWN_COLUMNS)} |",
         "|---|---|--:|---|--:|--:|--:|",
     ]
     return "\n".join(lines + [f"| {' | '.join(cells)} |" for cells in table])
@@ -162,9 +162,9 @@ def _paper_cells(row):
 
 
 def _our_cells(runs, theirs):
-    """One seed's figures, or the mean over the seeds; the units are of the run whose multiply-adds are the median.
+    """One seed's metrics, or their mean over the seeds; the units are those of the run with the median multiply-adds.
 
-    An error whose interval holds the paper's is called the same.
+    An error whose interval contains the paper's is marked "(same)".
     """
     error, spread = interval([run["error"] for run in runs])
     cell = _with_interval(error, spread)
@@ -175,13 +175,13 @@ def _our_cells(runs, theirs):
     return cell, _units(median(runs)["units"]), *(_speedup(runs, name) for name in ("cpu", "gpu", "flops"))
 
 
-def median(runs):
-    """The run whose multiply-adds are the median of all runs', the smaller one of two."""
+def median(runs: Sequence[Result]) -> Result:
+    """The run with the median multiply-adds, the smaller one of two."""
     return sorted(runs, key=lambda run: run["multiply_adds"])[(len(runs) - 1) // 2]
 
 
-def interval(values):
-    """The mean of some runs' values, and half of its 95 % interval by Student's t; None for a single run."""
+def interval(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean of some runs' values, and the half-width of its 95 % interval by Student's t; None for a single run."""
     mean = statistics.fmean(values)
     if len(values) == 1:
         return mean, None
@@ -196,7 +196,7 @@ def _with_interval(mean, spread, unit=""):
 
 
 def _speedup(runs, name):
-    """The mean over the runs that have it: on a GPU, those whose networks are in git."""
+    """The mean over the runs that have it: those whose networks are in git."""
     values = [run[f"{name}_speedup"] for run in runs if run[f"{name}_speedup"] is not None]
     return _with_interval(*interval(values), "x") if values else "-"
 

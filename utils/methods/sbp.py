@@ -1,144 +1,100 @@
-"""StructuredBP as the scripts train it: its flags, and what they mean for layers, learning rates and the bound."""
+"""StructuredBP: the paper's method, with its KL divergence annealed from a larger weight."""
 
-import sys
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import flags
 
 from keras_sbp.layers import truncated_log_normal
-from keras_sbp.layers.sbp import RULES, SBP, parameters
-from keras_sbp.utils import experiment, training
-from keras_sbp.utils.experiment import retraining
+from keras_sbp.layers.sbp import CRITERIA, SBP, parameters
+from keras_sbp.utils import training
 from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.io.options import option
+from keras_sbp.utils.methods.method import Method
 from keras_sbp.utils.pruning import counting
 
-FLAGS = flags.FLAGS
-BY_PRICE = "price="
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StructuredBP(Method):
+    """The evidence lower bound, by Adam, with a learning rate of its own for mu and log sigma.
 
-def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, shrink_every=5):
-    """StructuredBP's own hyperparameters."""
-    flags.DEFINE_float(
-        "noise_learning_rate",
-        noise_learning_rate,
-        "Adam's rate for mu and log sigma, with the schedule of the weights'.",
-        lower_bound=0,
+    A unit's KL divergence is scaled by its layer's `kl_scale` * (1 + price * cost), where its cost is the MACs saved by
+    removing it, relative to the mean of all units. The scale changes linearly over the first half of the training, from
+    that of `initial_kl_scale` and `price` to that of `kl_scale` and `final_price`. The paper's bound is the scale 1;
+    its StructuredBPa has a `kl_scale` for each layer, and our StructuredBPc a `final_price`.
+    """
+
+    noise_learning_rate: float = option(2e-2, "Learning rate of mu and log sigma.", at_least=0)
+    kl_scale: tuple[float, ...] = option(
+        (1.0,), "Factor on the KL divergence: one number, or one for each noise layer."
     )
-    flags.DEFINE_list(
-        "kl_scale",
-        kl_scale,
-        "What a unit's KL divergence is multiplied by: a number for each layer of noise, or one for all; 'price=4': 1 + "
-        "4 times the multiply-adds that go when the unit goes, relative to the mean of all units.",
+    initial_kl_scale: tuple[float, ...] = option(
+        (), "What --kl_scale starts from; it changes linearly over the first half of the training. Empty: --kl_scale."
     )
-    flags.DEFINE_list(
-        "kl_start",
-        kl_start,
-        "The factors at the start, given as for --kl_scale; they change linearly to --kl_scale over the first half of "
-        "the training. Empty: --kl_scale throughout.",
+    price: float = option(
+        0.0,
+        "At the start, the KL divergence of a unit is also multiplied by 1 + price * cost: the MACs saved by removing "
+        "the unit, relative to the mean of all units.",
+        at_least=0,
     )
-    flags.DEFINE_float("log_sigma", -5.0, "Where log sigma starts.", lower_bound=-20, upper_bound=5)
-    flags.DEFINE_enum(
-        "rule",
+    final_price: float = option(0.0, "The price from the middle of the training on.", at_least=0)
+    log_sigma: float = option(-5.0, "Initial log sigma.", at_least=-20, at_most=5)
+    criterion: str = option(
         "snr",
-        RULES,
-        "Which units are taken out. snr: those at or under --snr_threshold. evidence: those with which the evidence is "
-        "at most e times the evidence without them (BMRS).",
+        "Which units are removed. snr: those whose signal-to-noise ratio is at most --threshold. evidence: those that "
+        "raise the evidence by a factor of at most e (BMRS).",
+        choices=CRITERIA,
     )
-    flags.DEFINE_float("snr_threshold", 1.0, "Units whose signal-to-noise ratio is at most this are taken out.", 0)
-    training.define_shrinking_flag(shrink_every)
+    threshold: float = option(1.0, "Units whose signal-to-noise ratio is at most this are removed.", at_least=0)
+    fixed_mu: bool = option(False, "Keep mu at 0 and learn log sigma alone.")
 
+    def unit(self, name: str) -> SBP:
+        """The layer of noise after the units of that name."""
+        return SBP(threshold=self.threshold, criterion=self.criterion, log_sigma=self.log_sigma, name=name)
 
-def unit(name):
-    """The layer of noise after the units of that name."""
-    return SBP(threshold=FLAGS.snr_threshold, rule=FLAGS.rule, log_sigma=FLAGS.log_sigma, name=name)
+    def rate(self, variable: keras.Variable) -> float:
+        """The learning rate of a variable."""
+        if variable.name == "mu" and self.fixed_mu:
+            return 0.0
+        return self.noise_learning_rate if variable.name in ("mu", "log_sigma") else self.learning_rate
 
+    def updates(self, model: keras.Model, num_examples: int) -> training.Updates:
+        return training.Updates(self.rate, self.warmup, self.decay_start)
 
-def rate(variable):
-    """The learning rate of a variable."""
-    return FLAGS.noise_learning_rate if variable.name in ("mu", "log_sigma") else FLAGS.learning_rate
+    def objective(self, model: keras.Model) -> training.Objective:
+        return dataclasses.replace(super().objective(model), kl=self.kl(model))
 
+    def kl(self, model: keras.Model) -> training.KL:
+        """The scaled KL divergence of all units in nats, as `training.Objective` takes it.
 
-def train(run, model, *, rate=rate, course=training.Updates.course, prepare=None, label_smoothing=0.0):
-    """Train a network with noise to the last epoch, on the bound and at the rates that the flags say.
+        Args:
+            model: the network with all its units, on which their cost is counted. In training it may have fewer.
+        Raises:
+            UserError: `kl_scale` or `initial_kl_scale` has neither one number nor one for each noise layer.
+        """
+        costs = counting.relative_costs(model)
+        end = self._scales("kl_scale", self.kl_scale, self.final_price, costs)
+        start = self._scales("initial_kl_scale", self.initial_kl_scale or self.kl_scale, self.price, costs)
 
-    Args:
-        run: the `Experiment`.
-        model: the network with all its units.
-        rate, course: of `training.Updates`.
-        prepare: of `Experiment.train`.
-        label_smoothing: of `training.Objective`.
-    Returns:
-        The trained network, less the units that --shrink_every took out.
-    """
-    objective = training.Objective(kl(model), FLAGS.weight_decay, label_smoothing)
-    how = training.Updates(rate, course)
-    return run.train(model, objective, how, prepare=prepare, shrink_every=FLAGS.shrink_every)
+        def scaled_kl(model: keras.Model, progress: tf.Tensor) -> tf.Tensor:
+            layers = [layer for layer in model.layers if layer.name in end]
+            fraction = tf.minimum(2 * progress, 1.0)
+            scales = [(1 - fraction) * start[layer.name] + fraction * end[layer.name] for layer in layers]
+            scale = tf.concat([tf.fill(layer.mu.shape, scale) for layer, scale in zip(layers, scales)], 0)
+            return tf.reduce_sum(scale * truncated_log_normal.kl_divergence(*parameters(layers)))
 
+        return scaled_kl
 
-def in_two_stages(run, start, *, course, prepare, label_smoothing=0.0, counts=None):
-    """Train a network with noise, then what is left of it without noise, and print the row.
-
-    Batch normalisation is frozen while there is noise, being part of the pretrained convolutions.
-
-    Args:
-        run: the `Experiment`.
-        start: the run's folder, or the .keras file, whose weights to start from.
-        course: of `training.Updates`, of either stage.
-        prepare: of `Experiment.train`.
-        label_smoothing: of `training.Objective`.
-        counts: the units of the network that it starts from, if that is pruned.
-    """
-    model = run.build(unit=unit, norm=keras.layers.Identity, counts=counts)
-    experiment.set_weights(model, start)
-    model = train(run, model, course=course, prepare=prepare, label_smoothing=label_smoothing)
-    tuned = retraining.retrain(run, model, course=course, prepare=prepare, label_smoothing=label_smoothing)
-    run.finish(model, tuned)
-
-
-def kl(model):
-    """The KL divergence of all units, each scaled as --kl_scale says, as `training.Objective` takes it.
-
-    Args:
-        model: the network with all its units; what a unit costs is counted on it.
-    Returns:
-        From the network in training, which may have fewer units, to a scalar tensor in nats.
-    """
-    costs = counting.relative_costs(model)
-    end = _kl_scales("kl_scale", costs)
-    start = _kl_scales("kl_start", costs) if FLAGS.kl_start else end
-
-    def scaled_kl(model, done):
-        layers = [layer for layer in model.layers if layer.name in end]
-        share = tf.minimum(2 * done, 1.0)
-        scales = [(1 - share) * start[layer.name] + share * end[layer.name] for layer in layers]
-        scale = tf.concat([tf.fill(layer.mu.shape, scale) for layer, scale in zip(layers, scales)], 0)
-        return tf.reduce_sum(scale * truncated_log_normal.kl_divergence(*parameters(layers)))
-
-    return scaled_kl
-
-
-def _kl_scales(flag, costs):
-    """{noise layer's name: factor} for --kl_scale or --kl_start."""
-    given = FLAGS[flag].value
-    try:
-        scales = _scales(given, np.array(list(costs.values()), float))
-    except ValueError:
-        scales = np.array([])
-    if scales.shape != (len(costs),) or not np.isfinite(scales).all() or (scales < 0).any():
-        raise UserError(
-            f"--{flag}={','.join(given)} is neither 'price=4' nor one number >= 0 nor {len(costs)} of them, for "
-            f"{', '.join(costs)}"
-        )
-    print(f"{flag}:", ", ".join(f"{scale:.4g} ({name})" for name, scale in zip(costs, scales)), file=sys.stderr)
-    return {name: float(scale) for name, scale in zip(costs, scales)}
-
-
-def _scales(given, costs):
-    """The factors that a flag's list gives layers whose units cost so much; ValueError if it is none."""
-    given = ",".join(given)
-    if given.startswith(BY_PRICE):
-        return 1 + float(given.removeprefix(BY_PRICE)) * costs
-    scales = np.array([float(scale) for scale in given.split(",")])
-    return np.repeat(scales, len(costs)) if len(scales) == 1 else scales
+    @staticmethod
+    def _scales(name: str, factors: Sequence[float], price: float, costs: Mapping[str, float]) -> dict[str, float]:
+        """{noise layer's name: what its units' KL divergence is multiplied by}."""
+        factors = np.array(factors, float)
+        if factors.shape not in ((1,), (len(costs),)) or not np.isfinite(factors).all() or (factors < 0).any():
+            given = ",".join(f"{factor:g}" for factor in factors)
+            raise UserError(
+                f"--{name}={given} has neither one number >= 0 nor one for each of {len(costs)} noise layers: "
+                f"{', '.join(costs)}"
+            )
+        return dict(zip(costs, (factors * (1 + price * np.array([*costs.values()], float))).tolist()))

@@ -1,58 +1,57 @@
-"""SSL as the scripts train it: stochastic gradient descent, and the group lasso after each step or each epoch."""
+"""SSL: structured sparsity learning, a group lasso by proximal steps (Wen et al., NIPS 2016)."""
 
-import functools
+import dataclasses
+from collections.abc import Mapping
 
-from absl import flags
+import keras
+import numpy as np
 
 from keras_sbp.layers import ssl
 from keras_sbp.utils import training
+from keras_sbp.utils.io.options import option
+from keras_sbp.utils.methods.method import Method
 from keras_sbp.utils.training.updates import nesterov
 
-FLAGS = flags.FLAGS
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SSL(Method):
+    """SGD, with a proximal step of the group lasso after each of its steps."""
+
+    strength: float = option(1.5e-5, "Strength of the group lasso, in nats per image.", at_least=0)
+    conv_strengths: tuple[float, ...] = option((), "Strength on each convolution, instead of --strength.")
+
+    def updates(self, model: keras.Model, num_examples: int) -> training.Updates:
+        convolutions = [layer.name for layer in ssl.kernel_layers(model) if isinstance(layer, keras.layers.Conv2D)]
+        strengths = dict(zip(convolutions, self.conv_strengths))
+        return training.Updates(
+            lambda variable: self.learning_rate / num_examples,
+            self.warmup,
+            self.decay_start,
+            optimizer=ssl.sgd,
+            proximal=ssl.proximal_step(lambda layer: num_examples * strengths.get(layer.name, self.strength)),
+        )
+
+    def live_units(self, model: keras.Model) -> Mapping[str, np.ndarray]:
+        return ssl.live_units(model)
 
 
-def train(run, model, strength, *, prepare=None):
-    """Train a network to the last epoch, as the flags say, with the group lasso after each step.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NormalizedSSL(Method):
+    """For a network with batch normalization: Nesterov momentum, and a proximal step on the rows after each epoch.
 
-    Args:
-        run: the `Experiment`.
-        model: the network.
-        strength: from a layer to the lasso's strength for every image, in nats.
-        prepare: of `Experiment.train`.
-    Returns:
-        The trained network, less the units that --shrink_every took out.
+    See `layers.ssl.shrink_rows`.
     """
-    # SGD's rate is meant for the mean over the images, and the bound is a sum.
-    count = len(run.train_set.labels)
-    updates = training.Updates(
-        lambda variable: FLAGS.learning_rate / count,
-        optimizer=ssl.sgd,
-        proximal=ssl.proximal(lambda layer: count * strength(layer)),
+
+    lasso: float = option(
+        0.012, "What a row loses per epoch: a fraction of its layer's mean row length.", at_least=0, at_most=0.99
     )
-    objective = training.Objective(weight_decay=FLAGS.weight_decay)
-    return run.train(model, objective, updates, prepare=prepare, alive=ssl.alive, shrink_every=FLAGS.shrink_every)
 
+    def updates(self, model: keras.Model, num_examples: int) -> training.Updates:
+        rate = self.learning_rate / num_examples
+        return training.Updates(lambda variable: rate, self.warmup, self.decay_start, nesterov)
 
-def train_normalised(run, model, share, *, course, prepare, label_smoothing):
-    """Train a network with batch normalisation put back in, its rows shorter after every epoch: `ssl.shorten_rows`.
+    def live_units(self, model: keras.Model) -> Mapping[str, np.ndarray]:
+        return ssl.used_inputs(model)
 
-    Args:
-        run: the `Experiment`.
-        model: the network, its batch normalisation in its convolutions.
-        share: of `ssl.shorten_rows`.
-        course: of `training.Updates`.
-        prepare: of `Experiment.train`.
-        label_smoothing: of `training.Objective`.
-    Returns:
-        As `train`.
-    """
-    rate = FLAGS.learning_rate / len(run.train_set.labels)
-    return run.train(
-        run.normalised(model),
-        training.Objective(weight_decay=FLAGS.weight_decay, label_smoothing=label_smoothing),
-        training.Updates(lambda variable: rate, course, nesterov),
-        prepare=prepare,
-        alive=ssl.read,
-        after_epoch=functools.partial(ssl.shorten_rows, share=share),
-        shrink_every=FLAGS.shrink_every,
-    )
+    def after_epoch(self, model: keras.Model) -> None:
+        ssl.shrink_rows(model, self.lasso)

@@ -1,0 +1,39 @@
+"""--evaluate: measures a published network, one that git holds, on this machine."""
+
+import os
+import sys
+
+from keras_sbp.utils.deployment import runtimes
+from keras_sbp.utils.experiment import row
+from keras_sbp.utils.experiment.run import Experiment
+from keras_sbp.utils.io import networks, report
+from keras_sbp.utils.io.command_line import UserError
+
+# How far an error may be from the published one, in %: another machine sums in another order.
+ROUNDING = 0.011
+
+
+def evaluate(run: Experiment) -> str:
+    """A published network's row beside what is measured of it here; says on stderr where they differ.
+
+    Raises:
+        UserError: git holds no network of such a run.
+    """
+    directory = run.script.published_directory()
+    result, path = report.read(directory), os.path.join(directory, "network.keras")
+    if not result or not os.path.exists(path):
+        raise UserError(f"no network is published at {directory}: leave out --evaluate to train one")
+    network = networks.load(path)
+    here = {"error": run.error(network), **row.measure(run, network)}
+    rows = {"published": [result], "here": [{**result, **here}]}
+    # What fine-tuning changed is not measured again.
+    rows["here"][0].pop("error_before_finetuning", None)
+    int8 = runtimes.predictor(runtimes.to_litert(network, run.examples()))
+    print(f"in LiteRT, with weights and activations of eight bits: {run.error(int8):.2f} % error", file=sys.stderr)
+    differs = [name for name in ("units", "multiply_adds") if here[name] != result[name]]
+    differs += ["error"] if abs(here["error"] - result["error"]) > ROUNDING else []
+    for name in differs:
+        print(f"{name} differs: {directory} has {result[name]}, measured {here[name]}", file=sys.stderr)
+    return report.text(
+        run.title, run.settings.dataset, report.rows(run.title, run.settings.dataset, {result["method"]: rows})
+    )
