@@ -243,17 +243,17 @@ def write(folder, kind):
 
 
 BAD = {
-    "damaged network": "cannot be read as a Keras model", "a pickle": "cannot be read as arrays",
-    "a pickle for a file": "cannot be read as arrays", "subclassed": "keras.applications has no Model",
+    "damaged network": "as a Keras model", "a pickle": "as .npz",
+    "a pickle for a file": "as .npz", "subclassed": "keras.applications has no Model",
     "other shape": "reads examples of", "other count": "a class for each", "out of range": "knows classes 0 to 2",
     "beyond int32": "no whole numbers",
     "negative": "no whole numbers", "halves": "no whole numbers", "not a number": "not finite", "text": "no numbers",
     "no y": "has no y", "half a test set": "both or neither", "too few": "examples of", "no data": "no data at",
     "no digits": "without --data", "no network": "no network at", "no name": "give one network",
     "no such application": "has no ResNet51", "too small": "does not take examples", "two inputs": "one input",
-    "shared": "twice in several places", "excluded": "nowhere", "no weights": "no weights for", "batch": "make it less", "not finite": "no longer finite",
-    "one-hot": "y.argmax(1)", "a number": "an axis of examples", "sigmoid": "no softmax's",
-    "other name": "end in .keras", "other tokens": "knows tokens 0 to 9",
+    "shared": "twice in several places", "excluded": "nowhere", "no weights": "no weights for", "batch": "use a smaller value", "not finite": "no longer finite",
+    "one-hot": "y.argmax(1)", "a number": "an axis of examples", "sigmoid": "neither probabilities nor logits",
+    "other name": "must end in .keras", "other tokens": "knows tokens 0 to 9",
     "no room": "cannot write", "not built": "is not built", "quantised": "quantised already",
 }  # fmt: skip
 

@@ -38,8 +38,7 @@ def read(path, shape):
         arrays = checkpoint.arrays(path)
     except Exception as error:  # whatever a damaged file makes zipfile and NumPy raise
         raise UserError(
-            f"{path} cannot be read as arrays ({error}): give a .npz file with x and y, of np.savez and not of "
-            "np.savez_compressed"
+            f"cannot read {path} as .npz ({error}): expected arrays x and y, by np.savez, not np.savez_compressed"
         ) from None
     for name in ("x", "y"):
         if name not in arrays:
