@@ -17,17 +17,8 @@ RULES = ("snr", "evidence")
 WORTH = 1.0
 
 
-class _Clip(keras.constraints.Constraint):
-    def __call__(self, parameter):
-        return tf.clip_by_value(parameter, *BOX)
-
-
-class _WeightedKL(keras.regularizers.Regularizer):
-    def __init__(self, noise):
-        self.noise = noise
-
-    def __call__(self, mu):
-        return self.noise.kl_weight.value * tf.reduce_sum(self.noise.kl_divergence())
+def _clip(parameter):
+    return tf.clip_by_value(parameter, *BOX)
 
 
 def parameters(layers):
@@ -110,10 +101,13 @@ class SBP(keras.layers.Layer):
         if self.initial_kl_weight:
             self.kl_weight = parameter("kl_weight", self.initial_kl_weight, shape=(), trainable=False)
         # A regulariser counts once, however often the layer is called.
-        regularizer = _WeightedKL(self) if self.initial_kl_weight else None
-        units = {"shape": input_shape[-1:], "constraint": _Clip()}
+        regularizer = self._weighted_kl if self.initial_kl_weight else None
+        units = {"shape": input_shape[-1:], "constraint": _clip}
         self.mu = parameter("mu", 0.0, regularizer=regularizer, **units)
         self.log_sigma = parameter("log_sigma", self.initial_log_sigma, **units)
+
+    def _weighted_kl(self, mu):
+        return self.kl_weight.value * tf.reduce_sum(self.kl_divergence())
 
     def call(self, inputs, training=False):
         theta = self.scale * self.sample() if training else self.multiplier()
