@@ -5,7 +5,6 @@ import tempfile
 
 import numpy as np
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
 
 from keras_sbp.utils.deployment import arrange
 
@@ -106,6 +105,7 @@ def to_litert(model, examples=None):
 
 def make_interpreter(content, threads, batch_size):
     """LiteRT's interpreter of a network's bytes, for so many images at a time."""
+    from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=content, num_threads=threads)
     (details,) = interpreter.get_input_details()
