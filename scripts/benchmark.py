@@ -1,10 +1,11 @@
-"""How fast training runs: steps of a network on made-up images for some seconds, and one JSON line about them.
+"""Measures training throughput on synthetic images, or inference speed (--infer). Prints one JSON line per measurement.
 
---peer: beside it, in turns in this process, the same steps in plain PyTorch, eager and through torch.compile; the
-ratios are to the faster of the two. --infer: instead of training, how fast networks answer: a JSON line for a batch of
-1, of 32 and of 1024, each network and the original in turns.
+    python scripts/benchmark.py --net=lenet5 --method=sbp --batch_size=128 --seconds=20
+    python scripts/benchmark.py --net=lenet5 --peer   # alternating with the same step in PyTorch, eager and compiled
+    python scripts/benchmark.py --net=lenet5 --infer=checkpoints/published/lenet5-sbpc --runtime=litert
+
+Speed-ups are medians of ratios, measured in alternation. Results: docs/performance.md
 """
-
 import inspect
 import json
 import os

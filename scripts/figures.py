@@ -1,14 +1,11 @@
-"""Pictures of runs that are done: docs/figures/*.png and *.svg. It trains nothing itself.
+"""Draws the pictures in docs/figures from finished runs. It trains nothing.
 
-- pixels: the signal-to-noise ratio of Lenet-fc's 784 pixels, beside the mean image (needs a run of your own).
-- vgglike-units: the units a layer of VGG-like that each method leaves.
-- error-flops-NETWORK: error against multiply-adds saved, ours, the paper's and other papers'.
-- units-epochs: the units alive over the epochs of training (needs runs of your own).
+    python scripts/figures.py
 
-What a picture lacks is said on stderr, with the command that makes it. Pictures of the other experiments are drawn by
-their own scripts: bound.py, random-labels.py, threshold.py.
+pixels: SNR of Lenet-fc's 784 pixels. vgglike-units: units per layer. error-flops-NETWORK: error over MACs saved, ours,
+the paper's and other papers'. units-epochs: live units over epochs. pixels and units-epochs need runs of your own; what
+is missing is listed on stderr with the command that makes it. bound.py, random-labels.py and threshold.py draw theirs.
 """
-
 import re
 import sys
 from pathlib import Path

@@ -1,16 +1,12 @@
-"""Lenet-fc on MNIST, StructuredBP: every pixel and neuron with its own noise, from scratch.
+"""StructuredBP for Lenet-fc on MNIST: noise on every pixel and neuron, from random weights.
 
-Ten seeds, last epoch: 1.53 % error, 95 % interval 1.46 to 1.60 (the paper 1.55), with 12.7 times fewer multiply-adds
-(the paper 11.23), 217 - 158 - 52 units; 1 to 3 minutes on one core.
+Error, last epoch: 1.53% (mean of ten seeds, 95% interval 1.46 to 1.60; paper 1.55) with 12.7x fewer MACs (paper 11.23).
 
-The paper's settings (--schedule=paper, 200 epochs; seed 0): 1.30 % with 5.29 times fewer multiply-adds, 349 - 232 - 91
-units, 6 minutes. Units by the evidence instead (threshold.py): 1.30 % at 3.98x.
+    python scripts/lenet-fc-sbp.py --seed=N           # N = 0 ... 9; 1 to 3 minutes on one core
+    python scripts/lenet-fc-sbp.py --schedule=paper   # the paper's settings, 200 epochs: 1.30%, 5.29x
 
-On held-out images, rates 1e-3 for the weights and 5e-2 for the noise: 1.40 % at 10.7x in 60 epochs, 1.62 % at 18.2x
-in 150. The rates here come from trials of StructuredBPc (lenet-fc-sbpc.py) and were not tried on held-out images for
-this row; the test error of 60 epochs with the rates above (seed 0: 1.45 % at 10.7x) was known by then.
+Trials: docs/trials.md#lenet-fc-sbp
 """
-
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import Shift

@@ -1,10 +1,8 @@
-"""The same training step in plain PyTorch: what `benchmark.py --peer` measures ours against.
+"""The training step of benchmark.py --peer in plain PyTorch: same networks, noise, evidence lower bound and optimizer.
 
-The same networks, noise, evidence lower bound and optimiser: truncated log-normal noise, one sample a unit a step; its
-KL divergence to the log-uniform prior, in the paper's closed form in float32, where ours is exact and takes longer;
-Adam with beta_1 = 0.95 and a rate of its own for the noise, in PyTorch's fused form. Precision is torch.autocast's.
+The KL divergence is the paper's closed form in float32, where ours is exact and takes longer. Adam is PyTorch's fused
+one, with beta_1 = 0.95 and a separate rate for the noise. Precision is torch.autocast's.
 """
-
 import math
 
 import torch

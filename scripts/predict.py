@@ -1,12 +1,10 @@
-"""What a network sees in images: python scripts/predict.py NETWORK.keras IMAGES...
-
-NETWORK.keras is a network from one of this repository's experiments. Its input size decides how images are prepared: as
-in the experiments with that size. IMAGES are PNG or JPEG files, brought to the network's size, or IDX files as MNIST
-has them, packed or not:
+"""Classifies images with a network from one of the experiments.
 
     python scripts/predict.py checkpoints/published/lenet5-sbp/network.keras t10k-images-idx3-ubyte.gz
-"""
 
+Images are PNG or JPEG files, resized to the network's input, or IDX files as MNIST has them, gzipped or not. They are
+preprocessed as in the experiments with that input size.
+"""
 import numpy as np
 import tensorflow as tf
 from absl import flags

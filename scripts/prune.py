@@ -1,18 +1,12 @@
-"""Prunes any Keras network of images, sequences or features that tells classes apart.
+"""Prunes a Keras classifier of images, sequences or features: trains it with noise, removes dead units, saves the rest.
 
-    python scripts/prune.py MODEL.keras --data=DATA.npz
-    python scripts/prune.py --model=MobileNetV2 --data=DATA.npz --epochs=30
+    python scripts/prune.py MODEL.keras --data=DATA.npz --output=smaller.keras
+    python scripts/prune.py --model=MobileNetV2 --data=DATA.npz --output=mobile.keras --epochs=30
 
-Puts noise after every group of units that can go, trains with it, removes the dead units (those whose noise drowns
-their signal), and writes what is left as smaller.keras, which plain Keras opens. DATA.npz, written by numpy.savez,
-holds x, the examples in the shape and the scale that the network reads, and y, the class of each, from 0. It may hold
-x_test and y_test; without them, the last tenth of x is kept for the test. Without --data, scikit-learn's digits are
-used.
-
-Prints a table: each layer's units before and after, and why some units could not be removed; accuracy, multiply-adds,
-parameters, file size and time before and after. A run that was killed goes on when it is started again.
+DATA.npz (numpy.savez) holds x as the network reads it and y, the classes from 0; x_test and y_test if there is a test
+set, else the last tenth of x is used. Without --data: scikit-learn's digits. Prints the units of each layer, before and
+after, and accuracy, MACs, parameters, file size and time. A killed run continues when the command is repeated.
 """
-
 import contextlib
 import hashlib
 import json

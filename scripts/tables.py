@@ -1,5 +1,10 @@
-"""The paper's tables with our rows in them, from checkpoints/published/: one seed's, or the mean over seeds."""
+"""Prints the tables of docs/results.md from checkpoints/published/: the paper's rows and ours, with means over seeds.
 
+    python scripts/tables.py --format=markdown        # the tables as they are in docs/results.md
+    python scripts/tables.py --measure                # times every published network again, on this machine
+
+--measure puts its figures into each result.json. How to read the tables: docs/results.md
+"""
 import itertools
 import sys
 

@@ -1,21 +1,12 @@
-"""Which units may go: error, units and multiply-adds over thresholds of the signal-to-noise ratio, and by the evidence.
+"""Error, units and MACs of a trained StructuredBP network over SNR thresholds, and by the evidence. It trains nothing.
 
     python scripts/lenet5-sbp.py --schedule=paper
     python scripts/threshold.py --run=checkpoints/lenet5-sbp-paper
 
-No training: the trained network is taken from the run's training checkpoint, and made really smaller for each
-threshold. The last row uses the evidence rule, `SBP(rule="evidence")`, which has no threshold to choose. Units that
---shrink_every took out are gone for good; for thresholds below the run's own it has to be 0, as with the paper's
-settings.
-
-This script chooses nothing. It reads the images that the run reports its error on, the test set, once for each
-threshold. To choose a threshold, give a run that was made with --validate: its images are the held-out ones.
-
-With the paper's settings, seed 0 (units below 1 are gone, or by the evidence): LeNet5 0.70 % at 5.04x, 0.66 % at 5.02x;
-Lenet-fc 1.30 % at 5.29x, 1.30 % at 3.98x. LeNet5 can spare units up to a threshold of 2 (0.77 % at 5.05x), Lenet-fc up
-to 1.5 (1.46 % at 7.21x).
+Each row is a really smaller network. Units that --shrink_every removed are gone: a run to examine below its own
+threshold needs --shrink_every=0. To choose a threshold, use a run made with --validate: others read the test set.
+Results: docs/trials.md#threshold
 """
-
 import itertools
 import sys
 
