@@ -6,6 +6,7 @@
 
 Speed-ups are medians of ratios, measured in alternation. Results: docs/performance.md
 """
+
 import inspect
 import json
 import os

@@ -6,6 +6,7 @@ After 100 epochs, seed 0: -1,518 nats with mu fixed, -1,422 with both learned.
 
 How the bound is estimated: docs/trials.md#bound
 """
+
 import sys
 
 import numpy as np

@@ -6,6 +6,7 @@ pixels: SNR of Lenet-fc's 784 pixels. vgglike-units: units per layer. error-flop
 the paper's and other papers'. units-epochs: live units over epochs. pixels and units-epochs need runs of your own; what
 is missing is listed on stderr with the command that makes it. bound.py, random-labels.py and threshold.py draw theirs.
 """
+
 import re
 import sys
 from pathlib import Path

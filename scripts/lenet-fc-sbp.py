@@ -7,6 +7,7 @@ Error, last epoch: 1.53% (mean of ten seeds, 95% interval 1.46 to 1.60; paper 1.
 
 Trials: docs/trials.md#lenet-fc-sbp
 """
+
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import Shift

@@ -7,6 +7,7 @@ Error, last epoch: 1.60% (mean of ten seeds, 95% interval 1.55 to 1.65) with 21.
 
 Trials: docs/trials.md#lenet-fc-sbpc
 """
+
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import Shift

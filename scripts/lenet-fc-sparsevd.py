@@ -6,6 +6,7 @@ Error, last epoch: 1.47% (mean of five seeds, 95% interval 1.36 to 1.59; paper 1
 
 Trials: docs/trials.md#lenet-fc-sparsevd
 """
+
 from keras_sbp.layers import sparse_vd
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment

@@ -7,6 +7,7 @@ Error, last epoch: 1.57% (mean of five seeds, 95% interval 1.45 to 1.69; paper 1
 
 Trials: docs/trials.md#lenet-fc-ssl
 """
+
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import Shift

@@ -7,6 +7,7 @@ Error, last epoch: 1.49% (mean of ten seeds, 95% interval 1.45 to 1.53; paper 1.
 
 With random shifts (--shift=2): 0.84%. Trials: docs/trials.md#lenet-fc
 """
+
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import Shift

@@ -7,6 +7,7 @@ Error, last epoch: 0.78% (mean of ten seeds, 95% interval 0.72 to 0.83; paper 0.
 
 Trials: docs/trials.md#lenet5-sbp
 """
+
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import Shift

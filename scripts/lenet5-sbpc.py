@@ -6,6 +6,7 @@ Error, last epoch: 0.84% (mean of ten seeds, 95% interval 0.78 to 0.91) with 20.
 
 With random shifts and fine-tuning: 0.78%, 18.6x (ten seeds). Its flags and the trials: docs/trials.md#lenet5-sbpc
 """
+
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import Shift

@@ -6,6 +6,7 @@ Error, last epoch: 0.69% (mean of five seeds, 95% interval 0.66 to 0.71; paper 0
 
 Trials: docs/trials.md#lenet5-sparsevd
 """
+
 from keras_sbp.layers import sparse_vd
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment

@@ -6,6 +6,7 @@ Error, last epoch: 0.81% (mean of five seeds, 95% interval 0.72 to 0.90; paper 1
 
 Trials: docs/trials.md#lenet5-ssl
 """
+
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import Shift

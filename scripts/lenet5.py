@@ -7,6 +7,7 @@ Error, last epoch: 0.64% (mean of ten seeds, 95% interval 0.59 to 0.69; paper 0.
 
 With random shifts (--shift=2): 0.46%. Trials: docs/trials.md#lenet5
 """
+
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import Shift

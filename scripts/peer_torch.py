@@ -3,6 +3,7 @@
 The KL divergence is the paper's closed form in float32, where ours is exact and takes longer. Adam is PyTorch's fused
 one, with beta_1 = 0.95 and a separate rate for the noise. Precision is torch.autocast's.
 """
+
 import math
 
 import torch

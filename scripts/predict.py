@@ -5,6 +5,7 @@
 Images are PNG or JPEG files, resized to the network's input, or IDX files as MNIST has them, gzipped or not. They are
 preprocessed as in the experiments with that input size.
 """
+
 import numpy as np
 import tensorflow as tf
 from absl import flags

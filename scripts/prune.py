@@ -7,6 +7,7 @@ DATA.npz (numpy.savez) holds x as the network reads it and y, the classes from 0
 set, else the last tenth of x is used. Without --data: scikit-learn's digits. Prints the units of each layer, before and
 after, and accuracy, MACs, parameters, file size and time. A killed run continues when the command is repeated.
 """
+
 import contextlib
 import hashlib
 import json

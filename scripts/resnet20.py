@@ -6,6 +6,7 @@ Error, last epoch: 8.40% (seed 0; He et al.: 8.75).
 
 Trials: docs/trials.md#resnet20
 """
+
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip

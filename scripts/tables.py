@@ -5,6 +5,7 @@
 
 --measure puts its figures into each result.json. How to read the tables: docs/results.md
 """
+
 import itertools
 import sys
 

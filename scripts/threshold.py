@@ -7,6 +7,7 @@ Each row is a really smaller network. Units that --shrink_every removed are gone
 threshold needs --shrink_every=0. To choose a threshold, use a run made with --validate: others read the test set.
 Results: docs/trials.md#threshold
 """
+
 import itertools
 import sys
 

@@ -6,6 +6,7 @@ Error: 21.40% with noise, 6.25% fine-tuned (seed 0; paper 7.20, not fine-tuned) 
 
 Trials: docs/trials.md#vgglike-sparsevd
 """
+
 import keras
 
 from keras_sbp.layers import sparse_vd

@@ -6,6 +6,7 @@ Error: 89.95% after the lasso, 6.62% fine-tuned (seed 0) with 2.52x fewer MACs. 
 
 Trials: docs/trials.md#vgglike-ssl
 """
+
 import keras
 
 from keras_sbp.nets import NETWORKS

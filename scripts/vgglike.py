@@ -6,6 +6,7 @@ Error, last epoch: 6.44% (seed 0; seed 1: 6.78%; paper 7.20) in 28 epochs.
 
 Without --schedule=short: the authors' 200 epochs, which were not run. Trials: docs/trials.md#vgglike
 """
+
 import functools
 
 from keras_sbp.nets import NETWORKS, vgglike

@@ -1,0 +1,59 @@
+"""Experiments from Python, without flags; and what identifies a run."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_sbp.nets import NETWORKS
+from keras_sbp.utils.experiment import Experiment, Settings
+from keras_sbp.utils.experiment.settings import check_same
+from keras_sbp.utils.io import report
+from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.methods import StructuredBP
+
+
+def experiment(directory, **settings):
+    settings = Settings(dataset="digits", epochs=2, batch_size=128, checkpoints_dir=str(directory), **settings)
+    method = StructuredBP(noise_learning_rate=0.3, log_sigma=-1.0)
+    return Experiment(NETWORKS["Lenet-fc"], "StructuredBP", settings, method)
+
+
+@pytest.fixture
+def untimed(monkeypatch):
+    from keras_sbp.utils.deployment import timing
+
+    monkeypatch.setattr(timing, "speedups", lambda original, smaller: {"cpu_speedup": None, "gpu_speedup": None})
+
+
+def test_two_experiments_run_in_one_process_without_flags(tmp_path, untimed):
+    results, policy = [], keras.config.dtype_policy()
+    for name, precision in (("one", "float32"), ("other", "bfloat16")):
+        with experiment(tmp_path / name, precision=precision) as run:
+            model = run.train(run.build(unit=run.method.unit))
+            results.append(run.finish(model))
+        assert report.read(tmp_path / name) == results[-1] == run.result()
+    assert keras.config.dtype_policy() == policy
+    smaller = keras.models.load_model(tmp_path / "one" / "network.keras")
+    assert results[0]["multiply_adds"] == sum(np.prod(w.shape) for w in smaller.weights if len(w.shape) == 2) < 545_000
+    assert results[0]["settings"]["noise_learning_rate"] == 0.3
+
+
+def test_an_experiment_from_python_says_where_it_goes():
+    with pytest.raises(UserError, match="checkpoints_dir"):
+        Experiment(NETWORKS["Lenet-fc"], "StructuredBP", Settings(), StructuredBP())
+
+
+@pytest.mark.parametrize("wrong", [{"price": -1.0}, {"learning_rate": float("inf")}, {"criterion": "size"}])
+def test_hyperparameters_out_of_bounds_are_refused(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        StructuredBP(**wrong)
+
+
+def test_records_from_before_version_1_are_compared_by_todays_names():
+    """kl_start and kl_scale were lists of text: numbers, or the price of a unit's cost."""
+    held = {"kl_start": ["price=10"], "kl_scale": ["price=5"], "snr_threshold": 1.0, "rule": "snr"}
+    wanted = {"price": 10.0, "final_price": 5.0, "kl_scale": [1.0], "threshold": 1.0, "criterion": "snr", "new": 3}
+    check_same("run", held, wanted)
+    with pytest.raises(UserError, match="run holds a run with --price=10.0: rerun with these flags"):
+        check_same("run", held, wanted | {"price": 8.0})
+    check_same("run", {"kl_start": ["145", "64"], "kl_scale": ["1"]}, {"initial_kl_scale": [145.0, 64.0], "price": 0.0})
