@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Mapping
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -29,12 +30,8 @@ class Method(abc.ABC):
     label_smoothing: float = option(
         0.0, "Fraction of each label that is spread evenly over all classes.", at_least=0, at_most=1
     )
-    shrink_every: int = option(
-        0,
-        "Every N epochs, remove units for good: those that were dead at the end of N epochs in a row, or that have no "
-        "nonzero weight left, if they are a tenth of the MACs. 0: remove all at the end.",
-        at_least=0,
-    )
+    # Every N epochs, dead units are removed; 0: never while it trains.
+    shrink_every: ClassVar[int] = 0
 
     def __post_init__(self):
         check(self)
@@ -62,3 +59,15 @@ class Method(abc.ABC):
 
     def after_epoch(self, model: keras.Model) -> None:
         """Change weights at the end of an epoch, where no step can."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PruningMethod(Method):
+    """A method that lets units die."""
+
+    shrink_every: int = option(
+        0,
+        "Every N epochs, remove units for good: those that were dead at the end of N epochs in a row, or that have no "
+        "nonzero weight left, if they are a tenth of the MACs. 0: remove all at the end.",
+        at_least=0,
+    )

@@ -1,7 +1,7 @@
 """StructuredBP: the paper's method, with its KL divergence annealed from a larger weight."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -12,12 +12,12 @@ from keras_sbp.layers.sbp import CRITERIA, SBP, parameters
 from keras_sbp.utils import training
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.io.options import option
-from keras_sbp.utils.methods.method import Method
+from keras_sbp.utils.methods.method import PruningMethod
 from keras_sbp.utils.pruning import counting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StructuredBP(Method):
+class StructuredBP(PruningMethod):
     """The evidence lower bound, by Adam, with a learning rate of its own for mu and log sigma.
 
     A unit's KL divergence is scaled by its layer's `kl_scale` * (1 + price * cost), where its cost is the MACs saved by
@@ -66,7 +66,7 @@ class StructuredBP(Method):
     def objective(self, model: keras.Model) -> training.Objective:
         return dataclasses.replace(super().objective(model), kl=self.kl(model))
 
-    def kl(self, model: keras.Model) -> training.KL:
+    def kl(self, model: keras.Model) -> Callable[[keras.Model, tf.Tensor], tf.Tensor]:
         """The scaled KL divergence of all units in nats, as `training.Objective` takes it.
 
         Args:

@@ -10,11 +10,11 @@ from keras_sbp.layers import sparse_vd
 from keras_sbp.layers.ssl import kernel_layers
 from keras_sbp.utils import pruning, training
 from keras_sbp.utils.io.options import option
-from keras_sbp.utils.methods.method import Method
+from keras_sbp.utils.methods.method import PruningMethod
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SparseVD(Method):
+class SparseVD(PruningMethod):
     """The evidence lower bound, by Adam, with a learning rate of its own for log sigma^2."""
 
     noise_learning_rate: float = option(1e-4, "Learning rate of log sigma^2.", at_least=0)

@@ -9,12 +9,12 @@ import numpy as np
 from keras_sbp.layers import ssl
 from keras_sbp.utils import training
 from keras_sbp.utils.io.options import option
-from keras_sbp.utils.methods.method import Method
+from keras_sbp.utils.methods.method import PruningMethod
 from keras_sbp.utils.training.updates import nesterov
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SSL(Method):
+class SSL(PruningMethod):
     """SGD, with a proximal step of the group lasso after each of its steps."""
 
     strength: float = option(1.5e-5, "Strength of the group lasso, in nats per image.", at_least=0)
@@ -36,7 +36,7 @@ class SSL(Method):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NormalizedSSL(Method):
+class NormalizedSSL(PruningMethod):
     """For a network with batch normalization: Nesterov momentum, and a proximal step on the rows after each epoch.
 
     See `layers.ssl.shrink_rows`.
