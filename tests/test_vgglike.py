@@ -179,7 +179,7 @@ def test_batch_normalisation_keeps_what_it_has_seen():
     x = model.get_layer("conv1")(data.standardised(images.images)).numpy()
     norm, still = (
         model.get_layer("norm"),
-        settings(batch_size=40, prepare=data.standardised),
+        settings(batch_size=40, preprocess=data.standardised),
     )
     steps(images, **still)(model).run(0, 0, 1)
     np.testing.assert_allclose(norm.moving_mean, 0.01 * x.mean((0, 1, 2)), rtol=1e-4, atol=1e-7)
@@ -240,7 +240,7 @@ def test_in_mixed_precision_statistics_noise_and_logits_are_float32():
     theirs.set_weights(ours.get_weights())
     images = made(40)
     for model in (ours, theirs):
-        still = settings(batch_size=40, prepare=data.standardised)
+        still = settings(batch_size=40, preprocess=data.standardised)
         sums, _ = steps(images, **still)(model).run(0, 0, 1)
         assert sums.dtype == tf.float32
     seen = [model.get_layer("norm").moving_variance.numpy() - 0.99 for model in (ours, theirs)]
@@ -287,7 +287,7 @@ from tests.test_vgglike import NARROW, made, settings, small
 from keras_sbp.utils.io import data
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if sys.argv[1] == "2" else tf.distribute.get_strategy()
 # Augmentation held; noise, too, is held in tests/test_training.py.
-changes = dict(strategy=strategy, prepare=data.standardised)
+changes = dict(strategy=strategy, preprocess=data.standardised)
 state = {}
 for name in ("frozen", "statistics"):
     keras.utils.set_random_seed(0)

@@ -33,6 +33,6 @@ def retrain(run, model, *, course, prepare, label_smoothing=0.0):
         model,
         prepare=prepare,
         objective=training.Objective(weight_decay=FLAGS.finetune_weight_decay, label_smoothing=label_smoothing),
-        updates=training.Updates(lambda variable: rate, course, updates.nesterov),
+        updates=training.Updates(lambda variable: rate, *course, updates.nesterov),
         normalise=True,
     )

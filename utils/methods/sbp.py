@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl import flags
 
 from keras_sbp.layers import truncated_log_normal
-from keras_sbp.layers.sbp import RULES, SBP, parameters
+from keras_sbp.layers.sbp import CRITERIA, SBP, parameters
 from keras_sbp.utils import experiment, training
 from keras_sbp.utils.experiment import retraining
 from keras_sbp.utils.io.command_line import UserError
@@ -42,7 +42,7 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, shrink_every=5
     flags.DEFINE_enum(
         "rule",
         "snr",
-        RULES,
+        CRITERIA,
         "Which units are taken out. snr: those at or under --snr_threshold. evidence: those with which the evidence is "
         "at most e times the evidence without them (BMRS).",
     )
@@ -52,7 +52,7 @@ def define_flags(*, noise_learning_rate, kl_scale, kl_start=None, shrink_every=5
 
 def unit(name):
     """The layer of noise after the units of that name."""
-    return SBP(threshold=FLAGS.snr_threshold, rule=FLAGS.rule, log_sigma=FLAGS.log_sigma, name=name)
+    return SBP(threshold=FLAGS.snr_threshold, criterion=FLAGS.rule, log_sigma=FLAGS.log_sigma, name=name)
 
 
 def rate(variable):
@@ -60,7 +60,7 @@ def rate(variable):
     return FLAGS.noise_learning_rate if variable.name in ("mu", "log_sigma") else FLAGS.learning_rate
 
 
-def train(run, model, *, rate=rate, course=training.Updates.course, prepare=None, label_smoothing=0.0):
+def train(run, model, *, rate=rate, course=(0.0, 0.5), prepare=None, label_smoothing=0.0):
     """Train a network with noise to the last epoch, on the bound and at the rates that the flags say.
 
     Args:
@@ -73,7 +73,7 @@ def train(run, model, *, rate=rate, course=training.Updates.course, prepare=None
         The trained network, less the units that --shrink_every took out.
     """
     objective = training.Objective(kl(model), FLAGS.weight_decay, label_smoothing)
-    how = training.Updates(rate, course)
+    how = training.Updates(rate, *course)
     return run.train(model, objective, how, prepare=prepare, shrink_every=FLAGS.shrink_every)
 
 

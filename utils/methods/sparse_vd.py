@@ -4,7 +4,7 @@ import numpy as np
 from absl import flags
 
 from keras_sbp.layers import sparse_vd
-from keras_sbp.layers.ssl import weighted
+from keras_sbp.layers.ssl import kernel_layers
 from keras_sbp.utils import pruning, training
 
 FLAGS = flags.FLAGS
@@ -69,12 +69,12 @@ def rewind(model, original):
         original: the network of `start_from`: the weights that lead from a unit that is gone become 0.
     """
     living = pruning.Liveness(model, {})
-    for layer in weighted(original):
+    for layer in kernel_layers(original):
         read = living.kept(model.get_layer(layer.name).input)
         layer.kernel.assign(layer.kernel * np.isin(np.arange(layer.kernel.shape[-2]), read)[:, None])
 
 
-def train(run, model, *, course=training.Updates.course, prepare=None, label_smoothing=0.0, shrink_every=0):
+def train(run, model, *, course=(0.0, 0.5), prepare=None, label_smoothing=0.0, shrink_every=0):
     """Train a network with noise on its weights to the last epoch, on the bound and at the rates that the flags say.
 
     Args:
@@ -90,8 +90,8 @@ def train(run, model, *, course=training.Updates.course, prepare=None, label_smo
     return run.train(
         model,
         training.Objective(sparse_vd.kl(FLAGS.warm_up), FLAGS.weight_decay, label_smoothing),
-        training.Updates(rate, course),
+        training.Updates(rate, *course),
         prepare=prepare,
-        alive=sparse_vd.alive,
+        live_units=sparse_vd.live_units,
         shrink_every=shrink_every,
     )

@@ -27,19 +27,21 @@ def train(run, model, strength, *, prepare=None):
     updates = training.Updates(
         lambda variable: FLAGS.learning_rate / count,
         optimizer=ssl.sgd,
-        proximal=ssl.proximal(lambda layer: count * strength(layer)),
+        proximal=ssl.proximal_step(lambda layer: count * strength(layer)),
     )
     objective = training.Objective(weight_decay=FLAGS.weight_decay)
-    return run.train(model, objective, updates, prepare=prepare, alive=ssl.alive, shrink_every=FLAGS.shrink_every)
+    return run.train(
+        model, objective, updates, prepare=prepare, live_units=ssl.live_units, shrink_every=FLAGS.shrink_every
+    )
 
 
 def train_normalised(run, model, share, *, course, prepare, label_smoothing):
-    """Train a network with batch normalisation put back in, its rows shorter after every epoch: `ssl.shorten_rows`.
+    """Train a network with batch normalisation put back in, its rows shorter after every epoch: `ssl.shrink_rows`.
 
     Args:
         run: the `Experiment`.
         model: the network, its batch normalisation in its convolutions.
-        share: of `ssl.shorten_rows`.
+        share: of `ssl.shrink_rows`.
         course: of `training.Updates`.
         prepare: of `Experiment.train`.
         label_smoothing: of `training.Objective`.
@@ -50,9 +52,9 @@ def train_normalised(run, model, share, *, course, prepare, label_smoothing):
     return run.train(
         run.normalised(model),
         training.Objective(weight_decay=FLAGS.weight_decay, label_smoothing=label_smoothing),
-        training.Updates(lambda variable: rate, course, nesterov),
+        training.Updates(lambda variable: rate, *course, nesterov),
         prepare=prepare,
-        alive=ssl.read,
-        after_epoch=functools.partial(ssl.shorten_rows, share=share),
+        live_units=ssl.used_inputs,
+        after_epoch=functools.partial(ssl.shrink_rows, fraction=share),
         shrink_every=FLAGS.shrink_every,
     )
