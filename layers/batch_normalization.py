@@ -1,4 +1,4 @@
-"""Batch normalisation as Keras has it, by TensorFlow's fused kernel: a quarter of the time on a CPU."""
+"""Batch normalization as in Keras, by TensorFlow's fused kernel: a quarter of the time on a CPU."""
 
 import keras
 import tensorflow as tf
@@ -6,24 +6,24 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="sbp")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """keras.layers.BatchNormalization of images (batch, height, width, units).
+    """keras.layers.BatchNormalization for images (batch, height, width, units).
 
-    Scales, offsets, statistics and sums are float32 in any precision. As in fused kernels, the moving variance is of
-    n / (n - 1) times the batch's variance.
+    Scale, offset, statistics and sums are float32 in any precision. As usual in fused kernels, the moving variance
+    averages the unbiased estimate: n / (n - 1) times the variance of the batch.
 
     Raises:
-        ValueError: when built with another axis than the last, without scale or offset, or synchronized.
+        ValueError: when built with an axis other than the last, without scale or offset, or synchronized.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         if self.axis not in (-1, len(input_shape) - 1) or not self.scale or not self.center or self.synchronized:
             raise ValueError(
-                f"{self.name} normalises the last axis, with scale and offset, on each tower alone: for other settings "
+                f"{self.name} normalizes the last axis, with scale and offset, on each tower alone: for other settings "
                 "use keras.layers.BatchNormalization"
             )
         super().build(input_shape)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         scale, offset = self.gamma.value, self.beta.value
         mean, variance = self.moving_mean.value, self.moving_variance.value
         if not (training and self.trainable):

@@ -1,152 +1,205 @@
-"""The layer of Structured Bayesian Pruning (Neklyudov et al., NIPS 2017): log-normal noise that multiplies a unit."""
+"""The layer of Structured Bayesian Pruning: log-normal noise that multiplies the units of a network.
+
+K. Neklyudov, D. Molchanov, A. Ashukha, D. Vetrov: "Structured Bayesian Pruning via Log-Normal Multiplicative Noise",
+NIPS 2017.
+"""
 
 import contextlib
+import contextvars
 import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
 
 from keras_sbp.layers import truncated_log_normal
 
-# What mu and log sigma are clipped to; the distribution is exact on all of it.
-BOX = (-20.0, 5.0)
-RULES = ("snr", "evidence")
-# Nats of evidence that a unit has to be worth to stay. One that does nothing is worth 0 once its posterior is the prior,
-# and a little more before that, as BOX and the length of a training leave it; less than a factor e is "not worth more
-# than a bare mention" (the grades of Kass and Raftery, "Bayes Factors", 1995).
-WORTH = 1.0
-
-
-def _clip(parameter):
-    return tf.clip_by_value(parameter, *BOX)
-
-
-def parameters(layers):
-    """mu and log sigma of the units of all these layers: (units,) float32 each."""
-    return [tf.concat([getattr(layer, name).value for layer in layers], 0) for name in ("mu", "log_sigma")]
-
-
-def _samples(layers):
-    """One theta a unit of each layer, from one call of the quantile."""
-    # The middle of one of 2^23 equal cells: an end of the interval is never drawn.
-    u = [keras.random.uniform(layer.mu.shape, seed=layer.seed_generator, dtype="float32") for layer in layers]
-    theta = tf.exp(truncated_log_normal.log_quantile(tf.concat(u, 0) + 2.0**-24, *parameters(layers)))
-    return tf.split(theta, [layer.mu.shape[0] for layer in layers])
-
-
-@contextlib.contextmanager
-def one_draw(layers):
-    """Within it, the SBP layers have one sample each, drawn for all of them at once: fewer and larger operations."""
-    try:
-        for layer, theta in zip(layers, _samples(layers) if layers else []):
-            layer.drawn = theta
-        yield
-    finally:
-        for layer in layers:
-            layer.drawn = None
+# mu and log sigma are clipped to this interval, on which the distribution is computed exactly.
+PARAMETER_BOUNDS = (-20.0, 5.0)
+CRITERIA = ("snr", "evidence")
+# The log evidence, in nats, by which a unit has to improve the model to stay. A unit without effect is worth 0 once its
+# posterior is the prior, and slightly more before that, because of PARAMETER_BOUNDS and of finite training. A factor
+# below e is "not worth more than a bare mention" (Kass and Raftery, "Bayes Factors", 1995).
+MIN_EVIDENCE_NATS = 1.0
 
 
 @keras.saving.register_keras_serializable(package="sbp")
 class SBP(keras.layers.Layer):
     """Multiplies each unit, that is each index of the last axis, by its own noise theta > 0.
 
-    In training theta is a sample, one a unit a step, shared by the examples and positions of a batch; at test time it
-    is E theta, or 0 for a unit that is not `alive()`: such a unit can be taken out.
+    The prior of theta is log-uniform and its approximate posterior log-normal, both truncated to log theta in
+    [-20, 0]; mu and log sigma of the posterior are trained (`layers.truncated_log_normal`). In training, theta is a
+    sample, one per unit and step, shared by the examples and positions of a batch. At test time it is E theta, or 0 for
+    a unit that is not among the `live_units()`: such a unit can be removed from the network.
 
-    Inputs and outputs: (batch, ..., units), any rank from 2 up. mu and log_sigma: (units,), float32 also under mixed
-    precision, where only the product is rounded. They are trained by whoever adds the KL divergence to the loss: `fit`
-    does, if `kl_weight` is more than 0.
+    Inputs and outputs: (batch, ..., units), of any rank from 2 up. mu and log_sigma: (units,), float32 also under mixed
+    precision, where only the product is rounded.
 
-    A layer that is called in several places of a network is the same noise in all of them: within a tf.function, with
-    the same sample. Its KL divergence counts once.
+    Example:
+
+        inputs = keras.Input((784,))
+        x = SBP(kl_weight=1 / 60_000)(inputs)  # 60,000 training examples
+        x = keras.layers.Dense(300, activation="relu")(x)
+        x = SBP(kl_weight=1 / 60_000)(x)
+        model = keras.Model(inputs, keras.layers.Dense(10)(x))
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(images, labels, batch_size=128, epochs=20)
+        smaller = keras_sbp.shrink(model)
+
+    A layer that is called several times in a network is the same noise at all its call sites, and its KL divergence
+    counts once. In a graph (`fit`, tf.function), all its calls share one sample; in eager mode, within `sampling`.
 
     Args:
-        kl_weight: `kl_weight` times the KL divergence of all units is in the model's losses. With a loss that is the
-            mean over a batch, the evidence lower bound wants 1 / N for N training examples. Where it is more than 0,
-            `layer.kl_weight.assign(...)` changes it. 0: nothing is added.
-        threshold: the signal-to-noise ratio that a living unit is above (the paper: 1).
-        rule: "snr": a unit lives above that threshold. "evidence": it lives if the evidence of the model with it is
-            more than e times the evidence without it, a rule with no threshold to choose
-            (`truncated_log_normal.log_evidence_ratio`).
-        log_sigma: where log sigma starts (the paper: -5); mu starts at 0.
-        seed: of the noise, an int; None: a random one.
-        scale: multiplies theta, a number > 0: 1 / E theta at the start leaves a trained network as it is.
+        kl_weight: adds this weight times the KL divergence of all units to the model's losses. With a loss averaged
+            over the batch, the evidence lower bound requires 1 / N for N training examples. If positive,
+            `layer.kl_weight.assign(...)` changes it later. 0: nothing is added, the training loop adds the term.
+        threshold: the signal-to-noise ratio that a live unit exceeds (1 in the paper).
+        log_sigma: initial value of log sigma (-5 in the paper). mu starts at 0.
+        seed: of the noise. None: a random one.
+        scale: multiplies theta, > 0. With 1 / E theta of the initial posterior, a trained network starts unchanged.
+        criterion: "snr": units above the threshold live. "evidence": units live with which the model's evidence is more
+            than e times the evidence without them (BMRS, see `truncated_log_normal.log_evidence_ratio`).
     Raises:
-        ValueError: there is no such rule.
+        ValueError: the criterion is unknown.
     """
 
-    def __init__(self, kl_weight=0.0, threshold=1.0, log_sigma=-5.0, seed=None, scale=1.0, rule="snr", **kwargs):
+    def __init__(
+        self,
+        kl_weight: float = 0.0,
+        threshold: float = 1.0,
+        log_sigma: float = -5.0,
+        seed: int | None = None,
+        scale: float = 1.0,
+        criterion: str = "snr",
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.supports_masking = True
-        if rule not in RULES:
-            raise ValueError(f"rule={rule!r} is none of {', '.join(RULES)}")
+        if criterion not in CRITERIA:
+            raise ValueError(f"criterion={criterion!r} must be one of {', '.join(CRITERIA)}")
         self.initial_kl_weight = kl_weight
         self.threshold = threshold
-        self.rule = rule
+        self.criterion = criterion
         self.initial_log_sigma = log_sigma
         self.seed = seed
         self.scale = scale
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self.drawn = None
-        self._last = None
 
-    def build(self, input_shape):
-        # Of eight bits of mantissa log sigma could not move.
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        # With the 8 bits of bfloat16's mantissa, log sigma would not move.
         dtype = "float64" if self.variable_dtype == "float64" else "float32"
 
-        def parameter(name, start, **settings):
-            initializer = keras.initializers.Constant(start)
+        def add_parameter(name, value, **settings):
+            initializer = keras.initializers.Constant(value)
             return self.add_weight(name=name, initializer=initializer, dtype=dtype, autocast=False, **settings)
 
         if self.initial_kl_weight:
-            self.kl_weight = parameter("kl_weight", self.initial_kl_weight, shape=(), trainable=False)
-        # A regulariser counts once, however often the layer is called.
+            self.kl_weight = add_parameter("kl_weight", self.initial_kl_weight, shape=(), trainable=False)
+        # A regularizer counts once, however often the layer is called.
         regularizer = self._weighted_kl if self.initial_kl_weight else None
         units = {"shape": input_shape[-1:], "constraint": _clip}
-        self.mu = parameter("mu", 0.0, regularizer=regularizer, **units)
-        self.log_sigma = parameter("log_sigma", self.initial_log_sigma, **units)
+        self.mu = add_parameter("mu", 0.0, regularizer=regularizer, **units)
+        self.log_sigma = add_parameter("log_sigma", self.initial_log_sigma, **units)
 
     def _weighted_kl(self, mu):
         return self.kl_weight.value * tf.reduce_sum(self.kl_divergence())
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         theta = self.scale * self.sample() if training else self.multiplier()
         return inputs * tf.cast(theta, inputs.dtype)
 
-    def sample(self):
-        """One theta a unit: (units,). The same for all calls while one graph, on one tower, is made."""
-        if self.drawn is not None:
-            return self.drawn
+    def sample(self) -> tf.Tensor:
+        """The sample of theta for the current step: (units,). Which calls share it: see `sampling`."""
+        if (theta := _given.get().get(self)) is not None:
+            return theta
         if tf.executing_eagerly():
-            return _samples([self])[0]
-        # Every tower traces its part of the graph in a thread of its own.
-        place = tf.compat.v1.get_default_graph(), threading.get_ident()
-        if self._last is None or self._last[0] != place:
-            self._last = place, _samples([self])[0]
-        return self._last[1]
+            return _draw([self])[self]
+        # Each tower traces its part of the graph in a thread of its own.
+        site = id(tf.compat.v1.get_default_graph()), threading.get_ident()
+        traced = _traced.setdefault(self, weakref.WeakValueDictionary())
+        if (theta := traced.get(site)) is None:
+            theta = traced[site] = _draw([self])[self]
+        return theta
 
-    def multiplier(self):
-        """What a unit is multiplied by at test time: (units,), E theta for the living and exactly 0 for the others."""
+    def multiplier(self) -> tf.Tensor:
+        """What units are multiplied by at test time: (units,), E theta for live units and exactly 0 for the others."""
         theta = self.scale * truncated_log_normal.mean(self.mu.value, self.log_sigma.value)
-        return tf.where(self.alive(), theta, tf.zeros_like(theta))
+        return tf.where(self.live_units(), theta, tf.zeros_like(theta))
 
-    def alive(self):
-        """Which units the rule keeps: (units,) bool."""
-        if self.rule == "evidence":
-            return truncated_log_normal.log_evidence_ratio(self.mu.value, self.log_sigma.value) < -WORTH
+    def live_units(self) -> tf.Tensor:
+        """Which units the criterion keeps: (units,) bool."""
+        if self.criterion == "evidence":
+            ratio = truncated_log_normal.log_evidence_ratio(self.mu.value, self.log_sigma.value)
+            return ratio < -MIN_EVIDENCE_NATS
         return self.snr() > self.threshold
 
-    def snr(self):
-        """The signal-to-noise ratio of each unit's theta: (units,)."""
+    def snr(self) -> tf.Tensor:
+        """The signal-to-noise ratio E theta / sqrt(Var theta) of each unit: (units,)."""
         return truncated_log_normal.snr(self.mu.value, self.log_sigma.value)
 
-    def kl_divergence(self):
+    def kl_divergence(self) -> tf.Tensor:
         """KL(q || p) of each unit's theta, in nats: (units,)."""
         return truncated_log_normal.kl_divergence(self.mu.value, self.log_sigma.value)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         own = {"kl_weight": self.initial_kl_weight, "threshold": self.threshold, "log_sigma": self.initial_log_sigma}
-        return {**super().get_config(), **own, "seed": self.seed, "scale": self.scale, "rule": self.rule}
+        return {**super().get_config(), **own, "seed": self.seed, "scale": self.scale, "criterion": self.criterion}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        # Older files say "rule".
+        return super().from_config({"criterion" if key == "rule" else key: value for key, value in config.items()})
+
+
+def parameters(layers: Sequence[SBP]) -> tuple[tf.Tensor, tf.Tensor]:
+    """mu and log sigma of the units of all these layers, concatenated: (units,) float32 each."""
+    mu, log_sigma = ([getattr(layer, name).value for layer in layers] for name in ("mu", "log_sigma"))
+    return tf.concat(mu, 0), tf.concat(log_sigma, 0)
+
+
+# What `sampling` has drawn, on the thread that entered it.
+_given: contextvars.ContextVar[Mapping[SBP, tf.Tensor]] = contextvars.ContextVar("_given", default={})
+# What layers have drawn in graphs: {layer: {(id of the graph, id of the thread): theta}}. References to layers and
+# tensors are weak, and a graph owns its tensors: nothing here keeps a layer or a finished graph alive.
+_traced: weakref.WeakKeyDictionary[SBP, weakref.WeakValueDictionary] = weakref.WeakKeyDictionary()
+
+
+@contextlib.contextmanager
+def sampling(layers: Sequence[SBP]) -> Iterator[dict[SBP, tf.Tensor]]:
+    """A context in which each of these layers has one sample of theta, shared by all its calls on this thread.
+
+    The samples of all layers are computed at once: fewer and larger operations than one by one. Without this context,
+    a layer draws a sample in its first call in a graph, on each tower, and the further calls there share it; in eager
+    mode each call draws its own. A custom eager training step thus wants
+
+        with tf.GradientTape() as tape, sbp.sampling(layers):
+            loss = loss_fn(y, model(x, training=True))
+
+    Yields:
+        {layer: theta, (units,) float32}: what the layers multiply by, before `scale`. Entries may be replaced.
+    """
+    samples = {**_given.get(), **_draw(layers)}
+    token = _given.set(samples)
+    try:
+        yield samples
+    finally:
+        _given.reset(token)
+
+
+def _draw(layers):
+    """{layer: a sample of theta}, by a single call of the quantile."""
+    if not layers:
+        return {}
+    u = [keras.random.uniform(layer.mu.shape, seed=layer.seed_generator, dtype="float32") for layer in layers]
+    # The center of one of 2^23 equal cells: never an end of the interval.
+    theta = tf.exp(truncated_log_normal.log_quantile(tf.concat(u, 0) + 2.0**-24, *parameters(layers)))
+    return dict(zip(layers, tf.split(theta, [layer.mu.shape[0] for layer in layers])))
+
+
+def _clip(parameter):
+    return tf.clip_by_value(parameter, *PARAMETER_BOUNDS)

@@ -1,49 +1,56 @@
-"""Structured sparsity learning: a group lasso on the weights that lead to a unit and on those that lead from it.
+"""Structured sparsity learning (SSL): a group lasso on the weights into a unit and on the weights out of it.
 
 W. Wen, C. Wu, Y. Wang, Y. Chen, H. Li: "Learning Structured Sparsity in Deep Neural Networks", NIPS 2016. Groups are
-the filters and input channels of a convolution, the columns and rows of a dense kernel. The lasso's derivative would
-leave groups small; its proximal step (Yuan and Lin, 2006), taken after the optimiser's, makes them exactly 0.
+the filters and input channels of a convolution, and the columns and rows of a dense kernel. Gradient descent on the
+lasso leaves groups small but not 0; its proximal step (Yuan and Lin, 2006), after each step of the optimizer, makes
+them exactly 0.
 """
+
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 
-def soft_threshold(groups, threshold):
+def soft_threshold(groups: tf.Tensor, threshold: tf.Tensor | float) -> tf.Tensor:
     """The proximal step of the group lasso: argmin over x of |x - g|^2 / 2 + threshold * |x|, for each group g.
 
     Args:
-        groups: tensor (..., groups), a group to an index of the last axis, which `threshold` is broadcast to.
+        groups: (..., groups), one group per index of the last axis.
+        threshold: (groups,) or a scalar, >= 0.
     Returns:
-        A tensor of that shape: every group shorter by the threshold, or exactly 0.
+        The groups, of the same shape, their norms reduced by the threshold, down to exactly 0.
     """
     norm = tf.sqrt(tf.reduce_sum(groups**2, axis=list(range(len(groups.shape) - 1))))
     return groups * tf.maximum(1 - tf.math.divide_no_nan(threshold, norm), 0.0)
 
 
-def sgd(rate, group):
-    """The optimiser for `training.Updates`: no momentum, which would carry a group away from 0 again, nor Adam, whose
-    steps are as long where a gradient is small, so that the lasso would weigh most where gradients are largest."""
-    return keras.optimizers.SGD(rate, name=f"sgd_{group}")
+def sgd(schedule: keras.optimizers.schedules.LearningRateSchedule, name: str) -> keras.optimizers.Optimizer:
+    """SGD without momentum, for `training.Updates`.
+
+    Momentum would carry a group away from 0 again. Adam's steps do not shrink with the gradient, so the lasso would
+    weigh most where gradients are largest.
+    """
+    return keras.optimizers.SGD(schedule, name=f"sgd_{name}")
 
 
-def proximal(strength):
-    """The proximal step of `training.Updates`, taken after the optimiser's: on a model's columns, then on its rows.
+def proximal_step(strength: Callable[[keras.layers.Layer], float]) -> Callable[[keras.Model, tf.Tensor], None]:
+    """The proximal step of `training.Updates`: soft-thresholds the columns of a model's kernels, then their rows.
 
-    With it, SGD minimises the cross entropy plus, for each group g of n weights, strength * sqrt(n) * |g|. A column
-    takes its bias along, so that a unit without weights is exactly 0. The model's outputs are no units, nor is the one
-    channel of grey images; nor the last row that a layer has left. n counts the weights that the groups have left:
-    where units have been taken out, it is less, and the lasso on the others is weaker.
+    After SGD's steps, it minimizes the cross entropy plus strength * sqrt(n) * |g| for each group g of n weights. A
+    column includes its bias, so that a unit without weights is exactly 0. The columns of the last layer form no groups,
+    as its outputs are not units, nor does the row of a kernel with a single input (a gray image's channel, or the last
+    row left). n counts the weights present: the lasso on a group weakens as units are removed from the network.
 
     Args:
-        strength: from a layer to its strength >= 0, in nats.
+        strength: the lasso's strength for a layer, >= 0, in nats.
     Returns:
-        From a model and the learning rate, a scalar tensor, to nothing.
+        A function of the model, which it changes in place, and the learning rate, a scalar tensor.
     """
 
     def step(model, learning_rate):
-        for layer in weighted(model):
+        for layer in kernel_layers(model):
             kernel, threshold = layer.kernel.value, learning_rate * strength(layer)
             if layer is not model.layers[-1]:
                 units = kernel.shape[-1]
@@ -60,39 +67,40 @@ def proximal(strength):
     return step
 
 
-def shorten_rows(model, share):
-    """The proximal step of a whole epoch, for a network with batch normalisation: on the rows of a model, in place.
+def shrink_rows(model: keras.Model, fraction: float) -> None:
+    """The proximal step of a whole epoch on the rows of a model with batch normalization, in place.
 
-    Every row becomes shorter by a share of the mean length of its layer's rows, or exactly 0; then the kernel gets its
-    own length back. Batch normalisation makes that length free, and with it the length of a filter: what counts is how
-    long the rows are beside one another, that is how much of each unit a layer reads. A kernel that grew shorter would
-    only learn faster. Once an epoch, since the noise of an epoch's gradients grows with the root of their number, and
-    the lasso with the number. The colors of an image are no units.
+    The norm of every row shrinks by a fraction of the mean norm of its layer's rows, down to exactly 0; then the kernel
+    is rescaled to its previous norm. Batch normalization makes the network invariant to that norm, as to the norm of a
+    filter: what counts are the norms of the rows relative to one another, that is how much of each unit a layer uses. A
+    kernel whose norm shrank would only train faster. Once per epoch, because the noise of an epoch's gradients grows
+    with the square root of their number, and the lasso with the number.
 
     Args:
-        model: a model in training; its rows are those of its dense and convolution layers but the first.
-        share: in [0, 1). Rows that are 0 do not count in the mean: the longest one is never taken.
+        model: a model in training. Its rows are those of its dense and convolution layers except the first, whose
+            inputs are the colors of an image and not units.
+        fraction: in [0, 1). Rows that are 0 do not count in the mean, so the largest row is never removed.
     """
-    for layer in weighted(model)[1:]:
+    for layer in kernel_layers(model)[1:]:
         kernel = np.moveaxis(np.asarray(layer.kernel), -2, -1)
-        length = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), axis=0)
-        shorter = np.asarray(soft_threshold(tf.constant(kernel), share * length[length > 0].mean()))
-        whole = np.linalg.norm(length) / np.linalg.norm(shorter)
-        layer.kernel.assign(whole * np.moveaxis(shorter, -1, -2))
+        norms = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), axis=0)
+        shrunk = np.asarray(soft_threshold(tf.constant(kernel), fraction * norms[norms > 0].mean()))
+        rescale = np.linalg.norm(norms) / np.linalg.norm(shrunk)
+        layer.kernel.assign(rescale * np.moveaxis(shrunk, -1, -2))
 
 
-def weighted(model):
+def kernel_layers(model: keras.Model) -> list[keras.layers.Dense | keras.layers.Conv2D]:
     """The dense and convolution layers of a model."""
     return [layer for layer in model.layers if isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D))]
 
 
-def read(model):
-    """{layer's name: (inputs,) bool, whether a weight other than 0 leads from the unit to the layer}, but the first's."""
-    kernels = {layer.name: np.asarray(layer.kernel) for layer in weighted(model)[1:]}
+def used_inputs(model: keras.Model) -> dict[str, np.ndarray]:
+    """{layer's name: (inputs,) bool}: inputs with a nonzero weight, for `kernel_layers` except the first."""
+    kernels = {layer.name: np.asarray(layer.kernel) for layer in kernel_layers(model)[1:]}
     return {name: kernel.any(axis=(*range(kernel.ndim - 2), -1)) for name, kernel in kernels.items()}
 
 
-def alive(model):
-    """{layer's name: (units,) bool, whether a weight other than 0 leads to the unit}."""
-    kernels = {layer.name: np.asarray(layer.kernel) for layer in weighted(model)}
+def live_units(model: keras.Model) -> dict[str, np.ndarray]:
+    """{layer's name: (units,) bool}: units that at least one nonzero weight leads to."""
+    kernels = {layer.name: np.asarray(layer.kernel) for layer in kernel_layers(model)}
     return {name: kernel.any(axis=tuple(range(kernel.ndim - 1))) for name, kernel in kernels.items()}

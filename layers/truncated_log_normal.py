@@ -2,15 +2,14 @@
 
 The posterior of a unit's noise is log theta ~ N(mu, sigma^2), truncated to [low, high]; the prior is log-uniform on the
 same interval. The paper's closed forms divide differences of normal CDFs by one another: in float32 they overflow or
-cancel in most of the box that training visits. Two other ways are taken here.
+cancel in most of the region that training visits. This module computes them in two other ways.
 
-Expectations (the KL divergence, the mean, the SNR) are integrals of a smooth function over the stretch where the
-density is more than a rounding error, so Gauss-Legendre quadrature (Golub and Welsch, 1969) gives them to the last
-digits: every term of its sum is positive, so that nothing cancels. Distances are measured from the mode, so that
-nothing overflows either.
+Expectations (the KL divergence, the mean, the SNR) are integrals of a smooth function over the range where the density
+exceeds rounding error, so Gauss-Legendre quadrature (Golub and Welsch, 1969) gives them to the last digits: every term
+of its sum is positive, so nothing cancels. Distances are measured from the mode, so nothing overflows either.
 
-The quantile inverts the normal CDF from whichever tail is the shorter; where both ends of the interval lie so far out
-in one tail that the CDF underflows, it solves the CDF's asymptotic expansion (Abramowitz and Stegun, 26.2.12).
+The quantile inverts the normal CDF from the shorter tail; where both ends of the interval lie so far out in one tail
+that the CDF underflows, it solves the CDF's asymptotic expansion (Abramowitz and Stegun, 26.2.12).
 
 Everything is elementwise, in the dtype of `mu` (float32 or float64), with first derivatives in mu and log_sigma. Exact
 for mu and log_sigma in [-20, 5] and beyond.
@@ -24,7 +23,7 @@ import tensorflow as tf
 LOW, HIGH = -20.0, 0.0
 
 # Nodes and weights of the quadrature, and where it cuts the tails: where the density has fallen to exp(-reach^2 / 2) of
-# its peak. The error over the box is 1e-11 in float64, and in float32 that of rounding: see
+# its peak. For mu and log_sigma in [-20, 5] the error is 1e-11 in float64, and that of rounding in float32: see
 # tests/test_truncated_log_normal.py.
 _RULE = {tf.float64: np.polynomial.legendre.leggauss(48), tf.float32: np.polynomial.legendre.leggauss(24)}
 _REACH = {tf.float64: 8.0, tf.float32: 6.5}
@@ -33,13 +32,13 @@ _REACH = {tf.float64: 8.0, tf.float32: 6.5}
 _FAR = 20.0
 
 
-def kl_divergence(mu, log_sigma, low=LOW, high=HIGH):
+def kl_divergence(mu: tf.Tensor, log_sigma: tf.Tensor, low: float = LOW, high: float = HIGH) -> tf.Tensor:
     """KL(q || p) from the truncated log-normal q to the log-uniform prior p on [low, high], in nats.
 
     Args:
-        mu, log_sigma: tensors of one shape, float32 or float64.
+        mu, log_sigma: of equal shape, float32 or float64.
     Returns:
-        A tensor of that shape and dtype, >= 0 up to rounding.
+        Of that shape and dtype, >= 0 up to rounding.
     """
 
     @tf.custom_gradient
@@ -76,41 +75,41 @@ def kl_divergence(mu, log_sigma, low=LOW, high=HIGH):
     return kl_divergence_(tf.convert_to_tensor(mu), tf.convert_to_tensor(log_sigma))
 
 
-def mean(mu, log_sigma, low=LOW, high=HIGH):
-    """E theta: a tensor of the shape and dtype of mu and log_sigma, in [e^low, e^high]."""
+def mean(mu: tf.Tensor, log_sigma: tf.Tensor, low: float = LOW, high: float = HIGH) -> tf.Tensor:
+    """E theta, of the shape and dtype of mu and log_sigma, in [e^low, e^high]."""
     mu, log_sigma = tf.convert_to_tensor(mu), tf.convert_to_tensor(log_sigma)
     s, exponent, _ = _quadrature(mu, log_sigma, low, high, moment=1)
-    share = _share(s, exponent, mu, log_sigma)
-    # theta relative to its value at the mode, less 1: a small sigma does not cancel in the derivative.
+    probability = _probability(s, exponent, mu, log_sigma)
+    # theta relative to its value at the mode, minus 1: a small sigma does not cancel in the derivative.
     ratio = tf.math.expm1(s * tf.exp(tf.stop_gradient(log_sigma))[..., None])
-    return tf.exp(tf.clip_by_value(tf.stop_gradient(mu), low, high)) * (1 + tf.reduce_sum(share * ratio, -1))
+    return tf.exp(tf.clip_by_value(tf.stop_gradient(mu), low, high)) * (1 + tf.reduce_sum(probability * ratio, -1))
 
 
-def snr(mu, log_sigma, low=LOW, high=HIGH):
-    """E theta / sqrt(Var theta): a tensor of the shape and dtype of mu and log_sigma."""
+def snr(mu: tf.Tensor, log_sigma: tf.Tensor, low: float = LOW, high: float = HIGH) -> tf.Tensor:
+    """The signal-to-noise ratio E theta / sqrt(Var theta), of the shape and dtype of mu and log_sigma."""
     mu, log_sigma = tf.convert_to_tensor(mu), tf.convert_to_tensor(log_sigma)
     s, exponent, _ = _quadrature(mu, log_sigma, low, high, moment=2)
-    share = _share(s, exponent, mu, log_sigma)
-    # theta relative to its value at the mode, less 1, over the length of the support: small sigma neither cancels in it
-    # nor underflows in its square.
+    probability = _probability(s, exponent, mu, log_sigma)
+    # theta relative to its value at the mode, minus 1, over the length of the support: a small sigma neither cancels in
+    # it nor underflows in its square.
     log_ratio = s * tf.exp(tf.stop_gradient(log_sigma))[..., None]
     length = log_ratio[..., -1:] - log_ratio[..., :1]
     ratio = tf.math.expm1(log_ratio) / length
-    average = tf.reduce_sum(share * ratio, -1, keepdims=True)
-    deviation = tf.sqrt(tf.reduce_sum(share * (ratio - average) ** 2, -1))
-    return (1 / length + average)[..., 0] / deviation
+    average = tf.reduce_sum(probability * ratio, -1, keepdims=True)
+    standard_deviation = tf.sqrt(tf.reduce_sum(probability * (ratio - average) ** 2, -1))
+    return (1 / length + average)[..., 0] / standard_deviation
 
 
-def log_evidence_ratio(mu, log_sigma, low=LOW, high=HIGH):
-    """By how many nats the log evidence grows when the prior of theta shrinks to e^low: when the unit is taken out.
+def log_evidence_ratio(mu: tf.Tensor, log_sigma: tf.Tensor, low: float = LOW, high: float = HIGH) -> tf.Tensor:
+    """The change of the log evidence, in nats, when the prior of theta shrinks to the point e^low: the unit is removed.
 
     Bayesian model reduction, BMRS_N of Wright, Igel, Selvan: "BMRS: Bayesian Model Reduction for Structured Pruning",
-    NeurIPS 2024, in the limit of a reduced prior of no width: the log of q over p, as densities of log theta, at `low`.
+    NeurIPS 2024, in the limit of a reduced prior of zero width: log(q / p) at `low`, as densities of log theta.
 
     Args:
-        mu, log_sigma: tensors of one shape, float32 or float64.
+        mu, log_sigma: of equal shape, float32 or float64.
     Returns:
-        A tensor of that shape and dtype; no derivative is meant to be taken of it.
+        Of that shape and dtype; not meant to be differentiated.
     """
     mu, log_sigma = tf.convert_to_tensor(mu), tf.convert_to_tensor(log_sigma)
     _, exponent, length = _quadrature(mu, log_sigma, low, high, moment=0)
@@ -123,16 +122,16 @@ def log_evidence_ratio(mu, log_sigma, low=LOW, high=HIGH):
     return math.log(high - low) - log_sigma + at_low - tf.math.log(length * mass)
 
 
-def log_quantile(u, mu, log_sigma, low=LOW, high=HIGH):
-    """The value of log theta below which a share u of the mass lies: of uniform u, a sample.
+def log_quantile(u: tf.Tensor, mu: tf.Tensor, log_sigma: tf.Tensor, low: float = LOW, high: float = HIGH) -> tf.Tensor:
+    """The value of log theta below which a fraction u of the mass lies: a sample, if u is uniform.
 
     Computed in float64 and rounded once: close to an end, float32 could not tell 1 - u from 1.
 
     Args:
-        u: tensor in [0, 1], of the shape of mu or broadcast to it; no derivative is taken in it.
-        mu, log_sigma: tensors of one shape, float32 or float64.
+        u: in [0, 1], of the shape of mu or broadcast to it; not differentiated.
+        mu, log_sigma: of equal shape, float32 or float64.
     Returns:
-        A tensor of the shape and dtype of mu, in [low, high].
+        Of the shape and dtype of mu, in [low, high].
     """
 
     @tf.custom_gradient
@@ -151,7 +150,7 @@ def log_quantile(u, mu, log_sigma, low=LOW, high=HIGH):
         # Both ends far out in one tail: x to the nearer end, x + s to the quantile.
         far_low, far_high = alpha > _FAR, beta < -_FAR
         x = tf.where(far_low, alpha, tf.where(far_high, -beta, _FAR * tf.ones_like(mu)))
-        # Training seldom comes there: what is not needed is not computed.
+        # Training seldom gets there: compute it only when needed.
         s = tf.cond(
             tf.reduce_any(far_low | far_high),
             lambda: _tail_quantile(tf.where(far_low, u, 1 - u), tf.where(far_low, 1 - u, u), x, width),
@@ -162,7 +161,7 @@ def log_quantile(u, mu, log_sigma, low=LOW, high=HIGH):
         to_high = tf.where(far_low, width - s, tf.where(far_high, s, to_high))
 
         def gradient(upstream):
-            # F(log theta; mu, sigma) = u, differentiated implicitly: how much of the density at either end comes along.
+            # F(log theta; mu, sigma) = u, differentiated implicitly: how much of the density at either end moves along.
             at_low = tf.exp(tf.math.log1p(-u) + to_low * (alpha + to_low / 2))
             at_high = tf.exp(tf.math.log(u) + to_high * (to_high / 2 - beta))
             by_mu = 1 - at_low - at_high
@@ -176,12 +175,12 @@ def log_quantile(u, mu, log_sigma, low=LOW, high=HIGH):
 
 
 def _quadrature(mu, log_sigma, low, high, moment):
-    """The distribution as weighted points, enough of them for E theta^k, k <= moment.
+    """The nodes of a quadrature for E theta^k, k <= moment.
 
     Returns:
-        s: (..., nodes), the points: distances from the mode of the density, in units of sigma.
-        exponent: (..., nodes), log of the density over its peak.
-        length: (...), of the stretch that the points are on, in units of sigma.
+        s: (..., nodes), distances from the mode of the density, in units of sigma.
+        exponent: (..., nodes), log of the density relative to its peak.
+        length: (...), of the range that the nodes cover, in units of sigma.
     """
     dtype, m, sigma = mu.dtype, tf.stop_gradient(mu), tf.exp(tf.stop_gradient(log_sigma))
     alpha, beta, width = (low - m) / sigma, (high - m) / sigma, (high - low) / sigma
@@ -202,11 +201,11 @@ def _quadrature(mu, log_sigma, low, high, moment):
     return s, -s * (mode[..., None] + s / 2), length
 
 
-def _share(s, exponent, mu, log_sigma):
-    """The mass at each point of `_quadrature`, which sums to 1: (..., nodes).
+def _probability(s, exponent, mu, log_sigma):
+    """The probability mass of each node of `_quadrature`, summing to 1: (..., nodes).
 
-    Its derivative is that of the density at a fixed theta, so that a sum of share * f(theta) has the derivative of
-    E f(theta).
+    Its derivative is that of the density at a fixed theta, so that the sum of probability * f(theta) has the derivative
+    of E f(theta).
     """
     # Zero, with the derivatives that the log density has up to a constant.
     by_mu = ((mu - tf.stop_gradient(mu)) / tf.exp(tf.stop_gradient(log_sigma)))[..., None]
@@ -242,18 +241,16 @@ def _normal_quantile(p):
     return tf.where(p < tiny, tf.constant(-math.inf, z.dtype), z)
 
 
-def _tail_quantile(share, rest, x, width):
-    """The s in [0, width] with Q(x) - Q(x + s) = share * (Q(x) - Q(x + width)); Q: upper tail of N(0, 1), x >= FAR.
+def _tail_quantile(u, rest, x, width):
+    """The s in [0, width] with Q(x) - Q(x + s) = u * (Q(x) - Q(x + width)); Q: upper tail of N(0, 1), x >= _FAR.
 
-    rest: 1 - share, with the digits that the subtraction would lose.
+    rest: 1 - u, with the digits that the subtraction would lose.
     """
     log_ratio = -width * (x + width / 2) + _log_mills(x + width) - _log_mills(x)
-    left = tf.where(
-        share < rest, tf.math.log1p(share * tf.math.expm1(log_ratio)), tf.math.log(rest + share * tf.exp(log_ratio))
-    )
+    left = tf.where(u < rest, tf.math.log1p(u * tf.math.expm1(log_ratio)), tf.math.log(rest + u * tf.exp(log_ratio)))
     target = tf.minimum(-left, -log_ratio)
-    # Q(x + s) / Q(x) = exp(-s (x + s / 2)) mills(x + s) / mills(x), and the second factor hardly moves: a fixed point
-    # that gains a factor of x^2 >= 400 an iteration.
+    # Q(x + s) / Q(x) = exp(-s (x + s / 2)) mills(x + s) / mills(x), and the second factor hardly changes: a fixed
+    # point iteration that gains a factor of x^2 >= 400 each time.
     exponent = target
     for _ in range(5):
         s = 2 * exponent / (x + tf.sqrt(x**2 + 2 * exponent))
@@ -262,6 +259,6 @@ def _tail_quantile(share, rest, x, width):
 
 
 def _log_mills(x):
-    """log of Q(x) / density(x) for x >= FAR, to 1e-11 (Abramowitz and Stegun, 26.2.12)."""
+    """log of Q(x) / density(x) for x >= _FAR, to 1e-11 (Abramowitz and Stegun, 26.2.12)."""
     y = 1 / x**2
     return tf.math.log1p(-y * (1 - 3 * y * (1 - 5 * y * (1 - 7 * y * (1 - 9 * y))))) - tf.math.log(x)

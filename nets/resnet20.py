@@ -1,8 +1,10 @@
 """ResNet-20 for CIFAR-10 (He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", CVPR 2016).
 
-Three stages of three blocks of two 3x3 convolutions with batch normalisation. Where a stage begins, the shortcut is a
-1x1 convolution (their option B).
+Three stages of three blocks of two 3x3 convolutions with batch normalization. At the start of the second and third
+stage, the shortcut is a 1x1 convolution (their option B).
 """
+
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
@@ -12,16 +14,21 @@ FILTERS = (16, 32, 64)
 BLOCKS = 3
 
 
-def resnet20(unit=keras.layers.Identity, norm=BatchNormalization, width=1.0, counts=None):
-    """The network, from standardised images (batch, 32, 32, 3) to logits (batch, 10): 40,813,184 multiply-adds.
+def resnet20(
+    unit: Callable[..., keras.layers.Layer] = keras.layers.Identity,
+    norm: Callable[..., keras.layers.Layer] = BatchNormalization,
+    width: float = 1.0,
+    counts: Sequence[int] | None = None,
+) -> keras.Model:
+    """The network, from standardized images (batch, 32, 32, 3) to logits (batch, 10): 40,813,184 MACs.
 
     Args:
-        unit: called with a name, returns the layer to put after the units of that name. The units of a stage's residual
-            stream are those of all its summands: they have one layer, which multiplies each summand.
-        norm: called with a name, returns the layer after a convolution. keras.layers.Identity where the weights come
-            from a network made by `shrink`, in which batch normalisation is part of the convolutions.
+        unit: called with a name, returns the layer that follows the units of that name. The summands of a stage's
+            residual stream share their units, so one layer multiplies each of them.
+        norm: called with a name, returns the layer that follows a convolution. keras.layers.Identity for weights of a
+            network that `shrink` made, which has batch normalization folded into the convolutions.
         width: scales the filters of every stage.
-        counts: the units of a pruned network instead, in the order of `units`.
+        counts: the units of a pruned network, in the order of `units`, instead of `width`.
     """
     dense = [filters for filters in FILTERS for _ in range(1 + BLOCKS)]
     counts = iter(counts or [max(1, round(width * filters)) for filters in dense])
@@ -45,15 +52,15 @@ def resnet20(unit=keras.layers.Identity, norm=BatchNormalization, width=1.0, cou
                 x = stream(convolution(x, filters, 1, strides, f"{name}_shortcut"))
             x = keras.layers.ReLU(name=f"{name}_relu")(keras.layers.Add(name=f"{name}_add")([x, y]))
     x = keras.layers.GlobalAveragePooling2D(name="features")(x)
-    # Under mixed precision, too, the logits are float32.
+    # The logits are float32 also under mixed precision.
     return keras.Model(inputs, keras.layers.Dense(10, dtype="float32", name="logits")(x), name="resnet20")
 
 
-def units(kernels):
-    """Filters of each stage's stream, and of the first convolution of each of its blocks.
+def units(kernels: Mapping[str, tuple[int, ...]]) -> list[int]:
+    """Filters of each stage's residual stream and of the first convolution of each of its blocks.
 
     Args:
-        kernels: {layer's name: its kernel's shape} of a network made by `shrink`; a layer that is gone is missing.
+        kernels: {layer's name: shape of its kernel} of a network that `shrink` made; layers that are gone are missing.
     """
     found = []
     for stage in range(1, len(FILTERS) + 1):

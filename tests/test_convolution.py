@@ -1,4 +1,4 @@
-"""The gradients of kernels as products of matrices, against TensorFlow's own convolution."""
+"""Gradients of kernels as matrix products, against TensorFlow's own convolution."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ def gradients(layer, images, weights):
 
 @pytest.mark.parametrize("dtype, rounding", [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
 @pytest.mark.parametrize("height, width, size", [(4, 4, 3), (2, 2, 3), (1, 3, 3), (2, 5, (4, 1)), (2, 2, 7)])
-def test_a_convolutions_gradients_are_tensorflows(height, width, size, dtype, rounding):
+def test_gradients_match_those_of_tensorflow(height, width, size, dtype, rounding):
     def model():
         keras.utils.set_random_seed(0)
         inputs = keras.Input((height, width, 5))
@@ -29,7 +29,7 @@ def test_a_convolutions_gradients_are_tensorflows(height, width, size, dtype, ro
     generator = np.random.default_rng(0)
     images, weights = (tf.constant(generator.normal(size=(6, height, width, n)), tf.float32) for n in (5, 7))
     plain, ours = model(), model()
-    convolution.by_products(ours)
+    convolution.use_matmul_kernel_gradients(ours)
     assert ["convolution_op" in vars(m.layers[1]) for m in (plain, ours)] == [False, True]
     for expected, found in zip(*(gradients(m.layers[1], images, weights) for m in (plain, ours)), strict=True):
         expected, found = (np.asarray(value, np.float32) for value in (expected, found))
@@ -37,7 +37,7 @@ def test_a_convolutions_gradients_are_tensorflows(height, width, size, dtype, ro
 
 
 @pytest.mark.parametrize(
-    "kind, settings, places",
+    "kind, settings, size",
     [
         ("Conv2D", {"padding": "valid"}, 4),
         ("Conv2D", {"padding": "same", "strides": 2}, 4),
@@ -47,13 +47,13 @@ def test_a_convolutions_gradients_are_tensorflows(height, width, size, dtype, ro
         ("SeparableConv2D", {"padding": "same"}, 4),
     ],
 )
-def test_other_convolutions_stay_as_they_are(kind, settings, places):
-    inputs, layer = keras.Input((places, places, 4)), getattr(keras.layers, kind)(4, 3, **settings)
-    convolution.by_products(keras.Model(inputs, layer(inputs)))
+def test_other_convolutions_stay_as_they_are(kind, settings, size):
+    inputs, layer = keras.Input((size, size, 4)), getattr(keras.layers, kind)(4, 3, **settings)
+    convolution.use_matmul_kernel_gradients(keras.Model(inputs, layer(inputs)))
     assert "convolution_op" not in vars(layer)
 
 
-def test_a_step_of_sparse_variational_dropout_takes_both_of_its_products_so():
+def test_both_convolutions_of_sparse_vd_have_these_gradients():
     """The gradients of theta and of log sigma^2, with the same noise."""
 
     def gradients(changed):
@@ -61,7 +61,7 @@ def test_a_step_of_sparse_variational_dropout_takes_both_of_its_products_so():
         inputs = keras.Input((2, 2, 5))
         model = keras.Model(inputs, sparse_vd.Conv2D(7, 3, padding="same", log_sigma2=-1.0, seed=1)(inputs))
         if changed:
-            convolution.by_products(model)
+            convolution.use_matmul_kernel_gradients(model)
         assert ("convolution_op" in vars(model.layers[1])) == changed
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(model(images, training=True) ** 2)
@@ -73,7 +73,7 @@ def test_a_step_of_sparse_variational_dropout_takes_both_of_its_products_so():
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_training_takes_a_networks_gradients_so_where_its_images_are_small():
+def test_a_training_step_uses_these_gradients_for_small_images_only():
     inputs = keras.Input((8, 8, 1))
     x = keras.layers.Conv2D(3, 3, padding="same", name="large")(inputs)
     x = keras.layers.Conv2D(3, 3, padding="same", name="small")(keras.layers.MaxPooling2D()(x))

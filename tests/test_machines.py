@@ -82,7 +82,7 @@ def test_a_machine_that_dies_stops_the_others_and_the_same_commands_go_on(tmp_pa
     done = int(checkpoint.latest(run)["done"])
     (tmp_path / "machine0.err").unlink()
     for again in ended(tmp_path, [run, run], epochs=40):
-        assert again.returncode == 0 and f"going on from step {done} of 440" in again.stderr, again.stderr
+        assert again.returncode == 0 and f"resuming from step {done} of 440" in again.stderr, again.stderr
 
 
 def test_machines_with_other_flags_say_so(tmp_path):

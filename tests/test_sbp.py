@@ -1,4 +1,7 @@
-"""The layer as any Keras layer is used: built, trained, saved, loaded, distributed."""
+"""The layer as any Keras layer is used: built, trained, saved, loaded, distributed; and which calls share a sample."""
+
+import gc
+import weakref
 
 import keras
 import numpy as np
@@ -11,7 +14,7 @@ from keras_sbp.layers.sbp import SBP
 from tests.support import scripts
 
 UNITS = 5
-# Noise that is narrow, wide, narrow but far down, and of an SNR just above 1 and just below.
+# Noise that is narrow, wide, narrow but far down, and with an SNR just above 1 and just below.
 MU = [0.0, -3.0, -15.0, -2.0, -2.0]
 LOG_SIGMA = [-5.0, 2.5, -2.0, 0.1, 0.2]
 
@@ -44,7 +47,7 @@ def true_mean_and_snr(mu, log_sigma):
 
 
 @pytest.mark.parametrize("shape", [(7, UNITS), (7, 3, UNITS), (7, 3, 2, UNITS), (7, 3, 2, 4, UNITS)])
-def test_one_sample_a_unit_a_call(shape):
+def test_each_call_multiplies_units_by_one_sample(shape):
     layer, x = built(seed=1), ramp(*shape)
     thetas = []
     for _ in range(2):
@@ -58,7 +61,7 @@ def test_one_sample_a_unit_a_call(shape):
     assert len(set(thetas[0])) == UNITS
 
 
-def test_the_seed_decides():
+def test_equal_seeds_give_equal_samples():
     x = ramp(2, UNITS)
     calls = {seed: [built(seed=seed)(x, training=True).numpy() for _ in range(2)] for seed in (1, 2)}
     for seed in calls:
@@ -67,7 +70,7 @@ def test_the_seed_decides():
     assert np.any(built()(x, training=True) != built()(x, training=True))
 
 
-def test_samples_have_the_mean():
+def test_samples_have_the_mean_and_snr_of_the_distribution():
     n = 10_000
     theta = built(np.repeat(MU, n), np.repeat(LOG_SIGMA, n), seed=3).sample().numpy().reshape(UNITS, n)
     for sample, *point in zip(theta, MU, LOG_SIGMA):
@@ -79,31 +82,32 @@ def test_samples_have_the_mean():
 # At test time
 
 
-@pytest.mark.parametrize("threshold, living", [(0.0, 5), (0.5, 4), (1.0, 3), (2.0, 2)])
-def test_the_mean_of_the_living_and_zero_for_the_others(threshold, living):
+@pytest.mark.parametrize("threshold, num_live", [(0.0, 5), (0.5, 4), (1.0, 3), (2.0, 2)])
+def test_live_units_are_multiplied_by_the_mean_and_the_others_by_zero(threshold, num_live):
     mean, snr = np.transpose([true_mean_and_snr(*point) for point in zip(MU, LOG_SIGMA)])
     x = ramp(4, 3, UNITS)
     layer = built(threshold=threshold)
     np.testing.assert_allclose(layer.snr(), snr, rtol=1e-5)
-    alive = snr > threshold
-    assert alive.sum() == living
+    live = snr > threshold
+    assert live.sum() == num_live
+    np.testing.assert_array_equal(layer.live_units(), live)
     for outputs in (layer(x), layer(x, training=False)):
-        np.testing.assert_allclose(outputs, x * np.where(alive, mean, 0), rtol=1e-5)
-        assert np.all(outputs.numpy()[..., ~alive] == 0)
+        np.testing.assert_allclose(outputs, x * np.where(live, mean, 0), rtol=1e-5)
+        assert np.all(outputs.numpy()[..., ~live] == 0)
 
 
-def test_the_evidence_keeps_a_unit_whose_density_at_theta_0_is_far_below_the_priors():
-    """By more than a factor e; a unit that does nothing has the prior as its posterior, the density there 1 / 20."""
+def test_evidence_keeps_units_whose_density_at_the_low_end_is_below_the_priors_by_a_factor_e():
+    """A unit without effect has the prior as its posterior, with density 1 / 20."""
     mu, log_sigma = [*MU[:2], -9.96, -19.0, -12.0], [*LOG_SIGMA[:2], 5.0, 1.0, 1.0]
-    layer = built(mu, log_sigma, rule="evidence")
+    layer = built(mu, log_sigma, criterion="evidence")
     posterior = [(m, fp.exp(s)) for m, s in zip(mu, log_sigma)]
     at_0 = [fp.npdf(-20, m, s) / (fp.ncdf(0, m, s) - fp.ncdf(-20, m, s)) for m, s in posterior]
-    alive = np.array(at_0) < 1 / 20 / np.e
-    assert at_0[2] < 1 / 20 and alive.tolist() == [True, False, False, False, True]
-    np.testing.assert_array_equal(layer.alive(), alive)
-    np.testing.assert_array_equal(layer(ramp(2, UNITS)) != 0, np.broadcast_to(alive, (2, UNITS)))
+    live = np.array(at_0) < 1 / 20 / np.e
+    assert at_0[2] < 1 / 20 and live.tolist() == [True, False, False, False, True]
+    np.testing.assert_array_equal(layer.live_units(), live)
+    np.testing.assert_array_equal(layer(ramp(2, UNITS)) != 0, np.broadcast_to(live, (2, UNITS)))
     with pytest.raises(ValueError, match="snr, evidence"):
-        SBP(rule="tails")
+        SBP(criterion="tails")
 
 
 def test_a_new_layer_is_nearly_the_identity():
@@ -117,13 +121,20 @@ def test_a_new_layer_is_nearly_the_identity():
 # As a Keras layer
 
 
-def test_config():
-    layer = SBP(threshold=2.5, log_sigma=-3.0, seed=7, rule="evidence", name="noise", dtype="float64")
+def test_config_round_trip():
+    layer = SBP(threshold=2.5, log_sigma=-3.0, seed=7, criterion="evidence", name="noise", dtype="float64")
     again = SBP.from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
     assert (again.threshold, again.seed, again.name, again.dtype) == (2.5, 7, "noise", "float64")
     again.build((None, 2))
     np.testing.assert_array_equal(again.log_sigma.numpy(), [-3, -3])
+
+
+def test_configs_of_older_files_say_rule():
+    config = SBP(criterion="evidence", dtype="float64").get_config()
+    config["rule"] = config.pop("criterion")
+    layer = SBP.from_config(config)
+    assert (layer.criterion, layer.dtype) == ("evidence", "float64")
 
 
 def sequential():
@@ -137,7 +148,7 @@ def functional():
 
 
 @pytest.mark.parametrize("make", [sequential, functional])
-def test_saved_and_loaded(make, tmp_path):
+def test_a_saved_model_gives_the_same_outputs(make, tmp_path):
     model = make()
     rng = np.random.default_rng(0)
     for layer in model.layers:
@@ -160,7 +171,7 @@ def test_saved_and_loaded(make, tmp_path):
         ("bfloat16", "float32", "bfloat16"),
     ],
 )
-def test_precision(policy, variables, outputs):
+def test_parameters_stay_in_float32_under_mixed_precision(policy, variables, outputs):
     layer, exact = built(dtype=policy, seed=1), built(seed=1)
     x = ramp(3, UNITS)
     assert layer.mu.dtype == layer.log_sigma.dtype == layer.kl_divergence().dtype == layer.snr().dtype == variables
@@ -172,8 +183,8 @@ def test_precision(policy, variables, outputs):
         np.testing.assert_allclose(tf.cast(actual, "float32"), exact(x, training=training), rtol=tolerance)
 
 
-def test_gradients_of_a_sample():
-    """Against differences, the same noise drawn each time."""
+def test_gradients_match_finite_differences():
+    """With the same noise in each evaluation."""
     layer = built(dtype="float64", seed=1)
     x, weight = ramp(4, UNITS, dtype="float64"), np.cos(np.arange(UNITS))
     state = layer.seed_generator.state.numpy()
@@ -206,7 +217,7 @@ def test_gradients_reach_the_variables():
 
 
 @pytest.mark.parametrize("optimizer", [keras.optimizers.SGD, keras.optimizers.Adam])
-def test_a_step_stays_in_the_box(optimizer):
+def test_steps_are_clipped_to_the_parameter_bounds(optimizer):
     layer = built([-19.5, 4.5, 0.0], [4.5, -19.5, 0.0])
     gradients = [tf.constant([1.0, -1.0, 0.0]), tf.constant([-1.0, 1.0, 0.0])]
     optimizer(learning_rate=1e3).apply(gradients, layer.trainable_variables)
@@ -215,8 +226,8 @@ def test_a_step_stays_in_the_box(optimizer):
     assert np.all(np.isfinite(layer.kl_divergence()))
 
 
-def test_fit():
-    """The unit that tells the label's sign is kept; the noise of the others, that tell nothing, grows."""
+def test_fit_keeps_the_informative_unit():
+    """Only the first unit predicts the label; the noise of the others grows."""
     keras.utils.set_random_seed(0)
     x = np.random.default_rng(0).normal(size=(256, UNITS)).astype("float32")
     y = (x[:, :1] > 0).astype("float32")
@@ -235,20 +246,150 @@ def test_fit():
     assert model.predict(x, verbose=0).shape == y.shape
 
 
+# Which calls share a sample
+
+
+def built_layers(*units):
+    layers = [SBP(log_sigma=-1.0, seed=number) for number, _ in enumerate(units)]
+    for layer, count in zip(layers, units):
+        layer.build((None, count))
+    return layers
+
+
+def called_twice(layer):
+    """A model that computes theta x - theta x: 0 if both calls of the layer have the same sample."""
+    inputs = keras.Input((UNITS,))
+    return keras.Model(inputs, keras.layers.Subtract()([layer(inputs), layer(inputs)]))
+
+
+def test_sampling_draws_for_each_layer_what_it_would_draw_alone():
+    layers = built_layers(4, 7)
+    seeds = [layer.seed_generator.state.numpy() for layer in layers]
+    alone = [layer.sample().numpy() for layer in layers]
+    for layer, seed in zip(layers, seeds):
+        layer.seed_generator.state.assign(seed)
+    with sbp.sampling(layers) as samples:
+        for layer, expected in zip(layers, alone, strict=True):
+            np.testing.assert_allclose(samples[layer], expected, rtol=1e-6)
+            np.testing.assert_array_equal(layer.sample(), samples[layer])
+
+
+def test_eager_calls_share_a_sample_within_sampling_only():
+    layer, x = built(seed=1), ramp(3, UNITS)
+    with sbp.sampling([layer]):
+        first = layer(x, training=True)
+        np.testing.assert_array_equal(layer(x, training=True), first)
+        with sbp.sampling([layer]):
+            assert np.all(layer(x, training=True) != first)
+        np.testing.assert_array_equal(layer(x, training=True), first)
+    assert np.all(layer(x, training=True) != layer(x, training=True))
+
+
+def test_sampling_ends_with_an_error():
+    layer = built(seed=1)
+    with pytest.raises(InterruptedError), sbp.sampling([layer]) as samples:
+        raise InterruptedError
+    assert np.all(layer.sample() != samples[layer])
+
+
+def test_samples_may_be_replaced():
+    (layer,) = built_layers(2)
+    with sbp.sampling([layer]) as samples:
+        samples[layer] = tf.constant([2.0, 3.0])
+        np.testing.assert_array_equal(layer(tf.ones((1, 2)), training=True), [[2, 3]])
+
+
+def test_calls_in_one_graph_share_a_sample_and_each_run_draws_another():
+    (layer,) = built_layers(4)
+    twice = tf.function(lambda x: (layer(x, training=True), layer(x, training=True)))
+    runs = [twice(tf.ones((3, 4))), twice(tf.ones((3, 4))), twice(tf.ones((2, 4)))]  # the last in a graph of its own
+    for one, other in runs:
+        np.testing.assert_array_equal(one, other)
+    thetas = [one.numpy()[0] for one, _ in runs]
+    assert np.all(thetas[0] != thetas[1]) and np.all(thetas[1] != thetas[2])
+
+
+def test_a_call_inside_a_branch_draws_its_own_sample():
+    (layer,) = built_layers(4)
+
+    @tf.function
+    def branching(x):
+        inside = tf.cond(x[0, 0] > 0, lambda: layer(x, training=True), lambda: x)
+        return inside, layer(x, training=True)
+
+    inside, outside = branching(tf.ones((3, 4)))
+    assert np.all(inside != outside)
+
+
+def test_calls_share_a_sample_in_fit():
+    model = called_twice(SBP(log_sigma=-1.0))
+    model.compile("sgd", "mse")
+    assert model.fit(ramp(8, UNITS), np.zeros((8, UNITS)), epochs=2, verbose=0).history["loss"] == [0, 0]
+
+
+def test_a_finished_graph_is_not_kept(monkeypatch):
+    # The graph of a custom gradient stays in TensorFlow's own registry of gradients.
+    monkeypatch.setattr(sbp.truncated_log_normal, "log_quantile", lambda u, mu, log_sigma: mu + u * log_sigma)
+    (layer,) = built_layers(4)
+    graphs = []
+
+    def traced(x):
+        graphs.append(weakref.ref(tf.compat.v1.get_default_graph()))
+        return layer(x, training=True) + layer(x, training=True)
+
+    function = tf.function(traced)
+    function(tf.ones((3, 4)))
+    assert graphs[0]() is not None
+    del function
+    gc.collect()
+    assert graphs[0]() is None
+
+
+def test_a_layer_is_not_kept_by_its_graph():
+    (layer,) = built_layers(4)
+    function = tf.function(lambda x, layer: layer(x, training=True))
+    function(tf.ones((3, 4)), layer)
+    reference = weakref.ref(layer)
+    del layer, function
+    gc.collect()
+    assert reference() is None
+
+
+def test_training_leaves_no_samples_in_the_layer(tmp_path):
+    layer = SBP(log_sigma=-1.0, name="noise")
+    model = called_twice(layer)
+    before = set(vars(layer))
+    model.compile("sgd", "mse")
+    model.fit(ramp(8, UNITS), np.zeros((8, UNITS)), verbose=0)
+    assert set(vars(layer)) == before
+    assert not any(isinstance(value, tf.Tensor) for value in vars(layer).values())
+    model.save(tmp_path / "model.keras")
+    for other in (keras.models.load_model(tmp_path / "model.keras"), keras.models.clone_model(model)):
+        assert other.get_layer("noise").get_config() == layer.get_config()
+        assert other(ramp(2, UNITS), training=True).shape == (2, UNITS)
+
+
 TWO_TOWERS = """
 import keras, numpy as np, tensorflow as tf
 from keras_sbp.layers.sbp import SBP
+from tests.test_sbp import called_twice
 
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
     layer = SBP(log_sigma=-1.0, seed=1)
     model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(1)])
     model.compile("adam", "mse")
+    twice = called_twice(SBP(log_sigma=-1.0))
+    twice.compile("sgd", "mse")
 
-towers = tf.function(lambda: strategy.run(lambda: layer(tf.ones((3, 4)), training=True)))
+def two_calls():
+    return tf.stack([layer(tf.ones((3, 4)), training=True) for _ in range(2)])
+
+towers = tf.function(lambda: strategy.run(two_calls))
 for outputs in strategy.experimental_local_results(towers()):
     theta = outputs.numpy()
-    assert theta.shape == (3, 4) and np.all((0 < theta) & (theta <= 1)) and np.all(theta == theta[0]), theta
+    assert np.all((0 < theta) & (theta <= 1)) and np.all(theta == theta[0, 0]), theta
+assert twice.fit(np.ones((16, 5)), np.zeros((16, 5)), batch_size=8, verbose=0).history["loss"] == [0]
 
 before = layer.mu.numpy()
 model.fit(np.ones((16, 4)), np.zeros(16), batch_size=8, epochs=2, verbose=0)
@@ -261,21 +402,6 @@ print("two towers")
 """
 
 
-def test_one_draw_gives_each_layer_the_sample_of_its_own():
-    layers = [SBP(log_sigma=-1.0, seed=number) for number in (1, 2)]
-    for layer, units in zip(layers, (4, 7)):
-        layer.build((None, units))
-    seeds = [layer.seed_generator.state.numpy() for layer in layers]
-    alone = [layer.sample().numpy() for layer in layers]
-    for layer, seed in zip(layers, seeds):
-        layer.seed_generator.state.assign(seed)
-    with sbp.one_draw(layers):
-        together = [layer.sample().numpy() for layer in layers]
-    for one, other in zip(alone, together, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6)
-    assert not np.allclose(layers[0].sample(), together[0])
-
-
-def test_two_towers():
+def test_two_towers_train_and_calls_on_each_share_a_sample():
     done = scripts.run(TWO_TOWERS, before=[("two_cpus",)])
     assert "two towers" in done.stdout, done.stderr

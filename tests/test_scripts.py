@@ -127,7 +127,7 @@ def test_a_run_that_is_done_prints_its_row_again(undisturbed):
 def test_a_stopped_run_ends_in_the_same_bits(undisturbed, tmp_path, by, status):
     assert stopped("lenet-fc-sbp", tmp_path, *SBP, by=by) == status
     again = run("lenet-fc-sbp", tmp_path, *SBP)
-    assert again.returncode == 0 and "going on from step" in again.stderr
+    assert again.returncode == 0 and "resuming from step" in again.stderr
     for ours, theirs in zip(weights(tmp_path), weights(undisturbed[0]), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     ours, theirs = (json.loads((folder / "result.json").read_text()) for folder in (tmp_path, undisturbed[0]))

@@ -1,4 +1,4 @@
-"""SparseVD: its KL divergence against integration, its layers against Dense, Conv2D and Gaussians, what is left."""
+"""SparseVD: its KL divergence against integration, its layers against Dense, Conv2D and Gaussians, its pruning."""
 
 import keras
 import mpmath
@@ -14,14 +14,14 @@ from keras_sbp.utils.pruning import counting
 
 
 def exact_kl(log_alpha):
-    """E log|e| - log(alpha) / 2, e ~ N(1, alpha), less its limit where alpha is infinite (Molchanov et al., eq. 11)."""
+    """E log|e| - log(alpha) / 2, e ~ N(1, alpha), minus its limit for infinite alpha (Molchanov et al., eq. 11)."""
     sigma = mpmath.exp(mpmath.mpf(log_alpha) / 2)
     ends = sorted({-1 / sigma, *(mpmath.mpf(z) for z in (-12, -4, 0, 4, 12))})
     expectation = mpmath.quad(lambda z: mpmath.log(abs(1 + sigma * z)) * mpmath.npdf(z), ends)
     return float(expectation - mpmath.mpf(log_alpha) / 2 + (mpmath.euler + mpmath.log(2)) / 2)
 
 
-def test_kl_divergence_against_integration():
+def test_kl_divergence_matches_numerical_integration():
     log_alpha = np.linspace(-8, 8, 33)
     exact = [exact_kl(x) for x in log_alpha]
     np.testing.assert_allclose(sparse_vd.kl_divergence(tf.constant(log_alpha)), exact, atol=0.01)
@@ -35,7 +35,7 @@ def test_kl_divergence_against_integration():
         (sparse_vd.Conv2D(4, 3, 2, padding="same"), keras.layers.Conv2D(4, 3, 2, padding="same"), (5, 6, 7, 2)),
     ],
 )
-def test_without_noise_it_is_the_stock_layer(layer, stock, shape):
+def test_without_noise_outputs_are_those_of_the_stock_layer(layer, stock, shape):
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     stock(x)
     layer(x)
@@ -47,18 +47,18 @@ def test_without_noise_it_is_the_stock_layer(layer, stock, shape):
     np.testing.assert_allclose(layer(x, training=True), stock(x), atol=10 * np.sqrt(sparse_vd.EPSILON))
 
 
-def test_an_output_in_training_is_what_gaussian_weights_give():
+def test_outputs_in_training_have_the_moments_that_gaussian_weights_imply():
     x = np.array([1.0, -2.0, 3.0], np.float32)
     layer = sparse_vd.Dense(2, seed=0)
     layer(x[None])
     theta, sigma = np.array([[1, 2], [3, 4], [5, 6.0]]), np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])
     layer.kernel.assign(theta)
     layer.log_sigma2.assign(2 * np.log(sigma))
-    draws = np.asarray(layer(np.tile(x, (40_000, 1)), training=True))
-    deviation = np.sqrt(x**2 @ sigma**2)
-    np.testing.assert_allclose(draws.mean(0), x @ theta, atol=5 * deviation.max() / 200)
-    np.testing.assert_allclose(draws.std(0), deviation, rtol=0.02)
-    assert abs(np.corrcoef(draws.T)[0, 1]) < 0.02, "two units have noise of their own"
+    samples = np.asarray(layer(np.tile(x, (40_000, 1)), training=True))
+    standard_deviation = np.sqrt(x**2 @ sigma**2)
+    np.testing.assert_allclose(samples.mean(0), x @ theta, atol=5 * standard_deviation.max() / 200)
+    np.testing.assert_allclose(samples.std(0), standard_deviation, rtol=0.02)
+    assert abs(np.corrcoef(samples.T)[0, 1]) < 0.02, "the noise of two units is independent"
 
 
 def test_weights_above_the_threshold_are_removed():
@@ -67,26 +67,26 @@ def test_weights_above_the_threshold_are_removed():
     layer.kernel.assign([[1.0], [1.0], [0.1], [0.0]])
     layer.log_sigma2.assign([[1.9], [2.1], [-2.0], [-10.0]])
     np.testing.assert_array_equal(layer.sparse_kernel(), [[1], [0], [0], [0]])
-    assert sparse_vd.zero_share(keras.Sequential([layer])) == 0.75
+    assert sparse_vd.zero_fraction(keras.Sequential([layer])) == 0.75
 
 
 def random_network(generator, keep):
-    """Three layers with the given shares of their weights left."""
+    """Three layers in which the given fractions of the weights are left."""
     inputs = keras.Input((8, 8, 2))
     x = sparse_vd.Conv2D(6, 3, padding="same", activation="relu", name="conv")(inputs)
     x = keras.layers.MaxPooling2D()(x)
     x = keras.layers.Flatten()(x)
     x = sparse_vd.Dense(12, activation="relu", name="dense")(x)
     model = keras.Model(inputs, sparse_vd.Dense(5, name="logits")(x))
-    for layer, share in zip(sparse_vd.layers(model), keep):
+    for layer, fraction in zip(sparse_vd.layers(model), keep):
         layer.kernel.assign(generator.normal(size=layer.kernel.shape))
-        left = generator.random(layer.kernel.shape) < share
+        left = generator.random(layer.kernel.shape) < fraction
         layer.log_sigma2.assign(np.where(left, -10.0, 20.0))
     return model
 
 
 @pytest.mark.parametrize("keep", [(0.2, 0.01, 0.2), (0.05, 0.005, 0.1), (1, 1, 1), (0, 1, 1), (0.1, 0, 1)])
-def test_the_smaller_network_computes_the_same_with_stock_layers(keep, tmp_path):
+def test_shrink_returns_stock_layers_with_the_same_outputs(keep, tmp_path):
     generator = np.random.default_rng(len(keep))
     model = random_network(generator, keep)
     smaller = pruning.shrink(model)
@@ -94,7 +94,7 @@ def test_the_smaller_network_computes_the_same_with_stock_layers(keep, tmp_path)
     smaller.save(tmp_path / "network.keras")
     x = generator.random((20, 8, 8, 2)).astype(np.float32)
     np.testing.assert_allclose(keras.models.load_model(tmp_path / "network.keras")(x), model(x), rtol=1e-4, atol=1e-4)
-    # By hand: a filter lives while a weight leads to it and one of its 16 features leads to a living neuron.
+    # By hand: a filter is live if a weight leads to it and one of its 16 features leads to a live neuron.
     conv, dense, logits = (np.asarray(layer.sparse_kernel()) != 0 for layer in sparse_vd.layers(model))
     filters = conv.any((0, 1, 2))
     neurons = (dense & np.tile(filters, 16)[:, None]).any(0) & logits.any(1)
@@ -106,7 +106,7 @@ def test_the_smaller_network_computes_the_same_with_stock_layers(keep, tmp_path)
         assert kernels["dense"] == (features.sum(), neurons.sum())
 
 
-def test_rewinding_leaves_the_units_that_sparsevd_left_with_the_weights_of_before():
+def test_rewind_keeps_the_live_units_and_restores_the_original_weights():
     def network(dense, conv):
         x = inputs = keras.Input((6, 6, 2))
         x = conv(4, 3, padding="same", name="conv")(x)
@@ -126,7 +126,7 @@ def test_rewinding_leaves_the_units_that_sparsevd_left_with_the_weights_of_befor
     for layer in sparse_vd.layers(model):
         power = np.exp(layer.log_sigma2) * 50
         np.testing.assert_allclose(power, np.mean(np.square(layer.kernel)), rtol=1e-4)
-    # Filter 1 has no weight, filter 3 is not read, neuron 0 is read by nothing, neuron 2 has a single weight left.
+    # Filter 1 has no weights, filter 3 and neuron 0 are not used, neuron 2 has a single weight left.
     gone = {name: np.zeros(model.get_layer(name).kernel.shape, bool) for name in ("conv", "dense", "logits")}
     gone["conv"][..., 1] = gone["dense"][3] = gone["logits"][0] = gone["dense"][:, 2] = True
     gone["dense"][0, 2] = False
@@ -144,7 +144,7 @@ def test_rewinding_leaves_the_units_that_sparsevd_left_with_the_weights_of_befor
     np.testing.assert_array_equal(smaller.get_layer("logits").kernel, before["logits/kernel"][neurons])
 
 
-def test_round_trip_and_mixed_precision(tmp_path):
+def test_saved_model_gives_the_same_outputs_under_mixed_precision(tmp_path):
     layers = [
         sparse_vd.Conv2D(3, 2, threshold=1.0, dtype="mixed_bfloat16"),
         sparse_vd.Dense(2, log_sigma2=-7.0, seed=3),
@@ -161,7 +161,7 @@ def test_round_trip_and_mixed_precision(tmp_path):
 
 @pytest.mark.parametrize("units", [1, 4, 7])
 def test_the_noise_is_standard_normal_and_independent(units):
-    """By the test of Kolmogorov and Smirnov, and by correlations of numbers that come from one draw."""
+    """By the Kolmogorov-Smirnov test, and by correlations of samples that come from the same random bits."""
     noise = sparse_vd.normal([20_000, units], (3, 1)).numpy()
     assert noise.shape == (20_000, units) and np.isfinite(noise).all()
     assert stats.kstest(noise.ravel(), "norm").pvalue > 0.01
@@ -176,5 +176,5 @@ def test_the_noise_is_standard_normal_and_independent(units):
 def test_the_noise_has_the_tails_of_a_normal_distribution():
     noise = np.abs(sparse_vd.normal([1_000_000, 4], (5, 6)))
     for sigmas in (1, 2, 3, 4):
-        share = 2 * stats.norm.sf(sigmas)
-        assert abs(np.mean(noise > sigmas) - share) < 4 * np.sqrt(share / noise.size)
+        probability = 2 * stats.norm.sf(sigmas)
+        assert abs(np.mean(noise > sigmas) - probability) < 4 * np.sqrt(probability / noise.size)

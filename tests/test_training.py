@@ -1,4 +1,4 @@
-"""Training: its bound, towers that agree, a loss that stops being finite, a network that shrinks as it runs."""
+"""Training: the evidence lower bound, towers, restarts, losses that are not finite, networks that shrink."""
 
 import keras
 import numpy as np
@@ -27,7 +27,7 @@ def network(unit=SBP):
     return keras.Model(inputs, keras.layers.Dense(10, name="logits")(x))
 
 
-def kl(model, done=None):
+def kl(model, progress=None):
     return tf.add_n([tf.reduce_sum(layer.kl_divergence()) for layer in model.layers if isinstance(layer, SBP)])
 
 
@@ -36,8 +36,8 @@ def digits():
     return data.load("digits", "", "train")
 
 
-def test_the_first_step_is_the_gradient_of_the_evidence_lower_bound(digits):
-    """Adam's first moment after a step is (1 - beta1) times the gradient: here, by finite differences of N CE + KL."""
+def test_the_first_gradient_is_that_of_the_evidence_lower_bound(digits):
+    """Adam's first moment after a step is (1 - beta1) times the gradient: here, finite differences of N CE + KL."""
     keras.utils.set_random_seed(1)
     model = network(lambda name: SBP(log_sigma=-20.0, name=name))
     images = preprocessing.scale(digits.images[:1500]).numpy()
@@ -55,17 +55,17 @@ def test_the_first_step_is_the_gradient_of_the_evidence_lower_bound(digits):
     sums, _ = step.run(0, 0, 1)
     moment = step.state()["optimizer/adam_0/logits_bias_momentum"]
     np.testing.assert_allclose(moment / (1 - 0.95), gradient, rtol=1e-3, atol=1e-2)
-    # KL of 12 + 3 narrow units: log(b - a) - log sigma - log(2 pi e) / 2, and log 2 for mu on the end of the interval
+    # KL of 12 + 3 narrow units: log(b - a) - log sigma - log(2 pi e) / 2, and log 2 as mu is an end of the interval.
     expected = 15 * (np.log(20) + 20 - np.log(2 * np.pi * np.e) / 2 + np.log(2))
     assert float(sums[2]) == pytest.approx(expected, rel=1e-5)
 
 
 class PlainDense(keras.layers.Dense):
-    """A Dense layer that the step knows nothing of: the noise before it multiplies the units."""
+    """A Dense layer that is unknown to the step: its kernel absorbs no noise."""
 
 
 class PlainConv(keras.layers.Conv2D):
-    """The same of a convolution."""
+    """A convolution that is unknown to the step."""
 
 
 @pytest.mark.parametrize("log_sigma", [-5.0, 0.0])
@@ -73,59 +73,58 @@ class PlainConv(keras.layers.Conv2D):
     "build, plain",
     [(lenet_fc.lenet_fc, {"dense": PlainDense}), (lenet5.lenet5, {"dense": PlainDense, "conv": PlainConv})],
 )
-def test_noise_in_the_kernel_that_reads_it_gives_the_same_gradients(digits, build, plain, log_sigma):
+def test_noise_absorbed_by_a_kernel_gives_the_same_gradients(digits, build, plain, log_sigma):
     found = []
-    for kinds in ({}, plain):
+    for layers in ({}, plain):
         keras.utils.set_random_seed(1)
-        model = build(unit=lambda name: SBP(log_sigma=log_sigma, name=name), **kinds)
-        # Else both would take the same way.
-        assert bool(noise.readers(model, 100)) == (not kinds)
+        model = build(unit=lambda name: SBP(log_sigma=log_sigma, name=name), **layers)
+        assert bool(noise.absorptions(model, 100)) == (not layers), "both would be computed in the same way"
         step = steps(digits, kl=kl, weight_decay=1e-3)(model)
         sums, _ = step.run(0, 0, 1)
         moments = {name: a for name, a in step.state().items() if name.endswith("_momentum")}
-        found.append({"figures": sums.numpy(), **moments})
+        found.append({"metrics": sums.numpy(), **moments})
     assert len(found[0]) > 12
     for name, value in found[0].items():
         scale = np.abs(value).max()
         np.testing.assert_allclose(found[1][name] / scale, value / scale, atol=5e-6, err_msg=name)
 
 
-def test_noise_goes_into_a_kernel_of_fewer_weights_than_units_in_a_batch_or_of_the_images():
-    def readers(model, batch_size):
-        return [(layer.name, reader.name) for layer, reader, _ in noise.readers(model, batch_size)]
+def test_kernels_absorb_noise_if_smaller_than_the_units_of_a_batch_or_next_to_the_images():
+    def pairs(model, batch_size):
+        return [(found.noise.name, found.consumer.name) for found in noise.absorptions(model, batch_size)]
 
-    def smaller(model, batch_size):
-        return [smaller for *_, smaller in noise.readers(model, batch_size)]
+    def in_kernel(model, batch_size):
+        return [found.in_kernel for found in noise.absorptions(model, batch_size)]
 
     fully, convolutional = lenet_fc.lenet_fc(unit=named), lenet5.lenet5(unit=named)
-    # Units of an image and weights: 500 and 150,000; 300 and 3,000.
-    assert readers(fully, 10) == [("pixels_unit", "dense1")]
-    assert smaller(fully, 500) == [False, True, True]
-    assert smaller(fully, 501) == [True, True, True]
-    assert readers(fully, 11) == [("pixels_unit", "dense1"), ("dense2_unit", "logits")]
-    assert readers(fully, 301) == [("pixels_unit", "dense1"), ("dense1_unit", "dense2"), ("dense2_unit", "logits")]
+    # Units per image and weights: 500 and 150,000; 300 and 3,000.
+    assert pairs(fully, 10) == [("pixels_unit", "dense1")]
+    assert in_kernel(fully, 500) == [False, True, True]
+    assert in_kernel(fully, 501) == [True, True, True]
+    assert pairs(fully, 11) == [("pixels_unit", "dense1"), ("dense2_unit", "logits")]
+    assert pairs(fully, 301) == [("pixels_unit", "dense1"), ("dense1_unit", "dense2"), ("dense2_unit", "logits")]
     # 12 * 12 * 20 = 2,880 and 25,000; 800 and 400,000; 500 and 5,000; the second convolution's are flattened first.
-    assert readers(convolutional, 8) == []
-    assert readers(convolutional, 9) == [("conv1_unit", "conv2")]
-    assert readers(convolutional, 500) == [("conv1_unit", "conv2"), ("dense1_unit", "logits")]
-    assert readers(convolutional, 501)[1] == ("features_unit", "dense1")
-    # Where pixels are taken out, too.
+    assert pairs(convolutional, 8) == []
+    assert pairs(convolutional, 9) == [("conv1_unit", "conv2")]
+    assert pairs(convolutional, 500) == [("conv1_unit", "conv2"), ("dense1_unit", "logits")]
+    assert pairs(convolutional, 501)[1] == ("features_unit", "dense1")
+    # A network with pixels removed.
     fewer, _ = pruning.remove_units(fully, {"pixels_unit": np.arange(784) < 500})
-    assert readers(fewer, 10) == [("pixels_unit", "dense1")]
+    assert pairs(fewer, 10) == [("pixels_unit", "dense1")]
 
 
 def named(name):
     return SBP(name=name)
 
 
-def test_noise_stays_where_more_than_one_layer_hears_it():
+def test_noise_with_two_consumers_is_not_absorbed():
     inputs = keras.Input((28, 28, 1))
     x = SBP()(keras.layers.Flatten()(inputs))
-    heard_twice = keras.layers.Add()([keras.layers.Dense(10)(x), keras.layers.Dense(10)(x)])
-    assert noise.readers(keras.Model(inputs, heard_twice), 10**6) == []
+    outputs = keras.layers.Add()([keras.layers.Dense(10)(x), keras.layers.Dense(10)(x)])
+    assert noise.absorptions(keras.Model(inputs, outputs), 10**6) == []
 
 
-def test_weight_decay_is_half_of_it_times_the_squares_of_the_kernels_an_image(digits):
+def test_weight_decay_is_half_the_squared_norm_of_the_kernels_per_image(digits):
     found = []
     for weight_decay in (0.0, 1e-3):
         keras.utils.set_random_seed(1)
@@ -139,53 +138,54 @@ def test_weight_decay_is_half_of_it_times_the_squares_of_the_kernels_an_image(di
     assert decay == pytest.approx(1500 * 1e-3 * sum(np.sum(kernel**2) for kernel in kernels.values()) / 2, rel=1e-5)
     for name, kernel in kernels.items():
         moment = f"optimizer/adam_0/{name}_kernel_momentum"
-        # The first moment is 1 - 0.95 of the gradient.
+        # The first moment is 1 - 0.95 times the gradient.
         gradient = (with_decay[moment] - without[moment]) / 0.05
         np.testing.assert_allclose(gradient, 1500 * 1e-3 * kernel, atol=2e-3 * np.abs(with_decay[moment]).max())
 
 
-def test_a_growing_decay_is_on_a_line_from_a_thousandth():
+def test_growing_decay_starts_at_a_thousandth_and_grows_linearly():
     model, whole = network(), training.Objective(weight_decay=1e-3)
     growing = training.Objective(weight_decay=1e-3, growing_decay=True)
-    for done, share in ((0.0, 0.001), (0.5, 0.5005), (1.0, 1.0)):
-        assert float(growing.decay(model, 10, done)) == pytest.approx(share * float(whole.decay(model, 10, done)))
+    for progress, fraction in ((0.0, 0.001), (0.5, 0.5005), (1.0, 1.0)):
+        expected = fraction * float(whole.decay(model, 10, progress))
+        assert float(growing.decay(model, 10, progress)) == pytest.approx(expected)
 
 
-def test_label_smoothing_spreads_a_share_of_the_label(digits):
+def test_label_smoothing_spreads_a_fraction_of_the_label(digits):
     keras.utils.set_random_seed(1)
     model = network(keras.layers.Identity)
     logits = model(preprocessing.scale(digits.images)).numpy().astype(float)
-    log_shares = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    expected = -np.mean(0.9 * log_shares[np.arange(1500), digits.labels] + 0.1 * log_shares.mean(1))
+    log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    expected = -np.mean(0.9 * log_probabilities[np.arange(1500), digits.labels] + 0.1 * log_probabilities.mean(1))
     step = steps(digits, batch_size=1500, label_smoothing=0.1)(model)
     sums, _ = step.run(0, 0, 1)
     assert float(sums[0]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_kl_divergence_is_scaled_layer_by_layer_on_a_line(monkeypatch):
+def test_kl_scales_of_layers_change_linearly(monkeypatch):
     """Lenet-fc's 784, 500 and 300 units at mu = 0, log sigma = -5: half a normal, far from the lower end."""
     unit = np.log(20) + 5 + np.log(2) - np.log(2 * np.pi * np.e) / 2
     model = lenet_fc.lenet_fc(unit=named)
 
-    def nats(done, *arguments):
+    def nats(progress, *arguments):
         values = flags.FlagValues()
         flags.DEFINE_list("kl_scale", ["1"], "", flag_values=values)
         flags.DEFINE_list("kl_start", None, "", flag_values=values)
         values(["", *arguments])
         monkeypatch.setattr(structured_bp, "FLAGS", values)
-        return float(structured_bp.kl(model)(model, tf.constant(done)))
+        return float(structured_bp.kl(model)(model, tf.constant(progress)))
 
     assert nats(0.3) == pytest.approx(1584 * unit, rel=1e-5)
-    for done, scales in ((0.0, (4, 2, 1)), (0.25, (2.5, 1.5, 1)), (0.5, (1, 1, 1)), (0.9, (1, 1, 1))):
+    for progress, scales in ((0.0, (4, 2, 1)), (0.25, (2.5, 1.5, 1)), (0.5, (1, 1, 1)), (0.9, (1, 1, 1))):
         expected = np.dot(scales, (784, 500, 300)) * unit
-        assert nats(done, "--kl_start=4,2,1") == pytest.approx(expected, rel=1e-5)
+        assert nats(progress, "--kl_start=4,2,1") == pytest.approx(expected, rel=1e-5)
     # Relative to the mean, the costs of all units add up to their number.
     assert nats(0.9, "--kl_scale=price=4") == pytest.approx(5 * 1584 * unit, rel=1e-5)
-    # A unit's multiply-adds: 500; 784 + 300; 500 + 10.
+    # MACs per unit: 500; 784 + 300; 500 + 10.
     mean = (784 * 500 + 500 * 1084 + 300 * 510) / 1584
     for layer, count, units_cost in (("pixels", 784, 500), ("dense1", 500, 1084), ("dense2", 300, 510)):
         log_sigma = model.get_layer(f"{layer}_unit").log_sigma
-        log_sigma.assign(log_sigma - 1)  # one nat more a unit
+        log_sigma.assign(log_sigma - 1)  # one nat more per unit
         expected = 3 * 1584 * unit + count * (1 + 2 * units_cost / mean)
         assert nats(0.25, "--kl_start=price=4") == pytest.approx(expected, rel=1e-5)
         log_sigma.assign(log_sigma + 1)
@@ -194,45 +194,45 @@ def test_the_kl_divergence_is_scaled_layer_by_layer_on_a_line(monkeypatch):
             nats(0.9, f"--kl_scale={wrong}")
 
 
-def test_a_rate_of_zero_keeps_a_variable_as_it_is(digits):
+def test_a_learning_rate_of_zero_freezes_a_variable(digits):
     model = network()
     before = model.get_layer("dense").kernel.numpy()
 
-    def some(variable):
+    def rate(variable):
         return 0.0 if variable.path == "dense/kernel" else 1e-2
 
-    steps(digits, kl=kl, rate=some)(model).run(0, 0, 3)
+    steps(digits, kl=kl, rate=rate)(model).run(0, 0, 3)
     np.testing.assert_array_equal(model.get_layer("dense").kernel.numpy(), before)
 
 
-def test_more_images_a_step_than_there_are_is_an_error(digits):
-    with pytest.raises(UserError, match="1500 training images"):
+def test_a_batch_larger_than_the_training_set_is_refused(digits):
+    with pytest.raises(UserError, match="1500 training images: use a smaller value"):
         steps(digits, kl=kl, batch_size=1501)(network())
 
 
-def test_a_checkpoint_of_another_number_of_steps_an_epoch_is_refused(digits, tmp_path):
-    """As two machines leave it to one: its place in the epoch would be another."""
+def test_a_checkpoint_with_another_number_of_steps_per_epoch_is_refused(digits, tmp_path):
+    """As when two machines leave it to one: it would be at another point of the epoch."""
     train(network(), steps(digits, kl=kl, epochs=1), tmp_path)
-    with pytest.raises(UserError, match="15 steps an epoch, not 30"):
+    with pytest.raises(UserError, match="15 steps per epoch, not 30"):
         train(network(), steps(digits, kl=kl, batch_size=50), tmp_path)
 
 
-def test_a_run_that_ends_in_the_midst_of_an_epoch_goes_on_to_the_same_bits(digits, tmp_path, monkeypatch):
-    def trained(folder):
-        folder.mkdir(exist_ok=True)
+def test_a_run_interrupted_within_an_epoch_resumes_to_the_same_bits(digits, tmp_path, monkeypatch):
+    def trained(directory):
+        directory.mkdir(exist_ok=True)
         keras.utils.set_random_seed(0)
-        train(network(), steps(digits, kl=kl), folder)
-        return checkpoint.latest(folder)
+        train(network(), steps(digits, kl=kl), directory)
+        return checkpoint.latest(directory)
 
     whole = trained(tmp_path / "whole")
-    # Steps a call of the graph, and a checkpoint after each.
-    monkeypatch.setattr(loop, "CHUNK", 4)
+    # Steps per call of the graph, and a checkpoint after each call.
+    monkeypatch.setattr(loop, "MAX_STEPS_PER_CALL", 4)
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1)
     save = checkpoint.save
 
-    def save_and_end(folder, done, arrays):
-        save(folder, done, arrays)
-        if done > 15:
+    def save_and_end(directory, steps_done, arrays):
+        save(directory, steps_done, arrays)
+        if steps_done > 15:
             raise InterruptedError
 
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
@@ -241,16 +241,16 @@ def test_a_run_that_ends_in_the_midst_of_an_epoch_goes_on_to_the_same_bits(digit
     saved = checkpoint.latest(tmp_path / "cut")
     assert saved["done"] % 15
     one = tf.distribute.get_strategy()
-    _, progress = state.started(tmp_path / "cut", network(), steps(digits, kl=kl), one)
-    np.testing.assert_array_equal(progress.total, saved["total"])
-    assert progress.done == saved["done"] and progress.total[0] > 0
+    _, progress = state.resume(tmp_path / "cut", network(), steps(digits, kl=kl), one)
+    np.testing.assert_array_equal(progress.metric_sums, saved["total"])
+    assert progress.steps_done == saved["done"] and progress.metric_sums[0] > 0
     cut = trained(tmp_path / "cut")
     assert set(cut) == set(whole) and cut["done"] == 30
     for name in set(cut) - {"config", "seconds", "total"}:
         np.testing.assert_array_equal(cut[name], whole[name], err_msg=name)
 
 
-def test_a_loss_that_is_no_longer_finite_stops_and_the_last_good_checkpoint_stays(digits, tmp_path, monkeypatch):
+def test_training_stops_at_a_loss_that_is_not_finite_and_keeps_the_last_checkpoint(digits, tmp_path, monkeypatch):
     extra = tf.Variable(0.0)
     save = checkpoint.save
 
@@ -259,7 +259,7 @@ def test_a_loss_that_is_no_longer_finite_stops_and_the_last_good_checkpoint_stay
         extra.assign(np.nan)
 
     monkeypatch.setattr(checkpoint, "save", save_then_break)
-    breaking = steps(digits, epochs=4, kl=lambda model, done: kl(model) + extra)
+    breaking = steps(digits, epochs=4, kl=lambda model, progress: kl(model) + extra)
     with pytest.raises(UserError, match="no longer finite at step 15 "):
         train(network(), breaking, tmp_path)
     arrays = checkpoint.latest(tmp_path)
@@ -267,15 +267,15 @@ def test_a_loss_that_is_no_longer_finite_stops_and_the_last_good_checkpoint_stay
     assert all(np.isfinite(value).all() for name, value in arrays.items() if "/" in name)
 
 
-def test_dead_units_leave_the_running_network_with_their_moments(digits, tmp_path):
-    """Units that start dead and stay so: after --shrink_every epochs, the others go on with the state they had."""
+def test_dead_units_are_removed_from_the_running_network_with_their_moments(digits, tmp_path):
+    """Units that start dead and stay so: after shrink_every epochs, the others continue in the state that they had."""
     model = network()
     dead = np.arange(12) % 3 == 0
     model.get_layer("dense_unit").mu.assign(np.where(dead, -19.0, -1.0))
     model.get_layer("dense_unit").log_sigma.assign(np.where(dead, 5.0, -3.0))
     still = steps(digits, kl=kl, rate=lambda variable: 1e-9, epochs=3)
-    for folder in ("whole", "smaller"):
-        (tmp_path / folder).mkdir()
+    for directory in ("whole", "smaller"):
+        (tmp_path / directory).mkdir()
     whole = train(model, still, tmp_path / "whole")
     smaller = train(model, still, tmp_path / "smaller", shrink_every=1)
     assert whole.get_layer("dense").units == 12 and smaller.get_layer("dense").units == 8
@@ -289,44 +289,44 @@ def test_dead_units_leave_the_running_network_with_their_moments(digits, tmp_pat
     assert before["optimizer/adam_0/iteration"] == after["optimizer/adam_0/iteration"] == 45
 
 
-def test_a_restart_knows_for_how_long_units_were_dead(digits, tmp_path):
+def test_a_restart_knows_how_many_epochs_units_were_dead(digits, tmp_path):
     model, dead = network(), np.arange(12) % 3 == 0
     model.get_layer("dense_unit").mu.assign(np.where(dead, -19.0, -1.0))
     model.get_layer("dense_unit").log_sigma.assign(np.where(dead, 5.0, -3.0))
     still = steps(digits, kl=kl, rate=lambda variable: 1e-9)
     train(model, still, tmp_path)
-    _, progress = state.started(tmp_path, network(), still, tf.distribute.get_strategy())
-    np.testing.assert_array_equal(progress.under["dense_unit"], 2 * dead)
-    np.testing.assert_array_equal(progress.under["conv_unit"], np.zeros(3))
+    _, progress = state.resume(tmp_path, network(), still, tf.distribute.get_strategy())
+    np.testing.assert_array_equal(progress.epochs_dead["dense_unit"], 2 * dead)
+    np.testing.assert_array_equal(progress.epochs_dead["conv_unit"], np.zeros(3))
 
 
-def test_a_unit_is_counted_as_dead_from_its_last_epoch_above_the_threshold():
+def test_epochs_dead_restart_at_zero_when_a_unit_is_live():
     model = network()
     dead = np.arange(12) % 3 == 0
     model.get_layer("dense_unit").mu.assign(np.where(dead, -19.0, -1.0))
     model.get_layer("dense_unit").log_sigma.assign(np.where(dead, 5.0, -3.0))
-    under = shrinking.count_under({"conv_unit": 0, "dense_unit": np.arange(12)}, model)
-    np.testing.assert_array_equal(under["dense_unit"], [1, 0, 0, 4, 0, 0, 7, 0, 0, 10, 0, 0])
-    np.testing.assert_array_equal(under["conv_unit"], [0, 0, 0])
+    epochs_dead = shrinking.count_epochs_dead({"conv_unit": 0, "dense_unit": np.arange(12)}, model)
+    np.testing.assert_array_equal(epochs_dead["dense_unit"], [1, 0, 0, 4, 0, 0, 7, 0, 0, 10, 0, 0])
+    np.testing.assert_array_equal(epochs_dead["conv_unit"], [0, 0, 0])
 
 
-def test_only_units_that_were_dead_for_so_many_epochs_leave(digits):
-    make = steps(digits, kl=kl)
-    under = {"conv_unit": np.array([0, 0, 0]), "dense_unit": np.array([1] * 4 + [2] * 4 + [3] * 4)}
-    step, left = shrinking.without_dead(make(network()), make, under, 2)
+def test_only_units_dead_for_the_given_number_of_epochs_are_removed(digits):
+    make_step = steps(digits, kl=kl)
+    epochs_dead = {"conv_unit": np.array([0, 0, 0]), "dense_unit": np.array([1] * 4 + [2] * 4 + [3] * 4)}
+    step, left = shrinking.remove_dead_units(make_step(network()), make_step, epochs_dead, 2)
     assert step.model.get_layer("dense").units == 4
     np.testing.assert_array_equal(left["dense_unit"], [1] * 4)
 
 
-def test_the_kl_divergence_is_told_the_share_of_the_training(digits):
-    """The second of two epochs of 15 steps: their shares are 15 / 30 to 29 / 30."""
-    step = steps(digits, kl=lambda model, done: done, epochs=2)(network())
+def test_the_kl_divergence_is_called_with_the_progress_of_the_training(digits):
+    """In the second of two epochs of 15 steps: 15 / 30 to 29 / 30."""
+    step = steps(digits, kl=lambda model, progress: progress, epochs=2)(network())
     sums, _ = step.run(1, 0, 15)
     assert float(sums[2]) == pytest.approx(sum(range(15, 30)) / 30)
 
 
-def test_units_that_are_no_tenth_of_the_multiply_adds_stay_in_the_running_network(digits, tmp_path):
-    """A dense unit: 192 + 10 of 64 * 75 + 192 * 12 + 120 multiply-adds, 2.8 %."""
+def test_units_worth_less_than_a_tenth_of_the_macs_stay_in_the_running_network(digits, tmp_path):
+    """A dense unit: 192 + 10 of 64 * 75 + 192 * 12 + 120 MACs, 2.8 %."""
     model = network()
     model.get_layer("dense_unit").mu.assign([-19.0] + [-1.0] * 11)
     model.get_layer("dense_unit").log_sigma.assign([5.0] + [-3.0] * 11)
@@ -344,9 +344,9 @@ from tests.support.steps import steps
 from tests.test_training import kl, network
 from keras_sbp.utils.io import data
 from keras_sbp.utils.training import updates
-# The noise held: every unit's u is its place.
-sbp._samples = lambda layers: [tf.exp(truncated_log_normal.log_quantile(
-    tf.linspace(0.1, 0.9, layer.mu.shape[0]), layer.mu.value, layer.log_sigma.value)) for layer in layers]
+# The noise held constant: u grows with the index of a unit.
+sbp._draw = lambda layers: {layer: tf.exp(truncated_log_normal.log_quantile(
+    tf.linspace(0.1, 0.9, layer.mu.shape[0]), layer.mu.value, layer.log_sigma.value)) for layer in layers}
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if sys.argv[1] == "2" else tf.distribute.get_strategy()
 keras.utils.set_random_seed(0)
 digits = data.load("digits", "", "train")
@@ -361,7 +361,7 @@ np.savez(sys.argv[2], sums=sums, **{name.replace("/", "."): value for name, valu
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
-def test_two_towers_of_64_take_the_step_of_one_of_128(optimizer, tmp_path):
+def test_two_towers_with_64_images_take_the_step_of_one_with_128(optimizer, tmp_path):
     for count in ("1", "2"):
         done = scripts.run(TOWERS, count, tmp_path / f"{count}.npz", optimizer, before=[("two_cpus",)])
         assert done.returncode == 0, done.stderr
@@ -372,7 +372,7 @@ def test_two_towers_of_64_take_the_step_of_one_of_128(optimizer, tmp_path):
         np.testing.assert_allclose(two[name], one[name], atol=1e-5 * max(scale, 1e-30), err_msg=name)
 
 
-TAKEN = """
+TOWER_BATCHES = """
 import numpy as np, tensorflow as tf
 from keras_sbp.utils import training
 from keras_sbp.utils.io import data
@@ -381,31 +381,31 @@ images = data.Images(np.arange(40, dtype=np.uint8)[:, None], np.arange(40, dtype
 batches = training.Batches(images, lambda images, seed: (images, seed), 8, 3, strategy)
 
 @tf.function
-def taken(epoch, step):
+def tower_batches(epoch, step):
     order = batches.order(epoch)
-    return order, strategy.run(batches.take, (*batches.copies, order, epoch, step, 2))
+    return order, strategy.run(batches.tower_batch, (*batches.copies, order, epoch, step, 2))
 
 seeds, orders = [], set()
 for epoch in range(3):
-    for step in range(batches.steps):
-        order, ((seen, own), labels, more) = taken(tf.constant(epoch), tf.constant(step))
+    for step in range(batches.steps_per_epoch):
+        order, ((seen, own), labels, more) = tower_batches(tf.constant(epoch), tf.constant(step))
         seen, labels = (np.concatenate([np.ravel(part) for part in value.values]) for value in (seen, labels))
         np.testing.assert_array_equal(seen, order[16 * step : 16 * step + 16])
         np.testing.assert_array_equal(labels, seen)
         seeds += [tuple(seed) for tower in (0, 1) for seed in [own.values[tower].numpy(), *more.values[tower].numpy()]]
     assert sorted(order.numpy()) == list(range(40))
     orders.add(tuple(order.numpy()))
-print(batches.steps, len(seeds), len(set(seeds)), len(orders))
+print(batches.steps_per_epoch, len(seeds), len(set(seeds)), len(orders))
 """
 
 
 def test_each_tower_has_its_own_images_and_its_own_seeds():
-    """Of two towers of 8 images: two steps in three epochs of other orders, three seeds a tower a step, none twice."""
-    done = scripts.run(TAKEN, before=[("two_cpus",)])
+    """Two towers with 8 images: two steps in each of three epochs, three seeds per tower and step, all different."""
+    done = scripts.run(TOWER_BATCHES, before=[("two_cpus",)])
     assert done.stdout.split() == ["2", "36", "36", "3"], done.stderr
 
 
-def test_mixed_precision_trains_and_keeps_the_noise_in_float32(digits):
+def test_mixed_precision_trains_with_noise_parameters_in_float32(digits):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

@@ -25,18 +25,18 @@ GRADIENT_TOLERANCE = {
 }
 
 # All exact in float32: the truth is the same for both dtypes. At (1, -3) the interval is 20 sigmas away, where the
-# quantile changes its way, at (2, -3) 40, where the normal CDF underflows.
+# quantile changes its method, at (2, -3) 40, where the normal CDF underflows.
 MU = [-20, -20 + 2**-10, -19, -15.5, -7, -1, -(2**-10), 0, 2**-10, 1, 2, 5]
 LOG_SIGMA = [-20, -13, -7, -5, -3, -1, 0.5, 2, 5]
 GRID = [(mu, log_sigma) for mu in MU for log_sigma in LOG_SIGMA]
-SHARES = np.float32([0.001, 0.1, 0.5, 0.9, 0.999]).astype(float).tolist()
+FRACTIONS = np.float32([0.001, 0.1, 0.5, 0.9, 0.999]).astype(float).tolist()
 
 
 # The truth
 
 
 def mass(a, b):
-    """The share of N(0, 1) between a and b."""
+    """The mass of N(0, 1) between a and b."""
     return mp.ncdf(b) - mp.ncdf(a) if a < 0 else mp.ncdf(-a) - mp.ncdf(-b)
 
 
@@ -77,7 +77,7 @@ def true_cdf(log_theta, mu, log_sigma, low=-20, high=0):
 
 
 def true_log_quantile(u, mu, log_sigma, low=-20, high=0):
-    """Newton's method on the log of the CDF: it is concave, so that from the left of the root no step goes too far."""
+    """Newton's method on the log of the CDF: it is concave, so no step from the left of the root overshoots."""
     if 2 * mu < low + high:
         return -true_log_quantile(1 - u, -mu, log_sigma, -high, -low)
     sigma = mp.exp(log_sigma)
@@ -164,34 +164,34 @@ def floats(dtype, *ends):
 
 
 def some_points(dtype):
-    """Of the box, many of them close to an end of the interval."""
+    """mu and log_sigma in [-20, 5], often with mu close to an end of the interval."""
     distance = st.integers(-19, 2).map(lambda k: 2.0**k)
     mu = floats(dtype, -20, 5) | distance.map(lambda x: x - 20) | distance | distance.map(lambda x: -x)
     return st.lists(st.tuples(mu, floats(dtype, -20, 5)), min_size=1, max_size=6)
 
 
 both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
-both_ways = pytest.mark.parametrize("xla", [False, True], ids=["eager", "xla"])
+eager_and_xla = pytest.mark.parametrize("xla", [False, True], ids=["eager", "xla"])
 expectations = pytest.mark.parametrize("name", ["kl_divergence", "mean", "snr"])
 
 
 @both_dtypes
-@both_ways
+@eager_and_xla
 @expectations
 def test_expectations_on_a_grid(name, xla, dtype):
     check_expectation(name, dtype, GRID, xla=xla)
 
 
 @both_dtypes
-@both_ways
-@pytest.mark.parametrize("u", [*SHARES, 2.0**-24, 1 - 2.0**-24])
+@eager_and_xla
+@pytest.mark.parametrize("u", [*FRACTIONS, 2.0**-24, 1 - 2.0**-24])
 def test_quantiles_on_a_grid(u, xla, dtype):
     check_log_quantile(u, dtype, GRID, xla=xla)
 
 
 @both_dtypes
-@both_ways
-def test_quantiles_of_living_units_whose_mu_lies_ten_sigma_above_the_interval(xla, dtype):
+@eager_and_xla
+def test_quantiles_of_live_units_with_mu_ten_sigma_above_the_interval(xla, dtype):
     points = [(4.375, -0.875), (0.78125, -2.90625), (0.3125, -3.84375)]
     for u in (0.125, 0.875):
         check_log_quantile(u, dtype, points, xla=xla)
@@ -213,7 +213,7 @@ def test_quantiles_anywhere(dtype, data):
     check_log_quantile(u, dtype, data.draw(some_points(dtype)))
 
 
-def test_quantiles_keep_the_digits_of_a_small_share_far_out_in_a_tail():
+def test_quantiles_of_small_fractions_far_out_in_a_tail():
     check_log_quantile(1e-9, "float64", [(3.0, -2.0), (4.0, -1.8)])
 
 
@@ -224,7 +224,7 @@ def test_other_intervals(ends):
     points = [(mu, log_sigma) for mu in around for log_sigma in (-9, -1, 2)]
     for name in ("kl_divergence", "mean", "snr"):
         check_expectation(name, "float64", points, *ends)
-    for u in SHARES[::2]:
+    for u in FRACTIONS[::2]:
         check_log_quantile(u, "float64", points, *ends)
 
 
@@ -237,30 +237,30 @@ def check_log_evidence_ratio(dtype, points, *ends, xla=False):
 
 
 @both_dtypes
-@both_ways
-def test_the_evidence_on_a_grid(xla, dtype):
+@eager_and_xla
+def test_log_evidence_ratio_on_a_grid(xla, dtype):
     check_log_evidence_ratio(dtype, GRID, xla=xla)
 
 
 @both_dtypes
 @given(data=st.data())
 @settings(max_examples=10)
-def test_the_evidence_anywhere(dtype, data):
+def test_log_evidence_ratio_anywhere(dtype, data):
     check_log_evidence_ratio(dtype, data.draw(some_points(dtype)))
 
 
 @pytest.mark.parametrize("point", [(-19, -1), (-15, 1), (-3, 1.5), (0, 2), (4, 3)])
-def test_the_evidence_is_the_integral_over_a_narrow_prior_at_the_low_end(point):
-    """Of q times the reduced prior over p, Friston and Penny (2011); the prior a log-normal, truncated as p is."""
+def test_log_evidence_ratio_is_the_limit_of_a_narrow_prior_at_the_low_end(point):
+    """The integral of q times the reduced prior over p (Friston and Penny, 2011), with a truncated log-normal prior."""
     (mu, log_sigma), width = point, mp.mpf("1e-5")
     sigma = mp.exp(log_sigma)
 
-    def density(x, mean, deviation):
-        inside = mass((-20 - mean) / deviation, -mean / deviation)
-        return mp.npdf((x - mean) / deviation) / deviation / inside
+    def density(x, mean, standard_deviation):
+        inside = mass((-20 - mean) / standard_deviation, -mean / standard_deviation)
+        return mp.npdf((x - mean) / standard_deviation) / standard_deviation / inside
 
-    places = [-20 + width * k for k in (0, 2, 5, 12)]
-    integral = mp.quad(lambda x: density(x, mu, sigma) * density(x, -20, width) * 20, places)
+    cuts = [-20 + width * k for k in (0, 2, 5, 12)]
+    integral = mp.quad(lambda x: density(x, mu, sigma) * density(x, -20, width) * 20, cuts)
     actual = truncated_log_normal.log_evidence_ratio(tf.constant([mu], "float64"), tf.constant([log_sigma], "float64"))
     np.testing.assert_allclose(actual, [float(mp.log(integral))], atol=1e-3)
 
@@ -270,7 +270,7 @@ def test_the_evidence_is_the_integral_over_a_narrow_prior_at_the_low_end(point):
 
 @both_dtypes
 @pytest.mark.parametrize("u, end", [(0.0, -20), (1.0, 0)])
-def test_the_ends_of_the_uniform_are_the_ends_of_the_interval(u, end, dtype):
+def test_quantiles_of_0_and_1_are_the_ends_of_the_interval(u, end, dtype):
     mu, log_sigma = np.transpose(GRID)
     sample = functools.partial(truncated_log_normal.log_quantile, tf.constant(u, dtype))
     value, by_mu, by_log_sigma = value_and_gradient(sample, mu, log_sigma, dtype)
@@ -283,13 +283,13 @@ def test_the_ends_of_the_uniform_are_the_ends_of_the_interval(u, end, dtype):
 @both_dtypes
 @given(data=st.data())
 @settings(max_examples=25)
-def test_quantiles_rise_from_end_to_end(dtype, data):
+def test_quantiles_are_monotonic_and_inside_the_interval(dtype, data):
     points = np.array(data.draw(some_points(dtype)), dtype)
     drawn = data.draw(st.lists(floats(dtype, 0, 1), max_size=8))
     u = np.array(sorted([*np.linspace(0, 1, 33), *drawn]), dtype)[:, None]
     mu, log_sigma = np.tile(points[:, 0], (len(u), 1)), np.tile(points[:, 1], (len(u), 1))
     log_theta = truncated_log_normal.log_quantile(u, mu, log_sigma).numpy()
-    # The same u at two places of a tensor may differ in the last digit.
+    # The same u at two positions of a tensor may differ in the last digit.
     assert np.all(np.diff(log_theta, axis=0) >= -20 * np.finfo(np.float64).eps)
     assert np.all((-20 <= log_theta) & (log_theta <= 0))
 
@@ -316,8 +316,8 @@ def test_kl_divergence_vanishes_as_sigma_grows():
 @both_dtypes
 @given(data=st.data())
 @settings(max_examples=25)
-def test_in_the_limit_of_sigma_the_posterior_is_the_prior(dtype, data):
-    """Beyond the box, too: no KL divergence, log theta uniform on the interval."""
+def test_for_large_sigma_the_posterior_is_the_prior(dtype, data):
+    """Also beyond log sigma = 5: no KL divergence, log theta uniform on the interval."""
     mu, log_sigma, u = (data.draw(floats(dtype, *ends)) for ends in ((-20, 5), (10, 20), (0, 1)))
     point = [tf.constant([x], dtype) for x in (mu, log_sigma)]
     tolerance = 64 * np.finfo(dtype).eps + 1e-10
@@ -336,7 +336,7 @@ def test_samples_average_to_mean_and_kl_divergence(point):
 
     mean = np.exp(sample((np.arange(n) + 0.5) / n)).mean()
     np.testing.assert_allclose(mean, truncated_log_normal.mean(mu[0], log_sigma[0]), rtol=1e-4)
-    # The density of a sample is one over the slope of the quantile.
+    # The density of a sample is the reciprocal of the slope of the quantile.
     slope = np.diff(sample(np.arange(n + 1) / n)) * n
     kl = np.log(20) - np.log(slope).mean()
     np.testing.assert_allclose(kl, truncated_log_normal.kl_divergence(mu[0], log_sigma[0]), atol=1e-3)
@@ -356,7 +356,7 @@ def test_every_shape_in_a_graph(shape, dtype):
         np.testing.assert_allclose(np.ravel(whole), each, rtol=1e3 * np.finfo(dtype).eps)
 
 
-def test_one_share_for_all_units():
+def test_a_scalar_fraction_is_broadcast_to_all_units():
     mu, log_sigma = tf.constant([0.0, -3.0, 5.0]), tf.constant([-5.0, 1.0, 0.0])
     scalar, vector = (truncated_log_normal.log_quantile(u, mu, log_sigma) for u in (0.3, tf.fill(3, 0.3)))
     np.testing.assert_array_equal(scalar, vector)

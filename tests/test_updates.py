@@ -1,4 +1,4 @@
-"""Optimisers and courses of rates, beside Keras's own and closed forms."""
+"""Optimizers and learning rate schedules, against Keras's own and closed forms."""
 
 import functools
 
@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.training import updates
 
 
-def test_the_learning_rate_is_constant_then_falls_on_a_line_to_zero():
-    decay = updates.Course(0.5, 100, 200)
+def test_learning_rate_is_constant_and_then_falls_linearly_to_zero():
+    decay = updates.LinearWarmupDecay(0.5, 100, 200)
     assert [float(decay(step)) for step in (0, 99, 100, 150, 175, 200)] == [0.5, 0.5, 0.5, 0.25, 0.125, 0]
 
 
-def test_the_learning_rate_may_rise_on_a_line_first():
-    rising = updates.Course(0.5, 20, 100, warm=9)
+def test_learning_rate_rises_linearly_during_warmup():
+    rising = updates.LinearWarmupDecay(0.5, 20, 100, warmup=9)
     np.testing.assert_allclose([float(rising(step)) for step in (0, 4, 9, 20, 60)], [0.05, 0.25, 0.5, 0.5, 0.25])
 
 
@@ -31,13 +32,13 @@ def test_the_learning_rate_may_rise_on_a_line_first():
     ],
     ids=["Adam", "Nesterov"],
 )
-def test_a_fused_update_is_keras_s(fused, kind):
+def test_fused_updates_match_keras(fused, kind):
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=(3, 4)), rng.normal(size=(20, 3, 4)).astype(np.float32)
     found = []
     for make in (fused, kind):
         variable = keras.Variable(start, dtype="float32")
-        optimizer = make(updates.Course(0.1, 10, 20))
+        optimizer = make(updates.LinearWarmupDecay(0.1, 10, 20))
         optimizer.build([variable])
         apply = tf.function(lambda gradient: optimizer.apply([gradient], [variable]))
         for gradient in gradients:
@@ -49,7 +50,7 @@ def test_a_fused_update_is_keras_s(fused, kind):
 
 
 def polynomial(matrix, steps):
-    """The matrix with each singular value s of matrix / its norm replaced by p(p(...p(s))), by a decomposition."""
+    """The matrix, divided by its norm, with each singular value s replaced by p(p(...p(s))), by its decomposition."""
     left, values, right = np.linalg.svd(matrix / np.linalg.norm(matrix), full_matrices=False)
     for _ in range(steps):
         values = 3.4445 * values - 4.775 * values**3 + 2.0315 * values**5
@@ -57,15 +58,15 @@ def polynomial(matrix, steps):
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 16, 5), (1, 1, 4, 12)], ids=["tall", "wide"])
-def test_muon_moves_a_kernel_by_its_mean_gradient_with_equal_singular_values(shape):
+def test_muon_updates_a_kernel_by_its_orthogonalized_mean_gradient(shape):
     rng = np.random.default_rng(0)
     start, gradients = 3 * rng.normal(size=shape), rng.normal(size=(4, *shape))
     variable = keras.Variable(start, dtype="float32")
-    optimizer = updates.Muon(updates.Course(0.1, 10, 20), momentum=0.9)
+    optimizer = updates.Muon(updates.LinearWarmupDecay(0.1, 10, 20), momentum=0.9)
     optimizer.build([variable])
     expected, accumulated = start, 0.0
     for gradient in gradients:
-        # Whatever the loss is multiplied by, and however strong its decay is.
+        # The scale of the loss and the weight decay make no difference.
         scaled = 50 * gradient + 7 * np.asarray(variable)
         optimizer.apply([tf.constant(scaled, tf.float32)], [variable])
         expected = expected * np.sqrt(shape[-1]) / np.linalg.norm(expected)
@@ -76,7 +77,7 @@ def test_muon_moves_a_kernel_by_its_mean_gradient_with_equal_singular_values(sha
     np.testing.assert_allclose(np.asarray(variable), expected, rtol=0, atol=2e-5)
 
 
-def test_muon_leaves_a_kernel_without_a_gradient_where_it_points():
+def test_muon_keeps_the_direction_of_a_kernel_without_gradient():
     start = np.random.default_rng(0).normal(size=(3, 3, 4, 5))
     variable = keras.Variable(start, dtype="float32")
     optimizer = updates.Muon(0.1, momentum=0.9)
@@ -85,7 +86,7 @@ def test_muon_leaves_a_kernel_without_a_gradient_where_it_points():
     np.testing.assert_allclose(np.asarray(variable), start * 5**0.5 / np.linalg.norm(start), rtol=1e-5)
 
 
-def test_muon_is_nesterov_s_momentum_where_there_is_no_kernel_of_a_convolution():
+def test_muon_is_nesterov_momentum_for_other_variables():
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=(3, 4)), rng.normal(size=(5, 3, 4))
     found = []
@@ -97,3 +98,50 @@ def test_muon_is_nesterov_s_momentum_where_there_is_no_kernel_of_a_convolution()
             optimizer.apply([tf.constant(gradient, tf.float32)], [variable])
         found.append(np.asarray(variable))
     np.testing.assert_allclose(*found, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("compute_dtype, tolerance", [("float32", 2e-5), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_muon_computes_in_the_dtype_that_it_is_given(compute_dtype, tolerance, policy):
+    """Whatever Keras's global policy is."""
+    rng = np.random.default_rng(0)
+    start, gradient = rng.normal(size=(3, 3, 4, 5)), rng.normal(size=(3, 3, 4, 5))
+    variable, before = keras.Variable(start, dtype="float32"), keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        optimizer = updates.muon(0.1, "0", compute_dtype)
+        optimizer.build([variable])
+        optimizer.apply([tf.constant(gradient, tf.float32)], [variable])
+    finally:
+        keras.config.set_dtype_policy(before)
+    kernel = start * np.sqrt(5) / np.linalg.norm(start)
+    across = gradient - kernel * np.sum(gradient * kernel) / np.sum(kernel**2)
+    expected = kernel - 0.1 * polynomial(across.reshape(-1, 5), 3).reshape(start.shape)
+    error = np.abs(np.asarray(variable) - expected).max()
+    assert error < tolerance and (error > 1e-4) == (compute_dtype == "bfloat16")
+
+
+@pytest.mark.parametrize("optimizer, prefix", [("adam", "adam"), ("nesterov", "sgd"), ("muon", "muon")])
+def test_optimizers_have_the_names_of_old_checkpoints(optimizer, prefix):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="dense")])
+    found = updates.Updates(
+        lambda variable: 0.1 if variable.name == "bias" else 0.2, optimizer=getattr(updates, optimizer)
+    ).optimizers(model, 10)
+    assert [made.name for made, _ in found] == [f"{prefix}_0", f"{prefix}_1"]
+    assert [[variable.name for variable in variables] for _, variables in found] == [["bias"], ["kernel"]]
+
+
+def test_the_schedule_is_a_fraction_of_the_training():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    found = updates.Updates(lambda variable: 0.5, warmup=0.1, decay_start=0.2).optimizers(model, 100)
+    schedule = updates.LinearWarmupDecay(0.5, decay_start=20, end=100, warmup=10)
+    ((optimizer, _),) = found
+    for step in (0, 10, 20, 60, 99):
+        optimizer.iterations.assign(step)
+        assert float(optimizer.learning_rate) == float(schedule(step))
+
+
+def test_learning_rates_that_are_all_zero_are_refused():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    with pytest.raises(UserError, match="every learning rate is 0"):
+        updates.Updates(lambda variable: 0.0).optimizers(model, 10)

@@ -1,9 +1,9 @@
-"""Makes golden checkpoints: small networks as one commit saved them, and the outputs that every later one must give.
+"""Makes golden checkpoints: small networks as one commit saved them, and the outputs that later ones must reproduce.
 
     python -m tests.golden.make sbp lenet5
 
-A new layer or network gets an entry in MODELS and is made by the commit that brings it. What is made stays as it is: a
-file that is there is not written again. tests/test_golden.py loads all of them.
+A new layer or network gets an entry in MODELS and is made by the commit that introduces it. Files that exist are never
+overwritten. tests/test_golden.py loads all of them.
 """
 
 import sys
@@ -22,8 +22,8 @@ from tests.support import steps
 FOLDER = Path(__file__).parent
 
 
-def draw(model):
-    """Weights at random; of the noise, some units that live and many that do not."""
+def randomize(model):
+    """Random weights, and noise with some live units and many dead ones; returns the model."""
     generator = np.random.default_rng(0)
     for variable in model.trainable_variables:
         if variable.name == "mu":
@@ -36,16 +36,16 @@ def draw(model):
 
 
 def sbp():
-    """The layer, after features and after channels."""
+    """The layer on features and on channels."""
     inputs = keras.Input((4, 5))
     x = SBP(seed=1, threshold=0.5)(inputs)
     x = keras.layers.Dense(3, activation="relu")(keras.layers.Flatten()(x))
-    return draw(keras.Model(inputs, keras.layers.Dense(2)(SBP(seed=2)(x))))
+    return randomize(keras.Model(inputs, keras.layers.Dense(2)(SBP(seed=2)(x))))
 
 
 def in_training(build):
-    """A network with its noise, and with few enough units for git: as --shrink_every leaves it."""
-    model = draw(build(unit=SBP))
+    """A network with its noise, shrunk as in training, so that its file is small enough for git."""
+    model = randomize(build(unit=SBP))
     generator = np.random.default_rng(0)
     dead = {
         layer.name: generator.permutation(layer.mu.shape[0]) >= 6 for layer in model.layers if isinstance(layer, SBP)
@@ -65,32 +65,32 @@ MODELS = {
 }
 
 
-def kl(model, done):
+def kl(model, progress):
     return tf.add_n([tf.reduce_sum(layer.kl_divergence()) for layer in model.layers if isinstance(layer, SBP)])
 
 
-# How a training checkpoint is made, and gone on with: {name: settings of `steps`}.
+# Settings of `steps` with which a training checkpoint is made and resumed.
 TRAINING = {
     "lenet-fc-sbp": {"kl": kl, "rate": lambda variable: 1e-2},
 }
 
 
-def train(name, model, folder, epochs):
-    """Train on the digits from the checkpoint in a folder, or from the start; returns the model."""
+def train(name, model, directory, epochs):
+    """Train on the digits, from the checkpoint in the directory if there is one; returns the model."""
     digits = data.load("digits", "", "train")
-    return steps.train(model, steps.steps(digits, batch_size=500, epochs=epochs, **TRAINING[name]), folder)
+    return steps.train(model, steps.steps(digits, batch_size=500, epochs=epochs, **TRAINING[name]), directory)
 
 
 def outputs(model):
-    """What a model makes of images that it is given: {"inputs", "outputs"}."""
+    """{"inputs", "outputs"} of a model for random inputs."""
     inputs = np.random.default_rng(1).random((8, *model.inputs[0].shape[1:]), np.float32)
     return {"inputs": inputs, "outputs": model(inputs, training=False).numpy()}
 
 
 def make(name):
-    """Put NAME.keras and NAME.npz, or of training-NAME the checkpoints NAME/ and training-NAME.npz, beside this."""
+    """Write NAME.keras and NAME.npz, or for training-NAME the checkpoints NAME/ and training-NAME.npz."""
     if (FOLDER / f"{name}.npz").exists():
-        sys.exit(f"error: {name} is made already, and stays as it is")
+        sys.exit(f"error: {name} already exists")
     run = name.removeprefix("training-")
     model = MODELS[run]()
     if run == name:

@@ -24,7 +24,7 @@ def evaluate(run: Experiment) -> str:
     if not result or not os.path.exists(path):
         raise UserError(f"no network is published at {directory}: leave out --evaluate to train one")
     network = networks.load(path)
-    here = {"error": run.error(network), **row.measure(run, network)}
+    here = {"error": run.error(network), **row.measure(run.original(), network, run.network.units)}
     rows = {"published": [result], "here": [{**result, **here}]}
     # What fine-tuning changed is not measured again.
     rows["here"][0].pop("error_before_finetuning", None)

@@ -4,11 +4,12 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_sbp.utils.experiment import flags, row
+from keras_sbp.utils.experiment import flags
 from keras_sbp.utils.experiment.evaluate import evaluate
 from keras_sbp.utils.experiment.export import export
 from keras_sbp.utils.experiment.run import Experiment, Network
 from keras_sbp.utils.experiment.settings import Settings
+from keras_sbp.utils.experiment.table import table
 from keras_sbp.utils.io import command_line, report
 from keras_sbp.utils.methods import Finetuning, Method
 
@@ -59,4 +60,4 @@ def run_or_show(run: Experiment, train: Callable[[Experiment], report.Result]) -
                 return  # the chief prints the row
     if run.settings.export:
         export(run)
-    print(row.table(run))
+    print(table(run))

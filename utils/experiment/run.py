@@ -267,7 +267,19 @@ class Experiment:
             for weight in smaller.weights:
                 weight.assign(np.float16(weight))
             logits = testing.logits(smaller, test.images, self.preprocess)
-        result = row.describe(self, smaller, testing.error_rate(logits, test.labels), metrics)
+        result = {
+            "network": self.title,
+            "method": self.name,
+            "dataset": self.settings.dataset,
+            "seed": self.settings.seed,
+            "epochs": self.settings.epochs,
+            "error": testing.error_rate(logits, test.labels),
+            **row.measure(self.original(), smaller, self.network.units),
+            **metrics,
+            "seconds": round(sum(self.seconds.values()), 1),
+            **row.provenance(),
+            "settings": self.record,
+        }
         report.write(self.directory, result, smaller, half)
         return result
 

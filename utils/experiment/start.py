@@ -6,9 +6,9 @@ import sys
 
 import keras
 
-from keras_sbp.utils.experiment.row import original_directory
 from keras_sbp.utils.experiment.run import Experiment
 from keras_sbp.utils.experiment.settings import ROOT
+from keras_sbp.utils.experiment.table import original_directory
 from keras_sbp.utils.io import command_line, networks, report
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.pruning import counting

@@ -1,14 +1,16 @@
-"""The noise of a step: one theta a unit, and the kernels that take it in place of the units.
+"""The noise of a step: one theta per unit, and the kernels that absorb it.
 
-A layer that reads theta * x by a kernel W computes W (theta * x) = (W * theta) x: with theta in the kernel the same
-products take less time where the kernel is smaller than the units' values in a batch. Where it is larger and x is the
-images, which need no gradient, theta multiplies x, but theta's own gradient is read off the kernel's (`_carrying`) and
-not summed over all pixels of the batch.
+A layer with kernel W computes W (theta * x) = (W * theta) x of noisy units: multiplying theta into the kernel is faster
+where the kernel is smaller than the units' values in a batch. Where it is larger, and x are the images, which need no
+gradient, theta multiplies x; but its gradient is then derived from the kernel's (`_with_gradient_for`) instead of being
+summed over all pixels of the batch.
 """
 
 import contextlib
 import itertools
 import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -16,48 +18,63 @@ import tensorflow as tf
 from keras_sbp.layers import sbp
 
 
-class Noise:
-    """All that is random in a network.
+class Absorption(NamedTuple):
+    """A layer of noise next to a kernel.
 
-    Args:
-        model: a Keras model.
-        batch_size: images a step, by which it is decided what theta multiplies.
     Attributes:
-        sources: how many seeds a step needs.
+        noise: the layer of noise.
+        consumer: the only layer that uses its outputs.
+        in_kernel: whether theta multiplies the kernel; else only theta's gradient comes from it.
     """
 
-    def __init__(self, model, batch_size):
+    noise: sbp.SBP
+    consumer: keras.layers.Dense | keras.layers.Conv2D
+    in_kernel: bool
+
+
+class Noise:
+    """Everything random in a network.
+
+    Args:
+        model: the network.
+        batch_size: images per step and tower, which decides what theta multiplies.
+    Attributes:
+        num_seeds: how many seeds a step needs.
+    """
+
+    def __init__(self, model: keras.Model, batch_size: int):
         self.generators = [layer.seed_generator for layer in model.layers if hasattr(layer, "seed_generator")]
-        self.sources = len(self.generators)
+        self.num_seeds = len(self.generators)
         self.layers = [layer for layer in model.layers if isinstance(layer, sbp.SBP)]
-        self.readers = readers(model, batch_size)
+        self.absorptions = absorptions(model, batch_size)
 
     @contextlib.contextmanager
-    def drawn(self, seeds):
-        """Within it, the model called with training=True has the noise of these seeds, (sources, 2) int32.
+    def sampled(self, seeds: tf.Tensor) -> Iterator[keras.StatelessScope]:
+        """A context in which the model, called with training=True, has the noise of these seeds.
 
-        Yields the keras.StatelessScope in which variables have the values that the call gives them.
+        Args:
+            seeds: (num_seeds, 2) int.
+        Yields:
+            The scope that holds the values of variables which the call assigns.
         """
         state = [
             (generator.state, tf.cast(seed, generator.state.dtype))
             for generator, seed in zip(self.generators, tf.unstack(seeds))
         ]
-        with keras.StatelessScope(state_mapping=state) as scope, sbp.one_draw(self.layers):
-            for noise, reader, smaller in self.readers:
-                if smaller:
-                    scope.add_update((reader.kernel, noise.drawn[:, None] * reader.kernel.value))
-                    noise.drawn = tf.constant(1.0)
+        with keras.StatelessScope(state_mapping=state) as scope, sbp.sampling(self.layers) as samples:
+            for noise, consumer, in_kernel in self.absorptions:
+                theta, kernel = samples[noise], consumer.kernel
+                if in_kernel:
+                    scope.add_update((kernel, theta[:, None] * kernel.value))
+                    samples[noise] = tf.constant(1.0)
                 else:
-                    scope.add_update((reader.kernel, _carrying(noise.drawn, reader.kernel.value)))
-                    noise.drawn = tf.stop_gradient(noise.drawn)
+                    scope.add_update((kernel, _with_gradient_for(theta, kernel.value)))
+                    samples[noise] = tf.stop_gradient(theta)
             yield scope
 
 
-def readers(model, batch_size):
-    """[(noise layer, the layer that reads its units, whether the kernel there is smaller than the units' values)].
-
-    Only where the operations are a chain, so that nothing else reads the units.
-    """
+def absorptions(model: keras.Model, batch_size: int) -> list[Absorption]:
+    """Where a kernel can absorb noise: in a chain of operations only, where nothing else uses the noisy units."""
     if not all(after.input is before.output for before, after in itertools.pairwise(model.operations)):
         return []
     found, of_images = [], True
@@ -65,16 +82,16 @@ def readers(model, batch_size):
         if isinstance(before, sbp.SBP) and type(after) in (keras.layers.Dense, keras.layers.Conv2D):
             smaller = math.prod(after.kernel.shape) < batch_size * math.prod(before.output.shape[1:])
             if (of_images or smaller) and after.kernel.shape[-2] == before.output.shape[-1]:
-                found.append((before, after, smaller))
+                found.append(Absorption(before, after, in_kernel=smaller))
         of_images = of_images and not getattr(before, "weights", [])
     return found
 
 
 @tf.custom_gradient
-def _carrying(theta, kernel):
-    """The kernel, with a gradient for the theta of its inputs as well, which may then be held.
+def _with_gradient_for(theta, kernel):
+    """The kernel, with a gradient also for the theta of its inputs, which is held constant elsewhere.
 
-    The loss knows no more of both than their product, so that each times its derivative is the same sum.
+    The loss depends on their product only, so theta * dL/dtheta equals kernel * dL/dkernel, summed over the outputs.
     """
 
     def gradient(by_kernel):

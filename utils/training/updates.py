@@ -1,7 +1,8 @@
-"""What a gradient does to the weights: optimisers, and the course of their rates."""
+"""What gradients do to the weights: optimizers, and the schedule of their learning rates."""
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,27 +10,34 @@ import tensorflow as tf
 from keras_sbp.utils.io.command_line import UserError
 
 
-class Course(keras.optimizers.schedules.LearningRateSchedule):
-    """On a line up to `rate` at step `warm`, `rate` until step `start`, then on a line to 0 at step `end`."""
+class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that rises linearly, stays constant, and falls linearly to 0.
 
-    def __init__(self, rate, start, end, warm=0):
-        self.rate, self.start, self.end, self.warm = rate, start, end, warm
+    Args:
+        rate: the constant rate.
+        decay_start: the step from which the rate falls.
+        end: the step at which it reaches 0.
+        warmup: the step at which it reaches `rate`; it starts at rate / (warmup + 1).
+    """
 
-    def __call__(self, step):
+    def __init__(self, rate: float, decay_start: int, end: int, warmup: int = 0):
+        self.rate, self.decay_start, self.end, self.warmup = rate, decay_start, end, warmup
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
         step = tf.cast(step, tf.float32)
-        share = tf.minimum((step + 1) / (self.warm + 1), (self.end - step) / (self.end - self.start))
-        return self.rate * tf.clip_by_value(share, 0.0, 1.0)
+        fraction = tf.minimum((step + 1) / (self.warmup + 1), (self.end - step) / (self.end - self.decay_start))
+        return self.rate * tf.clip_by_value(fraction, 0.0, 1.0)
 
 
 class FusedAdam(keras.optimizers.Adam):
-    """Keras's Adam with the update of a variable as one operation: Keras's dozen pass over memory a dozen times."""
+    """Keras's Adam with a single operation per update: Keras's dozen operations pass over memory a dozen times."""
 
-    def update_step(self, gradient, variable, learning_rate):
-        place, step = self._get_variable_index(variable), tf.cast(self.iterations.value + 1, tf.float32)
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+        index, step = self._get_variable_index(variable), tf.cast(self.iterations.value + 1, tf.float32)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[place].value.handle,
-            v=self._velocities[place].value.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
             beta1_power=self.beta_1**step,
             beta2_power=self.beta_2**step,
             lr=tf.cast(learning_rate, tf.float32),
@@ -40,18 +48,13 @@ class FusedAdam(keras.optimizers.Adam):
         )
 
 
-def adam(course, group):
-    """The paper's optimiser, of a course of the learning rate and the number of the variables' group."""
-    return FusedAdam(course, beta_1=0.95, name=f"adam_{group}")
-
-
 class FusedNesterov(keras.optimizers.SGD):
-    """Keras's SGD with Nesterov's momentum, likewise."""
+    """Keras's SGD with Nesterov momentum, with a single operation per update."""
 
-    def __init__(self, learning_rate, momentum, **settings):
-        super().__init__(learning_rate, momentum, nesterov=True, **settings)
+    def __init__(self, learning_rate: float | LinearWarmupDecay, momentum: float, **kwargs: Any):
+        super().__init__(learning_rate, momentum, nesterov=True, **kwargs)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,
             accum=self.momentums[self._get_variable_index(variable)].value.handle,
@@ -62,47 +65,61 @@ class FusedNesterov(keras.optimizers.SGD):
         )
 
 
-def nesterov(course, group):
-    """Nesterov's momentum: fewer image passes than Adam where the rate may be high."""
-    return FusedNesterov(course, momentum=0.9, name=f"sgd_{group}")
-
-
 class Muon(FusedNesterov):
-    """Muon for the kernels of convolutions before batch normalisation, and Nesterov's momentum for everything else.
+    """Muon for the kernels of convolutions before batch normalization, and Nesterov momentum for everything else.
 
-    Such a kernel's norm does nothing, so it is kept: at 1 a unit, in the root mean square. What moves it is its mean
-    gradient, with all singular values near 1, as a matrix (places and inputs, units): Jordan et al., Muon, 2024, in the
-    form of their CIFAR-10 speed records. The rate is then a relative one, whatever the loss is multiplied by. What
-    weight decay adds to the gradient lies along the kernel and is left out.
+    Batch normalization makes the network invariant to the norm of such a kernel, so it is kept: a root mean square
+    norm of 1 per unit. The update is the mean gradient, as a matrix (positions and inputs, units), with all its
+    singular values set to about 1: Jordan et al., Muon, 2024, in the form of their CIFAR-10 speed records. The learning
+    rate is thus relative to the kernel, and independent of the scale of the loss. The component of the gradient along
+    the kernel, which weight decay adds, is left out.
 
     Args:
-        learning_rate: of either kind of variable.
-        momentum: of Nesterov's.
+        learning_rate: of both kinds of variables.
+        momentum: Nesterov's.
+        compute_dtype: of the Newton-Schulz iteration.
     """
 
     KERNEL_MOMENTUM = 0.6
-    STEPS = 3  # of Keras's Newton-Schulz iteration, in the policy's compute dtype
+    STEPS = 3  # of the Newton-Schulz iteration
 
-    def __init__(self, learning_rate, momentum, **settings):
-        super().__init__(learning_rate, momentum, **settings)
-        self.orthogonal = keras.optimizers.Muon().zeropower_via_newtonschulz5
+    def __init__(
+        self,
+        learning_rate: float | LinearWarmupDecay,
+        momentum: float,
+        compute_dtype: str = "float32",
+        **kwargs: Any,
+    ):
+        super().__init__(learning_rate, momentum, **kwargs)
+        self.orthogonalize = keras.optimizers.Muon().zeropower_via_newtonschulz5
+        self.compute_dtype = compute_dtype
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         if len(variable.shape) != 4:
             return super().update_step(gradient, variable, learning_rate)
         accumulated, units = self.momentums[self._get_variable_index(variable)], variable.shape[-1]
         kernel = variable * (units**0.5 / tf.norm(variable))
         gradient -= kernel * tf.reduce_sum(gradient * kernel) / units
         self.assign(accumulated, self.KERNEL_MOMENTUM * accumulated + gradient)
-        moved = self.KERNEL_MOMENTUM * accumulated + gradient
-        matrix = tf.reshape(tf.math.divide_no_nan(moved, tf.norm(moved)), (-1, units))
-        matrix = self.orthogonal(tf.cast(matrix, keras.config.dtype_policy().compute_dtype), self.STEPS)
+        update = self.KERNEL_MOMENTUM * accumulated + gradient
+        matrix = tf.reshape(tf.math.divide_no_nan(update, tf.norm(update)), (-1, units))
+        matrix = self.orthogonalize(tf.cast(matrix, self.compute_dtype), self.STEPS)
         self.assign(variable, kernel - learning_rate * tf.reshape(tf.cast(matrix, tf.float32), variable.shape))
 
 
-def muon(course, group):
-    """Muon, likewise: fewer passes still."""
-    return Muon(course, momentum=0.9, name=f"muon_{group}")
+def adam(schedule: LinearWarmupDecay, name: str) -> keras.optimizers.Optimizer:
+    """The paper's optimizer: Adam with beta1 = 0.95. `name` follows "adam_" in the names of its variables."""
+    return FusedAdam(schedule, beta_1=0.95, name=f"adam_{name}")
+
+
+def nesterov(schedule: LinearWarmupDecay, name: str) -> keras.optimizers.Optimizer:
+    """SGD with Nesterov momentum, which takes fewer epochs than Adam where the learning rate can be high."""
+    return FusedNesterov(schedule, momentum=0.9, name=f"sgd_{name}")
+
+
+def muon(schedule: LinearWarmupDecay, name: str, compute_dtype: str = "float32") -> keras.optimizers.Optimizer:
+    """Muon, which takes even fewer epochs."""
+    return Muon(schedule, momentum=0.9, compute_dtype=compute_dtype, name=f"muon_{name}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,33 +127,37 @@ class Updates:
     """How a step changes the weights.
 
     Args:
-        rate: from a trainable variable to its learning rate; 0 keeps it as it is.
-        course: two shares of the training: until the first, learning rates rise from 0; from the second on, they fall
-            to 0.
-        optimizer: makes a Keras optimiser, as `adam` does.
-        proximal: called with the model and the learning rate of the weights after each of the optimiser's updates, to
-            change weights for what no gradient can do. None: nothing to do.
+        rate: the learning rate of a trainable variable. 0 keeps the variable as it is.
+        warmup: the fraction of the training over which the learning rates rise from 0.
+        decay_start: the fraction of the training after which they fall to 0.
+        optimizer: returns the optimizer of the variables with one learning rate, given their schedule and a name that
+            tells the optimizers of a step apart ("0", "1" ...): `adam`, `nesterov`, `muon` or `layers.ssl.sgd`.
+        proximal: called with the model and the current learning rate after each step of the optimizers, to change
+            weights in place. None: nothing is called.
     """
 
-    rate: Callable
-    course: tuple[float, float] = (0.0, 0.5)
-    optimizer: Callable = adam
-    proximal: Callable | None = None
+    rate: Callable[[keras.Variable], float]
+    warmup: float = 0.0
+    decay_start: float = 0.5
+    optimizer: Callable[[LinearWarmupDecay, str], keras.optimizers.Optimizer] = adam
+    proximal: Callable[[keras.Model, tf.Tensor], None] | None = None
 
-    def optimizers(self, model, total):
-        """[(optimiser, its variables)] for a training of so many steps, one for each learning rate.
+    def optimizers(
+        self, model: keras.Model, num_steps: int
+    ) -> list[tuple[keras.optimizers.Optimizer, list[keras.Variable]]]:
+        """[(optimizer, its variables)], one for each positive learning rate, for a training of `num_steps`.
 
         Raises:
-            UserError: every rate is 0.
+            UserError: all learning rates are 0.
         """
         rates = {variable.path: self.rate(variable) for variable in model.trainable_variables}
         if not any(rates.values()):
-            raise UserError("every learning rate is 0, so nothing is trained: give one that is more")
-        made = []
+            raise UserError("every learning rate is 0, so nothing is trained: use a larger value")
+        found = []
+        warmup, decay_start = int(self.warmup * num_steps), int(self.decay_start * num_steps)
         for rate in sorted(set(rates.values()) - {0.0}):
             variables = [variable for variable in model.trainable_variables if rates[variable.path] == rate]
-            warm, start = (int(share * total) for share in self.course)
-            optimizer = self.optimizer(Course(rate, start, total, warm), len(made))
+            optimizer = self.optimizer(LinearWarmupDecay(rate, decay_start, num_steps, warmup), str(len(found)))
             optimizer.build(variables)
-            made.append((optimizer, variables))
-        return made
+            found.append((optimizer, variables))
+        return found
