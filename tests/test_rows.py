@@ -51,10 +51,10 @@ def test_a_network_in_git_is_what_its_result_says(folder):
         assert result["units"] == expected[network]
 
 
-def test_the_tables_of_the_readme_are_those_of_the_results():
+def test_the_tables_of_the_docs_are_those_of_the_results():
     printed = scripts.run("tables", "--format=markdown").stdout
-    readme = (ROOT / "README.md").read_text()
-    assert all(table in readme for table in printed.split("\n\n")) and printed.count("ours") > 10
+    page = (ROOT / "docs" / "results.md").read_text()
+    assert all(table in page for table in printed.split("\n\n")) and printed.count("ours") > 10
     for network, script, method in (
         ("Lenet-fc", "lenet-fc", "Original"),
         ("Lenet-fc", "lenet-fc-sbp", "StructuredBP"),
@@ -94,7 +94,7 @@ def test_runs_of_the_papers_settings_and_of_moved_images_have_rows_of_their_own(
     rows = report.rows("LeNet5", "mnist", {"StructuredBP": {"ours": [run, other, *moved]}})
     assert [row[1:3] for row in rows[1:]] == [
         ("ours", "0.83"),
-        ("ours, images moved by up to 2", "0.50"),
+        ("ours, images shifted by up to 2", "0.50"),
         ("ours, paper's settings", "1.50"),
     ]
 

@@ -4,14 +4,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
 
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets import lenet5, lenet_fc
 from keras_sbp.utils import pruning, training
 from keras_sbp.utils.io import checkpoint, data, preprocessing
 from keras_sbp.utils.io.command_line import UserError
-from keras_sbp.utils.methods import sbp as structured_bp
+from keras_sbp.utils.methods import StructuredBP
 from keras_sbp.utils.training import loop, noise, shrinking, state
 from tests.support import scripts
 from tests.support.steps import steps, train
@@ -162,36 +161,31 @@ def test_label_smoothing_spreads_a_fraction_of_the_label(digits):
     assert float(sums[0]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_kl_scales_of_layers_change_linearly(monkeypatch):
+def test_kl_scales_of_layers_change_linearly():
     """Lenet-fc's 784, 500 and 300 units at mu = 0, log sigma = -5: half a normal, far from the lower end."""
     unit = np.log(20) + 5 + np.log(2) - np.log(2 * np.pi * np.e) / 2
     model = lenet_fc.lenet_fc(unit=named)
 
-    def nats(progress, *arguments):
-        values = flags.FlagValues()
-        flags.DEFINE_list("kl_scale", ["1"], "", flag_values=values)
-        flags.DEFINE_list("kl_start", None, "", flag_values=values)
-        values(["", *arguments])
-        monkeypatch.setattr(structured_bp, "FLAGS", values)
-        return float(structured_bp.kl(model)(model, tf.constant(progress)))
+    def nats(progress, **hyperparameters):
+        return float(StructuredBP(**hyperparameters).kl(model)(model, tf.constant(progress)))
 
     assert nats(0.3) == pytest.approx(1584 * unit, rel=1e-5)
     for progress, scales in ((0.0, (4, 2, 1)), (0.25, (2.5, 1.5, 1)), (0.5, (1, 1, 1)), (0.9, (1, 1, 1))):
         expected = np.dot(scales, (784, 500, 300)) * unit
-        assert nats(progress, "--kl_start=4,2,1") == pytest.approx(expected, rel=1e-5)
+        assert nats(progress, initial_kl_scale=(4.0, 2.0, 1.0)) == pytest.approx(expected, rel=1e-5)
     # Relative to the mean, the costs of all units add up to their number.
-    assert nats(0.9, "--kl_scale=price=4") == pytest.approx(5 * 1584 * unit, rel=1e-5)
+    assert nats(0.9, final_price=4.0) == pytest.approx(5 * 1584 * unit, rel=1e-5)
     # MACs per unit: 500; 784 + 300; 500 + 10.
     mean = (784 * 500 + 500 * 1084 + 300 * 510) / 1584
     for layer, count, units_cost in (("pixels", 784, 500), ("dense1", 500, 1084), ("dense2", 300, 510)):
         log_sigma = model.get_layer(f"{layer}_unit").log_sigma
         log_sigma.assign(log_sigma - 1)  # one nat more per unit
         expected = 3 * 1584 * unit + count * (1 + 2 * units_cost / mean)
-        assert nats(0.25, "--kl_start=price=4") == pytest.approx(expected, rel=1e-5)
+        assert nats(0.25, price=4.0) == pytest.approx(expected, rel=1e-5)
         log_sigma.assign(log_sigma + 1)
-    for wrong in ("cost", "price", "price=", "price=x", "price=-9", "price=1e999", "price=1,2", "1,2", "-1"):
+    for wrong in ((), (1.0, 2.0), (-1.0,), (float("inf"),)):
         with pytest.raises(UserError, match="--kl_scale"):
-            nats(0.9, f"--kl_scale={wrong}")
+            nats(0.9, kl_scale=wrong)
 
 
 def test_a_learning_rate_of_zero_freezes_a_variable(digits):
