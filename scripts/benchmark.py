@@ -119,7 +119,7 @@ def train():
     compile_seconds = time.perf_counter() - start
     startup_seconds = time.perf_counter() - START
 
-    chunk = min(10, step.steps)
+    chunk = min(10, step.steps_per_epoch)
     # TensorFlow learns in its first hundred steps which operations are cheap.
     for _ in range(-(-100 // chunk)):
         step.run(0, 0, chunk)

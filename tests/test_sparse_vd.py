@@ -119,7 +119,7 @@ def test_rewind_keeps_the_live_units_and_restores_the_original_weights():
     original.get_layer("conv").bias.assign([3.0, 0, 0, 1])
     before = {weight.path: np.array(weight) for weight in original.weights}
     model = network(sparse_vd.Dense, sparse_vd.Conv2D)
-    sparse_variational_dropout.start_from(model, original)
+    sparse_variational_dropout.initialize(model, original)
     images = np.random.default_rng(0).normal(size=(5, 6, 6, 2)).astype(np.float32)
     np.testing.assert_allclose(model(images), original(images), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(np.sum(np.square(model.get_layer("conv").kernel), (0, 1, 2)), 1, rtol=1e-5)
