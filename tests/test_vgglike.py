@@ -31,7 +31,7 @@ def made(count, seed=0):
 
 
 def settings(**changes):
-    default = {"prepare": data.augmented, "rate": lambda variable: 1e-3, "batch_size": 20, "epochs": 4}
+    default = {"preprocess": data.augmented, "rate": lambda variable: 1e-3, "batch_size": 20, "epochs": 4}
     return {**default, **changes}
 
 
