@@ -6,7 +6,6 @@ NIPS 2017.
 
 import contextlib
 import contextvars
-import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -14,7 +13,7 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
-from keras_sbp.layers import truncated_log_normal
+from keras_sbp.layers import keras_private, truncated_log_normal
 
 # mu and log sigma are clipped to this interval, on which the distribution is computed exactly.
 PARAMETER_BOUNDS = (-20.0, 5.0)
@@ -31,8 +30,8 @@ class SBP(keras.layers.Layer):
 
     The prior of theta is log-uniform and its approximate posterior log-normal, both truncated to log theta in
     [-20, 0]; mu and log sigma of the posterior are trained (`layers.truncated_log_normal`). In training, theta is a
-    sample, one per unit and step, shared by the examples and positions of a batch. At test time it is E theta, or 0 for
-    a unit that is not among the `live_units()`: such a unit can be removed from the network.
+    sample, one per unit and forward pass, shared by the examples and positions of a batch. At test time it is E theta,
+    or 0 for a unit that is not among the `live_units()`: such a unit can be removed from the network.
 
     Inputs and outputs: (batch, ..., units), of any rank from 2 up. mu and log_sigma: (units,), float32 also under mixed
     precision, where only the product is rounded.
@@ -48,8 +47,8 @@ class SBP(keras.layers.Layer):
         model.fit(images, labels, batch_size=128, epochs=20)
         smaller = keras_sbp.shrink(model)
 
-    A layer that is called several times in a network is the same noise at all its call sites, and its KL divergence
-    counts once. In a graph (`fit`, tf.function), all its calls share one sample; in eager mode, within `sampling`.
+    A layer that is called several times in a network is the same noise at all its call sites: its calls in one forward
+    pass share a sample, and its KL divergence counts once.
 
     Args:
         kl_weight: adds this weight times the KL divergence of all units to the model's losses. With a loss averaged
@@ -111,17 +110,17 @@ class SBP(keras.layers.Layer):
         return inputs * tf.cast(theta, inputs.dtype)
 
     def sample(self) -> tf.Tensor:
-        """The sample of theta for the current step: (units,). Which calls share it: see `sampling`."""
-        if (theta := _given.get().get(self)) is not None:
-            return theta
-        if tf.executing_eagerly():
+        """The sample of theta for the current forward pass, before `scale`: (units,). See `sampling`."""
+        if (given := _given.get().get(self)) is not None:
+            return given
+        if (forward_pass := keras_private.forward_pass()) is None:
             return _draw([self])[self]
-        # Each tower traces its part of the graph in a thread of its own.
-        site = id(tf.compat.v1.get_default_graph()), threading.get_ident()
-        traced = _traced.setdefault(self, weakref.WeakValueDictionary())
-        if (theta := traced.get(site)) is None:
-            theta = traced[site] = _draw([self])[self]
-        return theta
+        drawn = _drawn.setdefault(forward_pass, {})
+        # A branch or loop in a graph is a graph of its own, whose tensors cannot be used outside.
+        key = self, None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+        if key not in drawn:
+            drawn[key] = _draw([self])[self]
+        return drawn[key]
 
     def multiplier(self) -> tf.Tensor:
         """What units are multiplied by at test time: (units,), E theta for live units and exactly 0 for the others."""
@@ -162,23 +161,18 @@ def parameters(layers: Sequence[SBP]) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.concat(mu, 0), tf.concat(log_sigma, 0)
 
 
-# What `sampling` has drawn, on the thread that entered it.
+# What `sampling` has drawn: {layer: theta}, on the thread that entered it.
 _given: contextvars.ContextVar[Mapping[SBP, tf.Tensor]] = contextvars.ContextVar("_given", default={})
-# What layers have drawn in graphs: {layer: {(id of the graph, id of the thread): theta}}. References to layers and
-# tensors are weak, and a graph owns its tensors: nothing here keeps a layer or a finished graph alive.
-_traced: weakref.WeakKeyDictionary[SBP, weakref.WeakValueDictionary] = weakref.WeakKeyDictionary()
+# What layers have drawn outside of `sampling`: {forward pass: {(layer, graph): theta}}, gone with the forward pass.
+_drawn: weakref.WeakKeyDictionary[Any, dict] = weakref.WeakKeyDictionary()
 
 
 @contextlib.contextmanager
 def sampling(layers: Sequence[SBP]) -> Iterator[dict[SBP, tf.Tensor]]:
-    """A context in which each of these layers has one sample of theta, shared by all its calls on this thread.
+    """A context in which each of these layers has one sample of theta, for all its calls on this thread.
 
-    The samples of all layers are computed at once: fewer and larger operations than one by one. Without this context,
-    a layer draws a sample in its first call in a graph, on each tower, and the further calls there share it; in eager
-    mode each call draws its own. A custom eager training step thus wants
-
-        with tf.GradientTape() as tape, sbp.sampling(layers):
-            loss = loss_fn(y, model(x, training=True))
+    The samples of all layers are computed at once, with fewer and larger operations. Without this context, a layer
+    draws a sample in its first call in a forward pass (of the outermost model, on each tower), for all its calls there.
 
     Yields:
         {layer: theta, (units,) float32}: what the layers multiply by, before `scale`. Entries may be replaced.

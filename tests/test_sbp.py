@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from mpmath import fp
 
-from keras_sbp.layers import sbp
+from keras_sbp.layers import keras_private, sbp
 from keras_sbp.layers.sbp import SBP
 from tests.support import scripts
 
@@ -274,7 +274,7 @@ def test_sampling_draws_for_each_layer_what_it_would_draw_alone():
             np.testing.assert_array_equal(layer.sample(), samples[layer])
 
 
-def test_eager_calls_share_a_sample_within_sampling_only():
+def test_all_calls_within_sampling_share_a_sample():
     layer, x = built(seed=1), ramp(3, UNITS)
     with sbp.sampling([layer]):
         first = layer(x, training=True)
@@ -299,58 +299,107 @@ def test_samples_may_be_replaced():
         np.testing.assert_array_equal(layer(tf.ones((1, 2)), training=True), [[2, 3]])
 
 
-def test_calls_in_one_graph_share_a_sample_and_each_run_draws_another():
+class ForwardPass(keras.layers.Layer):
+    """Passes its inputs on and notes the forward pass."""
+
+    def call(self, inputs):
+        self.seen = keras_private.forward_pass()
+        return inputs
+
+
+def test_keras_tells_forward_passes_apart():
+    """The contract of keras_private."""
+    layers = [ForwardPass(), ForwardPass()]
+    inner = keras.Sequential([keras.Input((2,)), layers[1]])
+    model = keras.Sequential([keras.Input((2,)), layers[0], inner])
+    passes = []
+    for run in (model, model, tf.function(model)):
+        run(np.ones((1, 2), np.float32))
+        assert layers[0].seen is layers[1].seen
+        passes.append(layers[0].seen)
+    assert None not in passes and len(set(map(id, passes))) == 3
+    assert keras_private.forward_pass() is None
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_calls_in_one_forward_pass_share_a_sample(in_graph):
+    layer, x = SBP(log_sigma=-1.0), ramp(3, UNITS)
+    model, thetas = called_twice(layer), keras.Sequential([keras.Input((UNITS,)), layer])
+
+    def two_passes(x):
+        return model(x, training=True), thetas(x, training=True), thetas(x, training=True)
+
+    difference, *others = (tf.function(two_passes) if in_graph else two_passes)(x)
+    np.testing.assert_array_equal(difference, np.zeros((3, UNITS)))
+    assert np.all(others[0] != others[1])
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_each_of_two_passes_in_a_step_has_gradients(in_graph):
+    """As in sharpness-aware minimization, or where gradients of several batches are accumulated."""
+    layer, x = SBP(log_sigma=-1.0), ramp(3, UNITS)
+    model = keras.Sequential([keras.Input((UNITS,)), layer])
+
+    def gradients():
+        found = []
+        for _ in range(2):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(model(x, training=True))
+            found.append(tape.gradient(loss, layer.mu.value))
+        return found
+
+    one, other = (tf.function(gradients) if in_graph else gradients)()
+    assert np.all(one != 0) and np.all(other != 0) and np.all(one != other)
+
+
+class InBranch(keras.layers.Layer):
+    """theta x, computed in a branch of a graph, and once more outside of it."""
+
+    def __init__(self, noise):
+        super().__init__()
+        self.noise = noise
+
+    def call(self, inputs, training=False):
+        inside = tf.cond(inputs[0, 0] > 0, lambda: self.noise(inputs, training=training), lambda: inputs)
+        return inside, self.noise(inputs, training=training)
+
+
+def test_calls_inside_and_outside_of_a_branch_work_in_one_forward_pass():
     (layer,) = built_layers(4)
-    twice = tf.function(lambda x: (layer(x, training=True), layer(x, training=True)))
-    runs = [twice(tf.ones((3, 4))), twice(tf.ones((3, 4))), twice(tf.ones((2, 4)))]  # the last in a graph of its own
-    for one, other in runs:
-        np.testing.assert_array_equal(one, other)
-    thetas = [one.numpy()[0] for one, _ in runs]
-    assert np.all(thetas[0] != thetas[1]) and np.all(thetas[1] != thetas[2])
+    inside, outside = tf.function(InBranch(layer))(tf.ones((3, 4)), training=True)
+    assert np.all((0 < inside.numpy()) & (inside.numpy() < 1)) and np.all((0 < outside.numpy()) & (outside.numpy() < 1))
 
 
-def test_a_call_inside_a_branch_draws_its_own_sample():
-    (layer,) = built_layers(4)
-
-    @tf.function
-    def branching(x):
-        inside = tf.cond(x[0, 0] > 0, lambda: layer(x, training=True), lambda: x)
-        return inside, layer(x, training=True)
-
-    inside, outside = branching(tf.ones((3, 4)))
-    assert np.all(inside != outside)
-
-
-def test_calls_share_a_sample_in_fit():
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_calls_share_a_sample_in_fit(run_eagerly):
     model = called_twice(SBP(log_sigma=-1.0))
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", run_eagerly=run_eagerly)
     assert model.fit(ramp(8, UNITS), np.zeros((8, UNITS)), epochs=2, verbose=0).history["loss"] == [0, 0]
 
 
 def test_a_finished_graph_is_not_kept(monkeypatch):
-    # The graph of a custom gradient stays in TensorFlow's own registry of gradients.
+    # TensorFlow's own registry of gradients keeps the graph of a custom gradient.
     monkeypatch.setattr(sbp.truncated_log_normal, "log_quantile", lambda u, mu, log_sigma: mu + u * log_sigma)
-    (layer,) = built_layers(4)
-    graphs = []
+    model, graphs = called_twice(SBP(log_sigma=-1.0)), []
 
     def traced(x):
         graphs.append(weakref.ref(tf.compat.v1.get_default_graph()))
-        return layer(x, training=True) + layer(x, training=True)
+        return model(x, training=True)
 
     function = tf.function(traced)
-    function(tf.ones((3, 4)))
+    function(ramp(3, UNITS))
     assert graphs[0]() is not None
     del function
     gc.collect()
     assert graphs[0]() is None
 
 
-def test_a_layer_is_not_kept_by_its_graph():
-    (layer,) = built_layers(4)
-    function = tf.function(lambda x, layer: layer(x, training=True))
-    function(tf.ones((3, 4)), layer)
-    reference = weakref.ref(layer)
-    del layer, function
+def test_a_layer_is_not_kept_after_a_forward_pass():
+    model = called_twice(SBP(log_sigma=-1.0, name="noise"))
+    reference = weakref.ref(model.get_layer("noise"))
+    model(ramp(3, UNITS), training=True)
+    assert not sbp._drawn
+    del model
     gc.collect()
     assert reference() is None
 
@@ -382,13 +431,10 @@ with strategy.scope():
     twice = called_twice(SBP(log_sigma=-1.0))
     twice.compile("sgd", "mse")
 
-def two_calls():
-    return tf.stack([layer(tf.ones((3, 4)), training=True) for _ in range(2)])
-
-towers = tf.function(lambda: strategy.run(two_calls))
+towers = tf.function(lambda: strategy.run(lambda: layer(tf.ones((3, 4)), training=True)))
 for outputs in strategy.experimental_local_results(towers()):
     theta = outputs.numpy()
-    assert np.all((0 < theta) & (theta <= 1)) and np.all(theta == theta[0, 0]), theta
+    assert theta.shape == (3, 4) and np.all((0 < theta) & (theta <= 1)) and np.all(theta == theta[0]), theta
 assert twice.fit(np.ones((16, 5)), np.zeros((16, 5)), batch_size=8, verbose=0).history["loss"] == [0]
 
 before = layer.mu.numpy()

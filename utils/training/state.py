@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -47,7 +48,9 @@ def noise_layers(model: keras.Model) -> list[keras.layers.Layer]:
     return [layer for layer in model.layers if hasattr(layer, "multiplier")]
 
 
-def save(directory: str, step: Step, progress: Progress, name: str, extra: Mapping[str, np.ndarray]) -> None:
+def save(
+    directory: str | os.PathLike, step: Step, progress: Progress, name: str, extra: Mapping[str, np.ndarray]
+) -> None:
     """Write a checkpoint of a step's network, with further arrays.
 
     Raises:
@@ -67,7 +70,7 @@ def save(directory: str, step: Step, progress: Progress, name: str, extra: Mappi
     checkpoint.save(directory, progress.steps_done, {**arrays, **state, **extra})
 
 
-def not_finite(what: str, step: int, name: str, directory: str) -> UserError:
+def not_finite(what: str, step: int, name: str, directory: str | os.PathLike) -> UserError:
     """The error to raise when training diverges."""
     return UserError(
         f"{what} is no longer finite at step {step} of {name}; {directory} keeps the last good checkpoint: use lower "
@@ -76,7 +79,7 @@ def not_finite(what: str, step: int, name: str, directory: str) -> UserError:
 
 
 def resume(
-    directory: str,
+    directory: str | os.PathLike,
     model: keras.Model,
     make_step: Callable[[keras.Model], Step],
     strategy: tf.distribute.Strategy,
