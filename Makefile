@@ -1,6 +1,7 @@
 # make demo: LeNet5 pruned on real digits that need no download. make test: the tests. Both make their own environment.
 
 PYTHON ?= python3
+INSTALL := .venv/bin/python -m pip install -qq --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test
@@ -13,13 +14,14 @@ demo: .venv/scripts
 test: export CUDA_VISIBLE_DEVICES := -1
 test: export TF_NUM_INTRAOP_THREADS := 1
 test: .venv/tests
+	.venv/bin/ruff check --quiet .
 	.venv/bin/python -m pytest -q -n 2 --dist worksteal tests
 
 .venv/scripts: requirements.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -r requirements.txt
 	touch $@
 
 .venv/tests: tests/requirements.txt .venv/scripts
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	$(INSTALL) -r tests/requirements.txt
 	touch $@

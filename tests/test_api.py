@@ -24,9 +24,12 @@ def documented():
     ```
     """
     page = (ROOT / "docs" / "api.md").read_text()
-    sections = re.split(r"^#{2,4} `([\w.]+)`\n", page, flags=re.MULTILINE)[1:]
-    blocks = (re.search(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE) for text in sections[1::2])
-    return {name: block and block[1] for name, block in zip(sections[::2], blocks)}
+    found = {}
+    for section in re.split(r"^#{2,4} ", page, flags=re.MULTILINE):
+        if heading := re.match(r"`([\w.]+)`\n", section):
+            block = re.search(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+            found[heading[1]] = block and block[1]
+    return found
 
 
 def public_names():
