@@ -43,8 +43,8 @@ flags.DEFINE_float("kl_scale", 1.0, "Factor on the KL divergence in the loss; a 
 flags.DEFINE_float(
     "price",
     4.0,
-    "A unit's KL divergence begins multiplied by 1 + price * cost, where the cost is the multiply-adds that go with the "
-    "unit, relative to the mean of all units. The price falls linearly to 0 over the first half of the epochs.",
+    "At the start, the KL divergence of a unit is multiplied by 1 + price * cost: the MACs saved by removing the unit, "
+    "relative to the mean of all units. The price falls linearly to 0 over the first half of the epochs.",
     lower_bound=0,
 )
 flags.DEFINE_float("threshold", 1.0, "Units whose signal-to-noise ratio is at most this are removed.", lower_bound=0)
@@ -196,9 +196,7 @@ def take_folder(network):
     held = checkpoint.lock_directory(str(folder))
     try:
         if (folder / "settings.json").exists() and (folder / "settings.json").read_text() != text:
-            raise UserError(
-                f"{folder} holds a run with other flags or files: rerun with the same or choose another --checkpoints_dir"
-            )
+            raise UserError(f"{folder} holds a run with other flags or files: choose another --checkpoints_dir")
         checkpoint.write(str(folder / "settings.json"), lambda file: file.write(text.encode()))
     except OSError as error:
         raise UserError(f"cannot write {folder} ({error.strerror}); give another --checkpoints_dir") from None

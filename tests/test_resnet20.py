@@ -107,7 +107,7 @@ def test_scripts_from_the_original_to_a_trained_smaller_network(tmp_path):
         == result["multiply_adds"]
         < counting.multiply_adds(resnet20.resnet20(width=0.25))
     )
-    # What was trained on, with batch normalisation, is what was written; that has become part of the convolutions again.
+    # What was fine-tuned, with batch normalization, is what was written, with it folded into the convolutions again.
     trained = checkpoint.latest(tmp_path / "sbp" / "finetune")
     assert any(name.endswith("_norm/gamma") for name in trained)
     np.testing.assert_array_equal(smaller.get_layer("logits").kernel, trained["model/logits/kernel"])

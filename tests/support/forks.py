@@ -1,7 +1,8 @@
 """Scripts started in a hurry: TensorFlow is imported once, and every start is a fork of the process that did.
 
 A fork of a process with threads may hang. This one has a single thread, as it never uses the TensorFlow that it
-imports: each start makes TensorFlow's threads and devices for itself. tests/support/scripts.py asks for starts over a socket:
+imports: each start makes TensorFlow's threads and devices for itself. tests/support/scripts.py asks for starts over a
+socket:
 
     python -m tests.support.forks SOCKET
 """

@@ -1,4 +1,4 @@
-"""Flags: made from the fields of dataclasses of options, and read back into such dataclasses. Nothing else reads them."""
+"""Flags, made from the fields of dataclasses of options and read back into them. Nothing else reads flags."""
 
 import dataclasses
 import sys

@@ -36,7 +36,8 @@ class Network(Protocol):
 class Experiment:
     """One network trained by one method. As a context, it locks its directory.
 
-        with Experiment(NETWORKS["LeNet5"], "StructuredBP", Settings(dataset="digits", epochs=5), StructuredBP()) as run:
+        settings = Settings(dataset="digits", epochs=5, checkpoints_dir="run")
+        with Experiment(NETWORKS["LeNet5"], "StructuredBP", settings, StructuredBP()) as run:
             model = run.train(run.build(unit=run.method.unit))
             result = run.finish(model)
 
@@ -146,7 +147,7 @@ class Experiment:
         expected, found = model.inputs[0].shape[1:], self.train_set.images.shape[1:]
         if expected != found:
             raise UserError(
-                f"{self.title} reads images of {expected}, and --dataset={self.settings.dataset} has images of {found}: "
+                f"{self.title} reads images of {expected}, and those of --dataset={self.settings.dataset} are {found}: "
                 "choose another data set"
             )
         return model

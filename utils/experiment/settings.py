@@ -48,7 +48,7 @@ class Settings:
     checkpoints_dir: str | None = option(None, "This run's directory. Default: checkpoints/ and the script's name.")
     summaries_dir: str | None = option(None, "Directory of TensorBoard's summaries. Default: the run's directory.")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check(self)
 
 

@@ -21,7 +21,7 @@ class Examples(NamedTuple):
     y_test: np.ndarray
 
 
-def read(path, shape):
+def read(path: str | None, shape: tuple[int, ...]) -> Examples:
     """The examples of a file.
 
     Args:

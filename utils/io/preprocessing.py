@@ -33,7 +33,7 @@ class Shift:
         suffix="shift{}",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check(self)
 
     def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -54,7 +54,7 @@ class CropAndFlip:
 
     cutout: int = option(0, "Side in pixels of the square that cutout sets to 0.", at_least=0, at_most=32)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check(self)
 
     def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -33,7 +33,7 @@ class Method(abc.ABC):
     # Every N epochs, dead units are removed; 0: never while it trains.
     shrink_every: ClassVar[int] = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check(self)
 
     @abc.abstractmethod

@@ -140,7 +140,7 @@ def _end_epoch(step, progress, make_step, shrink_every):
 class _Signals:
     """Records SIGINT and SIGTERM instead of letting them end the process."""
 
-    def __enter__(self):
+    def __enter__(self) -> "_Signals":
         self.received = 0
         self.before = {number: signal.signal(number, self._record) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
@@ -148,6 +148,6 @@ class _Signals:
     def _record(self, number, frame):
         self.received = number
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
