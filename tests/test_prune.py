@@ -254,7 +254,7 @@ BAD = {
     "shared": "twice in several places", "excluded": "nowhere", "no weights": "no weights for", "batch": "make it less", "not finite": "no longer finite",
     "one-hot": "y.argmax(1)", "a number": "an axis of examples", "sigmoid": "no softmax's",
     "other name": "end in .keras", "other tokens": "knows tokens 0 to 9",
-    "no room": "cannot write", "not built": "is not built", "quantised": "quantised already",
+    "no room": "cannot write", "not built": "is not built", "quantised": "already quantized",
 }  # fmt: skip
 
 

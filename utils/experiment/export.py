@@ -30,7 +30,7 @@ def export(folder, examples, error):
     )
     content, int8 = runtimes.to_litert(model), runtimes.to_litert(model, examples)
     try:
-        arrange.fast(model).export(saved, verbose=False)
+        arrange.for_cpu(model).export(saved, verbose=False)
         checkpoint.write(lite, lambda file: file.write(content))
         checkpoint.write(small, lambda file: file.write(int8))
     except (OSError, tf.errors.OpError) as failure:
@@ -38,9 +38,9 @@ def export(folder, examples, error):
 
     images = np.random.default_rng(0).random((100, *model.inputs[0].shape[1:]), np.float32)
     archive = tf.saved_model.load(saved)
-    outputs = {saved: archive.serve(images), lite: runtimes.answers(content)(images)}
+    outputs = {saved: archive.serve(images), lite: runtimes.predictor(content)(images)}
     for path, output in outputs.items():
         difference = np.abs(np.asarray(output) - np.asarray(model(images))).max()
         print(f"{path}: its outputs differ from network.keras's by {difference:.1e} at most", file=sys.stderr)
-    wrong = error(runtimes.answers(int8)), error(model)
+    wrong = error(runtimes.predictor(int8)), error(model)
     print(f"{small}: {wrong[0]:.2f} % error, network.keras has {wrong[1]:.2f} %", file=sys.stderr)

@@ -41,7 +41,7 @@ def evaluate(run):
     # What fine-tuning changed is not measured again.
     found[result["method"]]["here"][0].pop("error_before_finetuning", None)
     print(report.text(run.network, FLAGS.dataset, report.rows(run.network, FLAGS.dataset, found)))
-    int8 = runtimes.answers(runtimes.to_litert(network, run.examples()))
+    int8 = runtimes.predictor(runtimes.to_litert(network, run.examples()))
     print(f"in LiteRT, with weights and values of eight bits: {run.error(int8):.2f} % error", file=sys.stderr)
     differs = [name for name in ("units", "multiply_adds") if here[name] != result[name]]
     differs += ["error"] if abs(here["error"] - result["error"]) > ROUNDING else []

@@ -12,7 +12,7 @@ def logits(model, images, prepare):
     """Outputs, (N, classes) float32, for uint8 images that `prepare` makes the input.
 
     Args:
-        model: a Keras model, or what `runtimes.answers` gives.
+        model: a Keras model, or what `runtimes.predictor` gives.
         images: (N, height, width, channels) uint8.
         prepare: from images to the model's input.
     """

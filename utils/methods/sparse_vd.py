@@ -70,7 +70,7 @@ def rewind(model, original):
     """
     living = pruning.Liveness(model, {})
     for layer in weighted(original):
-        read = living.kept(model.get_layer(layer.name).input)
+        read = living.kept_units(model.get_layer(layer.name).input)
         layer.kernel.assign(layer.kernel * np.isin(np.arange(layer.kernel.shape[-2]), read)[:, None])
 
 
