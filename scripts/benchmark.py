@@ -79,7 +79,7 @@ def infer():
         if network.inputs[0].shape != original.inputs[0].shape:
             raise UserError(f"{name} reads images of {network.inputs[0].shape[1:]}: give the --net that it comes from")
         for batch_size in INFER_BATCH_SIZES:
-            seconds = timing.timings(original, network, batch_size, INFER_PAIRS, runtime)
+            seconds = timing.seconds_per_batch(original, network, batch_size, INFER_PAIRS, runtime)
             ratios = seconds[:, 0] / seconds[:, 1]
             result = {
                 "net": FLAGS.net,

@@ -278,7 +278,7 @@ def metrics(model, smaller, data, loss):
     lines.append(("Accuracy, %", *(f"{100 * accuracy:.2f}" for accuracy, *_ in sizes), ""))
     for name, before, after in zip(("Multiply-adds", "Parameters", "File, bytes"), *(found[1:] for found in sizes)):
         lines.append((name, f"{before:,}", f"{after:,}", f"{before / max(after, 1):.2f}x"))
-    seconds = timing.timings(model, smaller, TIMED_BATCH, TIMED_PAIRS, runtimes.TensorFlow("CPU:0"), data.x)
+    seconds = timing.seconds_per_batch(model, smaller, TIMED_BATCH, TIMED_PAIRS, runtimes.TensorFlow("CPU:0"), data.x)
     before, after = 1000 * np.median(seconds, axis=0)
     faster = np.median(seconds[:, 0] / seconds[:, 1])
     lines.append((f"CPU, ms for {TIMED_BATCH}", f"{before:.2f}", f"{after:.2f}", f"{faster:.2f}x"))

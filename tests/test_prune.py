@@ -255,7 +255,7 @@ BAD = {
     "not finite": "no longer finite",
     "one-hot": "y.argmax(1)", "a number": "an axis of examples", "sigmoid": "neither probabilities nor logits",
     "other name": "must end in .keras", "other tokens": "knows tokens 0 to 9",
-    "no room": "cannot write", "not built": "is not built", "quantised": "quantised already",
+    "no room": "cannot write", "not built": "is not built", "quantised": "already quantized",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Shrinking: random networks, dead units and zeros, against the network as it was and the paths through its units."""
+"""Shrinking: random networks, dead units and zeros, against the masked network and the paths through its units."""
 
 import functools
 import subprocess
@@ -14,49 +14,27 @@ from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets.lenet5 import lenet5
 from keras_sbp.nets.lenet_fc import lenet_fc
 from keras_sbp.utils import pruning
-from keras_sbp.utils.pruning import counting
-
-TOLERANCE = 1e-4
-WEIGHTED = (Conv2D, Dense)
-
-
-@keras.saving.register_keras_serializable(package="test_pruning")
-class Noise(layers.Layer):
-    """As much of a noise layer as shrink knows, and quicker than SBP."""
-
-    def build(self, input_shape):
-        self.theta = self.add_weight(shape=input_shape[-1:], initializer="ones")
-
-    def call(self, inputs):
-        return inputs * self.theta
-
-    def multiplier(self):
-        return keras.ops.convert_to_tensor(self.theta)
-
-
-def small_lenet5(unit):
-    inputs = keras.Input((8, 8, 3))
-    x = Conv2D(4, 3, activation="relu")(inputs)
-    x = unit(name="conv1_unit")(x)
-    x = layers.MaxPooling2D()(x)
-    x = Conv2D(5, 2, activation="relu")(x)
-    x = unit(name="conv2_unit")(x)
-    x = Flatten()(x)
-    x = unit(name="features_unit")(x)
-    x = Dense(8, activation="relu")(x)
-    x = unit(name="dense1_unit")(x)
-    return keras.Model(inputs, Dense(4)(x))
-
-
-def small_lenet_fc(unit):
-    x = [Flatten(), unit(name="pixels_unit"), Dense(9, activation="relu"), unit(name="dense1_unit")]
-    y = [Dense(7, activation="relu"), unit(name="dense2_unit"), Dense(4)]
-    return keras.Sequential([keras.Input((4, 4, 1)), *x, *y])
+from keras_sbp.utils.pruning import counting, keras_private
+from tests.support.networks import (
+    TOLERANCE,
+    WEIGHTED,
+    Noise,
+    difference,
+    draw_dead,
+    draw_weights,
+    images,
+    kill,
+    noises,
+    outputs,
+    random_network,
+    small_lenet5,
+    small_lenet_fc,
+)
 
 
 @pytest.fixture(scope="module")
 def network():
-    """The LeNets by name, each built once: a test sets all its weights."""
+    """The LeNets by name. Each is built once, as tests set all its weights."""
     nets = {"small_lenet5": (small_lenet5, Noise), "small_lenet_fc": (small_lenet_fc, Noise)}
     nets.update(lenet5=(lenet5, SBP), lenet_fc=(lenet_fc, SBP))
 
@@ -68,82 +46,8 @@ def network():
     return build
 
 
-def random_network(rng):
-    """A small network of any layers that shrink knows, with one head or two."""
-
-    def some(x, *kinds):
-        for kind in rng.permutation(len(kinds))[: rng.integers(4)]:
-            x = kinds[kind]()(x)
-        return x
-
-    def between(x):
-        shape = x.shape[1:-1]
-        kinds = [Noise, Noise, layers.BatchNormalization, layers.ReLU, layers.Identity, lambda: layers.Dropout(0.5)]
-        kinds.append(lambda: layers.Activation(str(rng.choice(["relu", "tanh", "sigmoid", "linear"]))))
-        if shape and min(shape) > 1:
-            kinds.append(lambda: [layers.AveragePooling2D, layers.MaxPooling2D][rng.integers(2)](2))
-        return some(x, *kinds)
-
-    def dense(x, units):
-        return Dense(units, use_bias=bool(rng.integers(2)), activation=str(rng.choice(["linear", "relu"])))(x)
-
-    x = inputs = keras.Input((8, 8, int(rng.choice([1, 3]))))
-    for _ in range(rng.choice([0, 1, 2, 2])):
-        strides, dilation = [(1, 1), (2, 1), (1, 2)][rng.integers(3)]
-        x = Conv2D(
-            int(rng.integers(2, 6)),
-            int(rng.integers(1, 4)),
-            strides,
-            padding="same" if x.shape[1] < 5 else str(rng.choice(["same", "valid"])),
-            dilation_rate=dilation,
-            use_bias=bool(rng.integers(2)),
-            activation=str(rng.choice(["linear", "relu", "tanh"])),
-        )(x)
-        x = between(x)
-    if rng.integers(2):
-        x = between(dense(x, 5))
-    x = Flatten()(x) if rng.integers(2) else layers.GlobalAveragePooling2D()(x)
-    x = between(x)
-    return keras.Model(inputs, [Dense(4)(between(dense(x, 6))) for _ in range(rng.integers(1, 3))])
-
-
-def noises(model):
-    return [layer for layer in model.layers if isinstance(layer, (Noise, SBP))]
-
-
-def kill(layer, dead, rng):
-    """These units of a noise layer are dead now, the others alive."""
-    if isinstance(layer, SBP):
-        layer.mu.assign(np.where(dead, -20.0, rng.uniform(-1, 0.5, len(dead))))
-        layer.log_sigma.assign(np.where(dead, 5.0, rng.uniform(-5, -3, len(dead))))
-    else:
-        layer.theta.assign(np.where(dead, 0.0, rng.uniform(0.3, 2, len(dead))))
-
-
-def draw_dead(model, rng):
-    shares = rng.choice([0, 0.3, 0.6, 0.9, 1], size=len(noises(model)), p=[0.3, 0.3, 0.2, 0.15, 0.05])
-    return {layer.name: rng.random(layer.input.shape[-1]) < share for layer, share in zip(noises(model), shares)}
-
-
-def draw_weights(model, rng, zeros=0.0):
-    """Random weights and statistics, and units dead; a share of the filters, of the inputs and of the weights is 0."""
-    dead = draw_dead(model, rng)
-    for layer in model.layers:
-        if isinstance(layer, (Noise, SBP)):
-            kill(layer, dead[layer.name], rng)
-        elif isinstance(layer, WEIGHTED):
-            kernel = rng.normal(size=layer.kernel.shape) / np.sqrt(np.prod(layer.kernel.shape[:-1]))
-            for shape in (kernel.shape[-1:], kernel.shape[-2:-1] + (1,), kernel.shape):
-                kernel *= rng.random(shape) >= zeros
-            layer.set_weights([kernel, *(rng.normal(size=weight.shape) for weight in layer.weights[1:])])
-        elif isinstance(layer, layers.BatchNormalization):
-            gamma, beta, mean, variance = rng.normal(size=(4, layer.input.shape[-1]))
-            layer.set_weights([gamma, beta, mean, variance**2 + 0.5])
-    return model
-
-
-def paths(model):
-    """The multiply-adds of the units of a chain of layers that a path leads through, from the inputs to the logits."""
+def connected_macs(model):
+    """MACs of a chain of layers with only those units that are on a path from the inputs to the logits."""
     chain = model.layers
     chain = chain if isinstance(chain[0], layers.InputLayer) else [None, *chain]
     links = []
@@ -171,61 +75,45 @@ def paths(model):
     )
 
 
-def images(model, count=8):
-    found = [np.random.default_rng(0).random((count, *x.shape[1:]), np.float32) for x in model.inputs]
-    return found if len(found) > 1 else found[0]
-
-
-def outputs(model):
-    return [np.asarray(output, np.float32) for output in keras.tree.flatten(model(images(model)))]
-
-
-def difference(model, other):
-    """The largest between the outputs of two networks, relative to the outputs' scale."""
-    pairs = list(zip(outputs(model), outputs(other), strict=True))
-    assert all(a.shape == b.shape for a, b in pairs)
-    return max(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30) for a, b in pairs)
-
-
 def shrunk(model):
-    """What shrink makes of a model, once it holds what shrink promises of any."""
+    """The smaller network, which has what `shrink` promises of any."""
     smaller = pruning.shrink(model)
     assert difference(model, smaller) <= TOLERANCE
-    names = [tensor._keras_history.operation.name for tensor in model.outputs]
+    names = [keras_private.producer(tensor).operation.name for tensor in model.outputs]
     for op in smaller.operations:
         assert type(op).__module__.startswith("keras.")
-        # One that is left only gives an output the name that it had.
+        # An Identity only gives an output the name that it had.
         assert not isinstance(op, layers.Identity) or op.name in names
     return smaller
 
 
 @pytest.mark.parametrize("zeros", [0, 0.15])
 @pytest.mark.parametrize("name, count", [("lenet5", 6), ("lenet_fc", 6), ("small_lenet5", 50), ("small_lenet_fc", 30)])
-def test_lenets(network, name, count, zeros):
+def test_shrunk_lenets_match_and_have_the_macs_of_connected_units(network, name, count, zeros):
     expected = []
     for seed in range(count):
         model = draw_weights(network(name), np.random.default_rng(seed), zeros)
-        expected.append(paths(model))
+        expected.append(connected_macs(model))
         assert counting.multiply_adds(shrunk(model)) == expected[-1], seed
     assert len(set(expected)) > count / 3
 
 
 @pytest.mark.parametrize("name", ["lenet5", "lenet_fc"])
 @pytest.mark.parametrize("left", [0, 1])
-def test_lenets_with_a_layer_of_at_most_one_unit(network, name, left):
+def test_lenets_with_at_most_one_live_unit_in_a_layer(network, name, left):
     rng = np.random.default_rng(left)
     for narrow in noises(network(name)):
         model = draw_weights(network(name), rng)
         for layer in noises(model):
             kill(layer, (np.arange(layer.input.shape[-1]) >= left) & (layer is narrow), rng)
         smaller = shrunk(model)
-        assert counting.multiply_adds(smaller) == paths(model)
+        assert counting.multiply_adds(smaller) == connected_macs(model)
         assert left or counting.multiply_adds(smaller) == 0
         assert left or np.ptp(smaller(images(smaller)), axis=0).max() == 0
 
 
 @pytest.mark.parametrize("seed", range(70))
-def test_any_network(seed):
+def test_shrunk_random_networks_match_and_shrink_no_further(seed):
     rng = np.random.default_rng(seed)
     model = draw_weights(random_network(rng), rng, zeros=rng.choice([0, 0.15]))
     smaller = shrunk(model)
@@ -253,15 +141,15 @@ def chain(shape, *middle):
         ((7,), [Dense(6), Noise(), layers.Identity(), Dense(5, "relu"), Noise()]),
     ],
 )
-def test_a_chain_keeps_what_has_a_path(shape, middle):
+def test_only_units_on_a_path_from_input_to_output_are_kept(shape, middle):
     model = chain(shape, *middle)
     for seed in range(4):
         draw_weights(model, np.random.default_rng(seed))
         smaller = shrunk(model)
-        assert counting.multiply_adds(smaller) == counting.multiply_adds(shrunk(smaller)) == paths(model)
+        assert counting.multiply_adds(smaller) == counting.multiply_adds(shrunk(smaller)) == connected_macs(model)
 
 
-def test_two_heads_keep_what_either_reads():
+def test_units_used_by_either_of_two_heads_are_kept():
     rng = np.random.default_rng(0)
     inputs = keras.Input((7,))
     trunk = Dense(6, "relu")(inputs)
@@ -275,7 +163,7 @@ def test_two_heads_keep_what_either_reads():
     assert counting.multiply_adds(shrunk(model)) == 7 * 2 + 2 * 4
 
 
-def test_a_color_that_is_not_read():
+def test_unused_color_channel_is_not_an_input_of_the_convolution():
     model = draw_weights(chain((8, 8, 3), Conv2D(6, 3), Flatten()), np.random.default_rng(0))
     kernel, bias = model.layers[0].get_weights()
     kernel[:, :, 1] = 0
@@ -285,7 +173,7 @@ def test_a_color_that_is_not_read():
     assert counting.kernels(smaller)[model.layers[0].name] == (3, 3, 2, 6)
 
 
-def test_a_filter_of_zeros_is_its_bias():
+def test_filters_of_zeros_are_folded_into_biases():
     model = chain((8, 8, 1), Conv2D(6, 3, activation="sigmoid"), Conv2D(5, 3), Flatten())
     draw_weights(model, np.random.default_rng(0))
     kernel, bias = model.layers[0].get_weights()
@@ -294,7 +182,7 @@ def test_a_filter_of_zeros_is_its_bias():
     assert [shape[-1] for shape in counting.kernels(shrunk(model)).values()] == [2, 5, 4]
 
 
-def test_a_constant_that_padding_makes_uneven():
+def test_constants_that_differ_at_the_border_are_exact():
     rng = np.random.default_rng(0)
     uneven = [Conv2D(6, 3), Noise(), layers.BatchNormalization(), Conv2D(5, 3, padding="same"), Noise(), Flatten()]
     model = draw_weights(chain((8, 8, 1), *uneven), rng)
@@ -309,7 +197,7 @@ def test_a_constant_that_padding_makes_uneven():
 @pytest.mark.parametrize(
     "last", [[Dense(4)], [Dense(4), Flatten()], [Conv2D(4, 3, padding="same"), layers.GlobalAveragePooling2D()], []]
 )
-def test_a_constant_keeps_its_shape(last):
+def test_network_without_live_units_is_a_constant_of_the_same_shape(last):
     model = keras.Sequential([keras.Input((8, 8, 1)), Conv2D(3, 3), Noise(), layers.BatchNormalization(), *last])
     draw_weights(model, np.random.default_rng(0))
     kill(model.layers[1], np.ones(3, bool), np.random.default_rng(0))
@@ -317,7 +205,7 @@ def test_a_constant_keeps_its_shape(last):
     assert counting.multiply_adds(smaller) == 0
 
 
-def test_new_layers_have_names_of_their_own():
+def test_new_layers_have_unique_names():
     """A network from a file brings names that Keras would give again."""
     rng = np.random.default_rng(0)
     inputs = keras.Input((4, 4, 1))
@@ -332,80 +220,7 @@ def test_new_layers_have_names_of_their_own():
     shrunk(shrunk(model))
 
 
-def test_normalisation_that_is_put_back_is_the_identity_and_goes_again():
-    rng = np.random.default_rng(0)
-    inputs = keras.Input((8, 8, 3))
-    x = layers.ReLU()(Conv2D(6, 3, padding="same", name="first")(inputs))
-    x = layers.Add()([x, Conv2D(6, 3, padding="same", name="second")(x)])
-    model = keras.Model(inputs, Dense(4)(layers.GlobalAveragePooling2D()(x)))
-    draw_weights(model, rng)
-    given = rng.normal(size=(64, 8, 8, 3)).astype(np.float32)
-    put_back = pruning.insert_batch_norm(model, given)
-    expected = model(given)
-    np.testing.assert_allclose(put_back(given, training=False), expected, atol=1e-4)
-    # In training, by the statistics of the same images: those that were put in.
-    np.testing.assert_allclose(put_back(given, training=True), expected, atol=2e-3)
-    assert sum(isinstance(layer, layers.BatchNormalization) for layer in put_back.layers) == 2
-    again = pruning.shrink(put_back)
-    assert not any(isinstance(layer, layers.BatchNormalization) for layer in again.layers)
-    np.testing.assert_allclose(again(given), expected, atol=1e-4)
-
-
-def test_a_convolution_in_several_places_gets_no_normalisation():
-    inputs, twice = keras.Input((8, 8, 3)), Conv2D(3, 3, padding="same", name="twice")
-    model = keras.Model(inputs, Conv2D(4, 3, name="last")(twice(layers.ReLU()(twice(inputs)))))
-    put_back = pruning.insert_batch_norm(draw_weights(model, np.random.default_rng(0)), images(model))
-    assert difference(model, put_back) <= 1e-4
-    norms = [layer.name for layer in put_back.layers if isinstance(layer, layers.BatchNormalization)]
-    assert norms == ["last_norm"]
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_convolutions_filled_up_with_zeros_compute_the_same(seed):
-    rng = np.random.default_rng(seed)
-    smaller = pruning.shrink(draw_weights(random_network(rng), rng, zeros=0.15))
-    wide = pruning.pad_filters(smaller, 8)
-    assert difference(smaller, wide) <= TOLERANCE
-    assert {layer.filters for layer in wide.layers if isinstance(layer, Conv2D)} <= {8}
-    assert wide.output_shape == smaller.output_shape
-
-
-def from_the_mean(x):
-    return x - keras.ops.mean(x, axis=-1, keepdims=True)
-
-
-@pytest.mark.parametrize("activation", ["relu", "softmax", "sparsemax", from_the_mean])
-def test_what_is_of_all_units_together_is_not_filled_up(activation):
-    """A softmax of zeros is not 0, and they change the others; and a network gives as many values as before."""
-    inputs = keras.Input((8, 8, 3))
-    x = Conv2D(5, 3, activation=activation, name="first")(inputs)
-    x = layers.Softmax()(Conv2D(6, 3, groups=1, name="second")(x))
-    grouped = Conv2D(6, 3, groups=2, name="grouped")(x)
-    model = draw_weights(keras.Model(inputs, [Conv2D(3, 1, name="map")(x), grouped]), np.random.default_rng(0))
-    wide = pruning.pad_filters(model, 4)
-    assert difference(model, wide) <= TOLERANCE
-    filters = {layer.name: layer.filters for layer in wide.layers if isinstance(layer, Conv2D)}
-    assert filters == {"first": 8 if activation == "relu" else 5, "second": 8, "grouped": 6, "map": 4}
-    assert [tensor.shape[-1] for tensor in wide.outputs] == [3, 6]
-
-
-def test_a_sum_of_units_and_one_for_all_stays_what_it_is_when_filled_up():
-    inputs = keras.Input((8, 8, 3))
-    x = layers.Add()([Conv2D(5, 3)(inputs), Conv2D(1, 3)(inputs)])
-    model = draw_weights(keras.Model(inputs, Conv2D(4, 3)(x)), np.random.default_rng(0))
-    assert difference(model, pruning.pad_filters(model, 8)) <= TOLERANCE
-
-
-def test_a_layer_in_several_places_is_filled_up_if_it_has_no_weights():
-    inputs = keras.Input((8, 8, 3))
-    relu, twice = layers.ReLU(), Conv2D(3, 3, padding="same", name="twice")
-    model = keras.Model(inputs, Dense(2)(relu(Dense(4)(Flatten()(relu(Conv2D(6, 3)(relu(Conv2D(5, 3)(inputs)))))))))
-    assert difference(draw_weights(model, np.random.default_rng(0)), pruning.pad_filters(model, 8)) <= TOLERANCE
-    with pytest.raises(ValueError, match="has twice in several places"):
-        pruning.pad_filters(keras.Model(inputs, twice(twice(inputs))), 8)
-
-
-def test_mixed_precision_becomes_float32():
+def test_mixed_precision_networks_become_float32():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = draw_weights(small_lenet5(SBP), np.random.default_rng(1))
@@ -416,7 +231,7 @@ def test_mixed_precision_becomes_float32():
     assert difference(model, smaller) <= 0.05
 
 
-def test_it_loads_without_our_code(tmp_path):
+def test_smaller_networks_load_without_this_package(tmp_path):
     rngs = [np.random.default_rng(seed) for seed in range(12)]
     models = [draw_weights(random_network(rng), rng, zeros=0.2) for rng in rngs] + [lenet5(SBP), lenet_fc(SBP)]
     kill(models[-1].get_layer("dense1_unit"), np.ones(500, bool), rngs[0])
@@ -426,14 +241,14 @@ def test_it_loads_without_our_code(tmp_path):
         np.savez(tmp_path / f"{i}.npz", images(smaller), *outputs(smaller))
     script = """
 import importlib.util, pathlib, keras, numpy as np
-assert not any(importlib.util.find_spec(name) for name in ("layers", "nets", "utils"))
-paths = list(pathlib.Path().glob("*.keras"))
-for path in paths:
+assert not importlib.util.find_spec("keras_sbp")
+connected_macs = list(pathlib.Path().glob("*.keras"))
+for path in connected_macs:
     images, *expected = np.load(path.with_suffix(".npz")).values()
     outputs = keras.tree.flatten(keras.models.load_model(path)(images))
     for a, b in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
-print(len(paths))
+print(len(connected_macs))
 """
     run = subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
@@ -441,7 +256,7 @@ print(len(paths))
 
 
 ODD = {
-    "layer normalisation": lambda x: layers.LayerNormalization(name="odd")(x),
+    "layer normalization": lambda x: layers.LayerNormalization(name="odd")(x),
     "softmax": lambda x: layers.Softmax(name="odd")(x),
     "softmax as an activation": lambda x: layers.Activation("softmax", name="odd")(x),
     "another axis": lambda x: layers.BatchNormalization(axis=1, name="odd")(x),
@@ -453,8 +268,8 @@ ODD = {
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_a_kind_without_a_rule_keeps_what_it_reads_and_gives(odd):
-    """The four filters that it reads stay, dead or not; those on either side of them are pruned."""
+def test_layers_without_a_rule_keep_their_input_and_output_units(odd):
+    """Its four input filters are kept, dead or not; the layers before and after are pruned."""
     rng = np.random.default_rng(0)
     inputs = keras.Input((8, 8, 2))
     x = Noise(name="before")(Conv2D(6, 3, activation="relu", name="first")(inputs))
@@ -471,14 +286,14 @@ def test_a_kind_without_a_rule_keeps_what_it_reads_and_gives(odd):
 
 
 @pytest.mark.parametrize("activation", ["softmax", "log_softmax"])
-def test_a_softmax_at_the_end_keeps_its_units(activation):
+def test_softmax_keeps_its_units(activation):
     model = chain((7,), Dense(6, "relu"), Noise(), Dense(5, activation), layers.Rescaling(2.0))
     draw_weights(model, np.random.default_rng(0))
     kill(model.layers[1], np.arange(6) < 4, np.random.default_rng(0))
     assert list(counting.kernels(shrunk(model)).values()) == [(7, 2), (2, 5), (5, 4)]
 
 
-def test_a_layer_in_several_places_has_the_same_units_in_all_of_them():
+def test_shared_layers_keep_the_same_units_at_every_call():
     rng = np.random.default_rng(0)
     inputs = [keras.Input((7,), name=name) for name in "ab"]
     shared, noise = Dense(6, "relu", name="shared"), Noise(name="noise")
@@ -495,14 +310,14 @@ def test_a_layer_in_several_places_has_the_same_units_in_all_of_them():
     shrunk(model)
 
 
-def test_a_layer_after_itself():
+def test_layer_that_follows_itself():
     inputs, twice = keras.Input((4,)), Dense(4, "relu", name="twice")
     model = keras.Model(inputs, Dense(3)(Noise()(twice(twice(inputs)))))
     for seed in range(5):
         shrunk(draw_weights(model, np.random.default_rng(seed), zeros=0.3))
 
 
-def test_a_model_without_a_graph_is_named():
+def test_error_for_a_model_without_a_graph():
     class Own(keras.Model):
         def call(self, x):
             return x
@@ -511,7 +326,7 @@ def test_a_model_without_a_graph_is_named():
         pruning.shrink(Own(name="own"))
 
 
-def taken_out(model, dead, rng):
+def removed(model, dead, rng):
     """The smaller network in training, with the weights of the model, where the dead are dead by now."""
     smaller, origin = pruning.remove_units(model, dead)
     for layer in noises(model):
@@ -526,43 +341,43 @@ def taken_out(model, dead, rng):
     return smaller
 
 
-def draw_alive(model, rng):
+def draw_live(model, rng):
     draw_weights(model, rng)
     for layer in noises(model):
         kill(layer, np.zeros(layer.input.shape[-1], bool), rng)
 
 
 @pytest.mark.parametrize("name, count", [("lenet5", 2), ("lenet_fc", 2), ("small_lenet5", 8), ("small_lenet_fc", 8)])
-def test_take_out_of_lenets(network, name, count):
+def test_remove_units_of_lenets(network, name, count):
     for seed in range(count):
         model, rng = network(name), np.random.default_rng(seed)
-        draw_alive(model, rng)
+        draw_live(model, rng)
         dead = draw_dead(model, rng)
-        smaller = taken_out(model, dead, rng)
-        if paths(model):
-            assert counting.multiply_adds(smaller) == paths(model)
+        smaller = removed(model, dead, rng)
+        if connected_macs(model):
+            assert counting.multiply_adds(smaller) == connected_macs(model)
 
 
 @pytest.mark.parametrize("seed", range(15))
-def test_take_out_of_any_network(seed):
+def test_remove_units_of_random_networks(seed):
     rng = np.random.default_rng(seed)
     model = random_network(rng)
-    draw_alive(model, rng)
-    taken_out(model, draw_dead(model, rng), rng)
+    draw_live(model, rng)
+    removed(model, draw_dead(model, rng), rng)
 
 
-def test_take_out_of_layers_whose_living_units_miss_one_another(network):
+def test_remove_units_when_the_live_units_of_two_layers_are_not_connected(network):
     model, rng = network("lenet5"), np.random.default_rng(0)
-    draw_alive(model, rng)
+    draw_live(model, rng)
     dead = {layer.name: np.zeros(layer.input.shape[-1], bool) for layer in noises(model)}
     dead["conv2_unit"] = np.arange(50) > 0
     dead["features_unit"] = np.arange(800) % 50 == 0
-    taken_out(model, dead, rng)
+    removed(model, dead, rng)
     dead["conv2_unit"][:] = True
-    taken_out(model, dead, rng)
+    removed(model, dead, rng)
 
 
-def test_take_out_leaves_the_model_and_goes_on(network):
+def test_removing_units_in_two_steps_equals_one(network):
     """Some of the dead now, the others later: as all at once."""
     model, rng = network("small_lenet5"), np.random.default_rng(3)
     draw_weights(model, rng)
@@ -579,6 +394,9 @@ def test_take_out_leaves_the_model_and_goes_on(network):
     assert difference(model, half) <= TOLERANCE
     assert difference(model, smaller) <= TOLERANCE
     assert (
-        counting.multiply_adds(smaller) == paths(model) < counting.multiply_adds(half) < counting.multiply_adds(model)
+        counting.multiply_adds(smaller)
+        == connected_macs(model)
+        < counting.multiply_adds(half)
+        < counting.multiply_adds(model)
     )
     assert all(np.array_equal(weight.numpy(), was) for weight, was in zip(model.weights, before))

@@ -1,11 +1,10 @@
-"""Every family of keras.applications, and networks of other kinds, with noise put in and units taken out.
+"""Every family of keras.applications, and networks of other kinds, with noise inserted and dead units removed.
 
     python -m tests.stress.keras_applications --graphs 300
 
-For each network, with random weights and statistics: by how much its outputs change when noise is put in; then, with
-0, 10, 50, 90 and 100 % of the units dead, by how much the smaller network's outputs differ from those of the network
-with its units masked, relative to their scale, and what share of the multiply-adds is left. Multiply-adds are compared
-with those of the graph that TensorFlow traces.
+For each network, with random weights and statistics: how much its outputs change when noise is inserted; then, with 0,
+10, 50, 90 and 100 % of the units dead, how much the smaller network's outputs differ from those of the network with its
+units masked, relative to their scale, and the fraction of the MACs that is left.
 """
 
 import argparse
@@ -27,9 +26,9 @@ from keras_sbp.utils import pruning
 from keras_sbp.utils.deployment import runtimes, timing
 from keras_sbp.utils.pruning import counting
 
-SHARES = (0.0, 0.1, 0.5, 0.9, 1.0)
+FRACTIONS = (0.0, 0.1, 0.5, 0.9, 1.0)
 TOLERANCE = 1e-4
-# One of a family, on images small enough for all of them.
+# One of each family, with images as small as it allows.
 APPLICATIONS = {
     "ConvNeXtTiny": 64, "DenseNet121": 64, "EfficientNetB0": 64, "EfficientNetV2B0": 64, "InceptionResNetV2": 96,
     "InceptionV3": 96, "MobileNet": 64, "MobileNetV2": 64, "MobileNetV3Small": 64, "NASNetMobile": 64, "ResNet50": 64,
@@ -60,9 +59,9 @@ def squeeze_and_excitation():
     x = L.Conv2D(12, 3, padding="same", activation="relu")(inputs)
     for _ in range(2):
         y = L.Conv2D(12, 3, padding="same", activation="relu")(x)
-        share = L.Dense(6, activation="relu")(L.GlobalAveragePooling2D()(y))
-        share = L.Reshape((1, 1, 12))(L.Dense(12, activation="sigmoid")(share))
-        x = L.Add()([x, L.Multiply()([y, share])])
+        gate = L.Dense(6, activation="relu")(L.GlobalAveragePooling2D()(y))
+        gate = L.Reshape((1, 1, 12))(L.Dense(12, activation="sigmoid")(gate))
+        x = L.Add()([x, L.Multiply()([y, gate])])
     return keras.Model(inputs, L.Dense(5)(L.GlobalMaxPooling2D()(x)))
 
 
@@ -122,7 +121,7 @@ def groups():
     return keras.Model(inputs, L.Dense(4)(L.Flatten()(L.Conv2D(6, 3, activation="swish")(x))))
 
 
-def normalised_first(size=16):
+def pre_activation(size=16):
     inputs = keras.Input((size, size, 3))
     x = L.Conv2D(8, 3, padding="same")(inputs)
     for _ in range(2):
@@ -133,7 +132,7 @@ def normalised_first(size=16):
 
 
 def random_graph(rng):
-    """A network of random layers of all kinds that have rules, with forks, sums, products and concatenations."""
+    """A network of random layers with rules, with forks, sums, products and concatenations."""
 
     def pick(*choices):
         return choices[rng.integers(len(choices))]
@@ -149,7 +148,7 @@ def random_graph(rng):
         groups = 2 if kind == "groups" and x.shape[-1] % 2 == 0 and filters % 2 == 0 else 1
         return L.Conv2D(filters, size, groups=groups, dilation_rate=pick(1, 1, 2), **common)(x)
 
-    def alone(x):
+    def unitwise(x):
         for _ in range(rng.integers(4)):
             x = pick(
                 L.BatchNormalization, L.ReLU, L.LeakyReLU, L.PReLU, L.Identity, lambda: L.Activation("sigmoid"),
@@ -166,13 +165,13 @@ def random_graph(rng):
         return [L.Cropping2D(((0, z.shape[1] - side), (0, z.shape[2] - side)))(z) for z in (x, y)]
 
     inputs = keras.Input((10, 10, 3))
-    x = alone(convolution(inputs, 6))
+    x = unitwise(convolution(inputs, 6))
     for _ in range(rng.integers(1, 4)):
         kind = pick("chain", "residual", "product", "gate", "concatenation")
         if kind == "chain":
-            x = alone(convolution(x, int(rng.choice([4, 6]))))
+            x = unitwise(convolution(x, int(rng.choice([4, 6]))))
             continue
-        y = alone(convolution(x, x.shape[-1]))
+        y = unitwise(convolution(x, x.shape[-1]))
         if kind == "gate":
             gate = L.Dense(y.shape[-1], activation="sigmoid")(L.GlobalAveragePooling2D()(y))
             x = L.Multiply()([y, L.Reshape((1, 1, y.shape[-1]))(gate)])
@@ -180,7 +179,7 @@ def random_graph(rng):
         x, y = same_size(x, y)
         merges = {"residual": [L.Add, L.Average, L.Maximum, L.Minimum, L.Subtract], "product": [L.Multiply]}
         merge = pick(*merges.get(kind, [L.Concatenate]))
-        x = alone(merge()([x, y]))
+        x = unitwise(merge()([x, y]))
     x = pick(L.Flatten, L.GlobalAveragePooling2D, L.GlobalMaxPooling2D)()(x)
     x = L.Dense(5, activation="relu")(x)
     return keras.Model(inputs, [L.Dense(3)(x) for _ in range(rng.integers(1, 3))])
@@ -200,13 +199,13 @@ OTHERS = {
     "U-Net": u_net, "U-Net of any size": lambda: u_net(None), "squeeze and excitation": squeeze_and_excitation,
     "text classifier": text_classifier, "two inputs, two outputs": two_inputs_two_outputs, "transformer": transformer,
     "recurrent": recurrent, "nested": nested, "three dimensions": three_dimensions, "groups": groups,
-    "normalised first": normalised_first, "normalised first, of any size": lambda: normalised_first(None),
+    "pre-activation": pre_activation, "pre-activation, of any size": lambda: pre_activation(None),
     "dense blocks": dense_blocks,
 }  # fmt: skip
 
 
-def randomise(model, rng):
-    """Statistics, offsets and biases at random."""
+def randomize(model, rng):
+    """Set random statistics, offsets and biases."""
     for variable in model.variables:
         if variable.name in ("gamma", "moving_variance"):
             variable.assign(rng.uniform(0.5, 1.5, variable.shape))
@@ -214,17 +213,17 @@ def randomise(model, rng):
             variable.assign(rng.normal(0, 0.2, variable.shape))
 
 
-def kill(model, share, rng):
-    """This share of the units of each layer of noise is dead, the others alive."""
+def kill(model, fraction, rng):
+    """Make this fraction of the units of each noise layer dead, and the others live."""
     for layer in model.layers:
         if isinstance(layer, SBP):
-            dead = rng.random(layer.mu.shape) < share
+            dead = rng.random(layer.mu.shape) < fraction
             layer.mu.assign(np.where(dead, -20.0, rng.uniform(-0.3, 0, dead.shape)))
             layer.log_sigma.assign(np.where(dead, 5.0, -4.0))
 
 
 def examples(model, rng, count=2):
-    """Inputs of a model at random."""
+    """Random inputs of a model."""
     found = []
     for tensor in model.inputs:
         shape = (count, *(size or 24 for size in tensor.shape[1:]))
@@ -244,7 +243,7 @@ def difference(model, other, inputs):
 
 
 def traced_multiply_adds(model):
-    """Those of the convolutions and matrix products in the graph that TensorFlow makes of a model, for one example."""
+    """MACs of the convolutions and matrix products in the graph that TensorFlow traces of a model, for one example."""
     specs = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs]
     graph = tf.function(lambda *inputs: model(inputs if len(inputs) > 1 else inputs[0])).get_concrete_function(*specs)
     total, operations = 0, [*graph.graph.get_operations()]
@@ -266,59 +265,62 @@ def traced_multiply_adds(model):
 
 
 def counted(model):
-    """Multiply-adds, where images are of any size those of one position."""
+    """MACs; if images may have any size, for one position."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return counting.multiply_adds(model)
 
 
-def check(model, shares=SHARES):
-    """How much a network's outputs change with noise in it, and [(difference, share left)] for shares of dead units."""
+def check(model, fractions=FRACTIONS):
+    """How much a network's outputs change with noise in it, and for each fraction of dead units (how much the smaller
+    network's outputs differ, the fraction of the MACs that is left)."""
     rng = np.random.default_rng(0)
-    randomise(model, rng)
+    randomize(model, rng)
     inputs = examples(model, rng)
     noisy = pruning.insert(model)
-    put_in, whole, found = difference(model, noisy, inputs), counted(model), []
-    for share in shares:
-        kill(noisy, share, rng)
+    inserted, whole, found = difference(model, noisy, inputs), counted(model), []
+    for fraction in fractions:
+        kill(noisy, fraction, rng)
         smaller = pruning.shrink(noisy)
         found.append((difference(noisy, smaller, inputs), counted(smaller) / whole))
-    return put_in, found
+    return inserted, found
 
 
 def timed(name, batch_size=32, pairs=12):
-    """How long a network takes, at its own size, with half of its units dead, over how long it takes whole."""
+    """Print how long a network takes without half of its units, relative to the whole network, at its own image size."""
     rng, model = np.random.default_rng(0), getattr(keras.applications, name)(weights=None)
     noisy = pruning.insert(model)
     kill(noisy, 0.5, rng)
     smaller = pruning.shrink(noisy)
-    print(f"{name}: {counting.multiply_adds(smaller) / counting.multiply_adds(model):.3f} of the multiply-adds")
+    print(f"{name}: {counting.multiply_adds(smaller) / counting.multiply_adds(model):.3f} of the MACs")
     for runtime in (runtimes.TensorFlow("CPU:0"), runtimes.LiteRT(1)):
-        seconds = timing.timings(model, smaller, batch_size, pairs, runtime)
+        seconds = timing.seconds_per_batch(model, smaller, batch_size, pairs, runtime)
         low, middle, high = np.quantile(seconds[:, 1] / seconds[:, 0], [0.25, 0.5, 0.75])
-        told = f"{runtime.name}, {runtime.threads} threads, {batch_size} images at a time"
-        print(f"{told}: {middle:.3f} ({low:.3f} to {high:.3f}) of the time")
+        setting = f"{runtime.name}, {runtime.threads} threads, {batch_size} images per batch"
+        print(f"{setting}: {middle:.3f} ({low:.3f} to {high:.3f}) of the time")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--graphs", type=int, default=300, help="random graphs of all kinds that have rules")
-    parser.add_argument("--time", metavar="NAME", help="instead, a network of keras.applications with half dead, timed")
+    parser.add_argument("--graphs", type=int, default=300, help="number of random graphs")
+    parser.add_argument(
+        "--time", metavar="NAME", help="instead, time this network of keras.applications with half of its units dead"
+    )
     options = parser.parse_args()
     if options.time:
         return timed(options.time)
     graphs = options.graphs
     worst = 0.0
-    print(f"{'':<32}{'noise in':>10}" + "".join(f"{f'{share:.0%} dead':>18}" for share in SHARES))
+    print(f"{'':<32}{'noise in':>10}" + "".join(f"{f'{fraction:.0%} dead':>18}" for fraction in FRACTIONS))
     networks = {name: functools.partial(application, name) for name in APPLICATIONS} | OTHERS
     for name, build in networks.items():
-        put_in, found = check(build())
-        worst = max(worst, put_in, *(difference for difference, _ in found))
+        inserted, found = check(build())
+        worst = max(worst, inserted, *(difference for difference, _ in found))
         cells = "".join(f"{f'{difference:.0e}, {left:.3f}':>18}" for difference, left in found)
-        print(f"{name:<32}{put_in:>10.0e}{cells}", flush=True)
+        print(f"{name:<32}{inserted:>10.0e}{cells}", flush=True)
     for seed in tqdm(range(graphs), unit="graph"):
-        put_in, found = check(random_graph(np.random.default_rng(seed)))
-        worst = max(worst, put_in, *(difference for difference, _ in found))
+        inserted, found = check(random_graph(np.random.default_rng(seed)))
+        worst = max(worst, inserted, *(difference for difference, _ in found))
     print(f"{len(networks)} networks and {graphs} random graphs: the largest difference {worst:.1e}")
     sys.exit(worst > TOLERANCE)
 

@@ -1,8 +1,6 @@
-"""The README's example on one's own network, for some seeds.
+"""The README's example for some seeds, and the error of its network trained for as many epochs more without noise.
 
-    python -m tests.stress.readme_example --seeds 5
-
-Beside each: the error of the same network trained on without noise, for as many epochs.
+python -m tests.stress.readme_example --seeds 5
 """
 
 import argparse
@@ -21,11 +19,11 @@ import numpy as np
 from keras_sbp.utils.pruning import counting
 
 ROOT = Path(__file__).parents[2]
-FIGURES = "{:.2f} % error, without noise {:.2f} %, {:.1f} times fewer multiply-adds"
+LINE = "{}: {:.2f} % error, {:.2f} % without noise, {:.1f}x fewer MACs"
 
 
 def run(seed):
-    """The names of the example, run with a seed."""
+    """Run the example with a seed; returns its variables."""
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     keras.utils.set_random_seed(seed)
     names = {}
@@ -43,15 +41,11 @@ def main():
             names = run(seed)
             model = names["model"]
             model.fit(names["x"], names["y"], 64, epochs=40, verbose=0)
-            whole = 100 - 100 * model.evaluate(names["x_test"], names["y_test"], verbose=0)[1]
-        rows.append(
-            (names["errors"][1], whole, counting.multiply_adds(model) / counting.multiply_adds(names["smaller"]))
-        )
-        print(
-            "seed {}: {:.2f} %, without noise {:.2f} %, {:.1f} times fewer multiply-adds".format(seed, *rows[-1]),
-            flush=True,
-        )
-    print("mean: {:.2f} %, without noise {:.2f} %, {:.1f} times fewer multiply-adds".format(*np.mean(rows, 0)))
+            without = 100 - 100 * model.evaluate(names["x_test"], names["y_test"], verbose=0)[1]
+        speedup = counting.multiply_adds(model) / counting.multiply_adds(names["smaller"])
+        rows.append((names["errors"][1], without, speedup))
+        print(LINE.format(f"seed {seed}", *rows[-1]), flush=True)
+    print(LINE.format("mean", *np.mean(rows, 0)))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,21 @@
-"""What runs a network that is deployed: LiteRT, or TensorFlow; and how fast it is there, beside another."""
+"""The runtimes in which networks are deployed: LiteRT, or a TensorFlow graph."""
 
 import os
+import re
 import tempfile
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_sbp.utils.deployment import arrange
 
-# TensorFlow runs on so many batches in turn.
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
+
+# TensorFlow alternates between this number of batches.
 BATCHES = 4
 
 
@@ -16,27 +23,27 @@ class LiteRT:
     """LiteRT's interpreter on the CPU, with its XNNPACK delegate.
 
     Args:
-        threads: how many it uses.
-        int8: with weights and values of eight bits.
+        threads: number of threads.
+        int8: whether weights and activations have eight bits.
     """
 
-    def __init__(self, threads, int8=False):
+    def __init__(self, threads: int, int8: bool = False):
         self.name, self.threads, self.int8 = "LiteRT, int8" if int8 else "LiteRT", threads, int8
 
-    def runner(self, model, images):
-        """From a number of batches to nothing: runs a model so many times, on the first of `images`.
+    def runner(self, model: keras.Model, images: np.ndarray) -> Callable[[int], None]:
+        """A function that runs a model for a number of batches, all of them the first of `images`.
 
-        It lies in the input already, as in LiteRT's own benchmark: how long Python takes to copy it is not in it.
+        That batch is in the input already, as in LiteRT's own benchmark, so that copying it from Python does not count.
 
         Args:
-            model: a Keras model.
+            model: of one input.
             images: (batches, batch, ...).
         """
         content = to_litert(model, images[0][:100] if self.int8 else None)
         interpreter = make_interpreter(content, self.threads, images.shape[1])
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images[0])
 
-        def run(batches):
+        def run(batches: int) -> None:
             for _ in range(batches):
                 interpreter.invoke()
 
@@ -50,77 +57,118 @@ class TensorFlow:
         device: the name of a tf.device.
     """
 
-    def __init__(self, device):
+    def __init__(self, device: str):
         self.name, self.device = "TensorFlow", device
         self.threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or len(os.sched_getaffinity(0))
 
-    def runner(self, model, images):
-        """As of `LiteRT`, but on all batches of `images`, one after the other.
+    def runner(self, model: keras.Model, images: np.ndarray) -> Callable[[int], Any]:
+        """See `LiteRT.runner`; but on all batches of `images`, one after the other.
 
-        They are a loop in the graph: how long Python takes for a call is not in it.
+        They are a loop in the graph, so that calls from Python do not count.
         """
-        # What is called in a graph is where its variables are, and they are where they were made.
+        # In a graph, an operation runs where its variables are, which is where they were made.
         with tf.device(self.device):
-            model, constants = arrange.fast(model), tuple(map(tf.constant, images))
+            model, constants = arrange.for_cpu(model), tuple(map(tf.constant, images))
 
             @tf.function(input_signature=[tf.TensorSpec((), tf.int32)])
-            def answers_to(batches):
+            def sum_of_outputs(batches):
                 total, queue = 0.0, constants
                 for _ in tf.range(batches):
-                    # One batch after the other, each other images than the one before, and none of them copied.
+                    # One batch after the other, each of other images than the one before, and without a copy.
                     tf.autograph.experimental.set_loop_options(parallel_iterations=1)
                     total += tf.reduce_sum(tf.cast(model(queue[0], training=False), tf.float32))
                     queue = (*queue[1:], queue[0])
                 return total
 
-        def run(batches):
+        def run(batches: int) -> np.ndarray:
             with tf.device(self.device):
                 # A number comes back to the host: the clock stops when the device is done.
-                return answers_to(batches).numpy()
+                return sum_of_outputs(batches).numpy()
 
         return run
 
 
-def to_litert(model, examples=None):
-    """A network as LiteRT reads it, in its fast form (`arrange.fast`): bytes.
+def to_litert(model: keras.Model, examples: Any = None) -> bytes:
+    """A network as a .tflite file for LiteRT, arranged for speed (`arrange.for_cpu`).
 
     Args:
-        model: as of `arrange.fast`.
-        examples: (N, ...), what the network reads. If given, weights and values are int8, in the ranges that these
-            have; inputs and outputs stay float32.
+        model: functional or Sequential.
+        examples: (N, ...), inputs of the network; for several inputs a list, or a dict by their names. If given, weights
+            and activations are int8, in the ranges that they have for these; inputs and outputs remain float32.
     Raises:
-        ValueError: as of `arrange.fast`.
+        ValueError: the model has no graph, or LiteRT cannot run it.
+        ImportError: LiteRT is not installed.
     """
     int8 = {}
     if examples is not None:
-        examples = np.asarray(examples, model.inputs[0].dtype)
+        arrays = _by_input(model, examples)
         int8["optimizations"] = [tf.lite.Optimize.DEFAULT]
-        int8["representative_dataset"] = lambda: ([example[None]] for example in examples)
+        int8["representative_dataset"] = lambda: (
+            {name: array[None] for name, array in zip(arrays, example)} for example in zip(*arrays.values())
+        )
+    arranged = arrange.for_cpu(model, litert=True)
     with tempfile.TemporaryDirectory() as folder:
-        fast = arrange.fast(model, litert=True)
-        fast.export(f"{folder}/network.tflite", format="litert", verbose=False, **int8)
+        try:
+            arranged.export(f"{folder}/network.tflite", format="litert", verbose=False, **int8)
+        except Exception as error:  # of the converter, which has many
+            (first, *_) = str(error).splitlines() or [type(error).__name__]
+            raise ValueError(_cannot_run(model, first)) from error
         with open(f"{folder}/network.tflite", "rb") as file:
-            return file.read()
+            content = file.read()
+    try:
+        make_interpreter(content, 1, 1)
+    except RuntimeError as error:
+        # TensorFlow's operations, for which LiteRT has no kernel, are called Flex...
+        missing = re.findall(r"\(Flex(\w+)\)", str(error))
+        raise ValueError(_cannot_run(model, f"no kernel for {missing[0]}" if missing else str(error))) from None
+    return content
 
 
-def make_interpreter(content, threads, batch_size):
-    """LiteRT's interpreter of a network's bytes, for so many images at a time."""
-    from ai_edge_litert.interpreter import Interpreter
+def _cannot_run(model: keras.Model, why: str) -> str:
+    return (
+        f"LiteRT cannot run {model.name} ({' '.join(why.split())}): build recurrent layers with unroll=True and transposed "
+        "convolutions without dilation, or deploy it as a SavedModel by its export()"
+    )
+
+
+def _by_input(model: keras.Model, examples: Any) -> dict[str, np.ndarray]:
+    """{name of an input: its examples, in its dtype}."""
+    if not isinstance(examples, dict):
+        arrays = examples if len(model.inputs) > 1 else [examples]
+        examples = {x.name: array for x, array in zip(model.inputs, arrays, strict=True)}
+    return {x.name: np.asarray(examples[x.name], x.dtype) for x in model.inputs}
+
+
+def make_interpreter(content: bytes, threads: int, batch_size: int) -> "Interpreter":
+    """LiteRT's interpreter of a .tflite file's content, for batches of this size.
+
+    Raises:
+        ImportError: LiteRT is not installed.
+        RuntimeError: LiteRT cannot run it.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise ImportError(f"LiteRT is not installed ({error}): pip install ai-edge-litert") from error
 
     interpreter = Interpreter(model_content=content, num_threads=threads)
-    (details,) = interpreter.get_input_details()
-    interpreter.resize_tensor_input(details["index"], (batch_size, *details["shape"][1:]))
+    for details in interpreter.get_input_details():
+        interpreter.resize_tensor_input(details["index"], (batch_size, *details["shape"][1:]))
     interpreter.allocate_tensors()
     return interpreter
 
 
-def answers(content):
-    """From images to the outputs of a network's bytes in LiteRT, called as a Keras model is."""
+def predictor(content: bytes) -> Callable[..., np.ndarray]:
+    """A function from a batch of images to the outputs of a .tflite file in LiteRT, which is called like a model.
 
-    def outputs(images, training=False):
+    Args:
+        content: of the file, of a network of one input and one output.
+    """
+
+    def predict(images: np.ndarray, training: bool = False) -> np.ndarray:
         interpreter = make_interpreter(content, 1, len(images))
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.asarray(images))
         interpreter.invoke()
         return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
-    return outputs
+    return predict

@@ -27,7 +27,7 @@ def export(run: Experiment) -> None:
     saved, lite, small = (os.path.join(run.directory, name) for name in names)
     content, int8 = runtimes.to_litert(model), runtimes.to_litert(model, run.examples())
     try:
-        arrange.fast(model).export(saved, verbose=False)
+        arrange.for_cpu(model).export(saved, verbose=False)
         checkpoint.write(lite, lambda file: file.write(content))
         checkpoint.write(small, lambda file: file.write(int8))
     except (OSError, tf.errors.OpError) as error:

@@ -79,5 +79,5 @@ def rewind(model: keras.Model, original: keras.Model) -> None:
     """
     liveness = pruning.Liveness(model, {})
     for layer in kernel_layers(original):
-        live = liveness.kept(model.get_layer(layer.name).input)
+        live = liveness.kept_units(model.get_layer(layer.name).input)
         layer.kernel.assign(layer.kernel * np.isin(np.arange(layer.kernel.shape[-2]), live)[:, None])

@@ -1,5 +1,6 @@
-"""Taking dead units out: from a network with noise or zeros in it to one that is really smaller."""
+"""Pruning: noise in any network, and the smaller network without the units that the noise has made dead."""
 
+from keras_sbp.utils.pruning import rules
 from keras_sbp.utils.pruning.batch_norm import insert_batch_norm
 from keras_sbp.utils.pruning.insert import insert, unprunable
 from keras_sbp.utils.pruning.liveness import Liveness
@@ -8,11 +9,12 @@ from keras_sbp.utils.pruning.rebuild import remove_units, shrink
 
 __all__ = [
     "Liveness",
-    "pad_filters",
+    "copy_unpadded_weights",
     "insert",
     "insert_batch_norm",
+    "pad_filters",
+    "remove_units",
+    "rules",
     "shrink",
     "unprunable",
-    "remove_units",
-    "copy_unpadded_weights",
 ]

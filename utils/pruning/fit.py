@@ -1,33 +1,43 @@
-"""Training with noise by Keras's compile and fit: the optimizer, the annealed KL weight, what the logs show."""
+"""Training with noise by Keras's compile and fit: the optimizer, the annealed KL weight, the logs."""
 
 import keras
 import numpy as np
 
 from keras_sbp.layers.sbp import SBP
-from keras_sbp.utils.pruning import counting, graph
+from keras_sbp.utils.pruning import counting, graph, rules
 from keras_sbp.utils.pruning.liveness import Liveness
 
 
 def optimizer(weights: keras.optimizers.Optimizer, noise: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """One optimizer for a network's weights and one for mu and log sigma of its noise: for `model.compile`.
+    """One optimizer for a network's weights and one for mu and log sigma of its SBP layers: for `model.compile`.
 
     The noise usually takes a learning rate 10 to 100 times that of the weights.
     """
-    of_noise = {r"(.*/)?(mu|log_sigma)": noise}
-    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(weights, of_noise))
+    return keras.optimizers.MultiOptimizer(_OptimizerMap(weights, {"noise": noise}))
 
 
-def noise_layers(model: keras.Model) -> list[SBP]:
-    """The layers of noise of a model, and of the models nested in it."""
+@keras.saving.register_keras_serializable(package="sbp")
+class _OptimizerMap(keras.optimizers.OptimizerMap):
+    """The optimizer called noise for the parameters of SBP layers, the default one for everything else."""
+
+    def __call__(self, variable: keras.Variable) -> keras.optimizers.Optimizer:
+        # Not by name: other layers may have a mu, too. SBP alone constrains variables by a function of its module.
+        is_noise = getattr(variable.constraint, "__module__", None) == SBP.__module__
+        return self["noise"] if is_noise else self.default_optimizer
+
+
+def noise_layers(model: keras.Model) -> list[keras.Layer]:
+    """The noise layers of a model and of the models nested in it: those with a method `multiplier()`."""
     nested = [noise_layers(layer) for layer in model.layers if isinstance(layer, keras.Model)]
-    return sum(nested, [layer for layer in model.layers if isinstance(layer, SBP)])
+    return sum(nested, [layer for layer in model.layers if rules.is_noise(layer)])
 
 
 class LogLiveUnits(keras.callbacks.Callback):
-    """Adds to an epoch's logs, which the progress bar, TensorBoard and History show, the state of the noise.
+    """Adds to the logs of each epoch, which the progress bar, TensorBoard and History show:
 
-    units/NAME: live units of each noise layer; kl_divergence: of all units, in nats; multiply_adds: of the network with
-    its live units only.
+    - units/NAME: the number of live units of each noise layer;
+    - kl_divergence: of all units, in nats;
+    - multiply_adds: MACs of the network with its live units only.
     """
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -42,7 +52,7 @@ class AnnealKL(keras.callbacks.Callback):
     """Anneals each noise layer's KL weight: it starts scaled by what the layer's units cost and ends as inserted.
 
     The scale is 1 + price * cost at the start, and falls linearly to 1 over the first half of the epochs of `fit`. A
-    unit's cost is the multiply-adds that removing it saves, relative to the mean over all units of the network.
+    unit's cost is the MACs that removing it saves, relative to the mean over all units of the network.
 
     Args:
         price: how much the cost of an average unit adds to its scale at the start.
@@ -59,7 +69,7 @@ class AnnealKL(keras.callbacks.Callback):
         if not layers:
             raise ValueError(f"{self.model.name} has no noise layer: train the model that insert returned")
         for layer in layers:
-            if not layer.initial_kl_weight:
+            if not getattr(layer, "initial_kl_weight", 0.0):
                 raise ValueError(
                     f"{layer.name} has a kl_weight of 0: insert it with kl_weight=1 / N, N training examples"
                 )

@@ -1,200 +1,202 @@
-"""A Keras model as nodes: an operation, the tensors that it reads and the tensors that it gives."""
+"""A Keras model as a graph of nodes, and copies of it with changes."""
 
-import copy
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import keras
-import numpy as np
 from keras import tree
 
+from keras_sbp.utils.pruning import keras_private, rules
+from keras_sbp.utils.pruning.keras_private import Node
 
-def nodes(model):
-    """The nodes of a model without nested ones (`flatten_nested`), each after those whose outputs it reads.
+# What a class overrides to train, evaluate or predict in a way of its own.
+TRAINING_METHODS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "compile", "fit")
+Tensors = list[keras.KerasTensor]
 
-    A node of Keras has `operation`, `input_tensors`, `outputs` and `arguments`. An operation that is in several places
-    has a node for each.
+
+def nodes(model: keras.Model) -> list[Node]:
+    """The nodes of a model without nested models (`flatten_nested`), each after those whose outputs it takes.
 
     Raises:
-        ValueError: there is no graph to walk: the model is neither Sequential nor functional, or not built.
+        ValueError: the model has no graph: it is neither Sequential nor functional, or not built.
     """
-    by_depth = _functional(model)._nodes_by_depth
-    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+    return keras_private.nodes(_functional(model))
 
 
-def is_input(node):
-    return isinstance(node.operation, keras.layers.InputLayer)
+def with_outputs(model: keras.Model, outputs: Tensors) -> keras.Model:
+    """A model from the inputs of another to new outputs, in the structure of the other's and under their names.
 
-
-def call(node, operation, tensors):
-    """Call an operation as a node of the graph does, on other tensors.
-
-    Args:
-        tensors: in the place of `node.input_tensors`.
-    Returns:
-        A list of the outputs.
+    It is of the other's class if that trains in a way of its own and can be built (`check_class`), else a keras.Model.
     """
-    args, kwargs = _arguments(node, tensors)
-    return tree.flatten(operation(*args, **kwargs))
-
-
-def rebuilt(model, outputs):
-    """A model from the inputs of another to new outputs, in the structure of the other's."""
     functional = _functional(model)
+    build, _ = _constructor(model)
 
-    def of(outputs):
-        return keras.Model(functional.input, tree.pack_sequence_as(functional.output, outputs), name=model.name)
+    def of(build: Callable, outputs: Tensors) -> keras.Model:
+        return build(functional.input, tree.pack_sequence_as(functional.output, outputs), name=model.name)
 
-    # `compile` and `fit` may call an output by its layer's name, if that has one output only.
-    taken = {operation.name for operation in of(outputs).operations}
-    wanted = [tensor._keras_history.operation.name for tensor in functional.outputs]
+    # `compile` and `fit` may call an output by its layer's name, if that layer has one output only.
+    taken = {operation.name for operation in of(keras.Model, outputs).operations}
+    wanted = [keras_private.producer(tensor).operation.name for tensor in functional.outputs]
     taken |= {name for name in wanted if wanted.count(name) > 1}
-    return of([tensor if name in taken else _named(tensor, name) for tensor, name in zip(outputs, wanted)])
+    return of(build, [tensor if name in taken else _named(tensor, name) for tensor, name in zip(outputs, wanted)])
 
 
-def _named(tensor, name):
+def _named(tensor: keras.KerasTensor, name: str) -> keras.KerasTensor:
     return keras.layers.Identity(name=name, dtype=tensor.dtype)(tensor)
 
 
-def clone_layer(layer, kind=None, **changes):
-    """A layer like another, without its weights yet.
+def check_class(model: keras.Model) -> None:
+    """Refuse a model that trains in a way of its own which a copy of it would lose.
 
-    Args:
-        kind: its class; None: the other's.
-        changes: to the settings that it has.
     Raises:
-        ValueError: the layer's config does not make one.
+        ValueError: its class overrides methods such as `train_step`, and cannot be built from inputs and outputs.
     """
-    kind = kind or type(layer)
-    try:
-        config = kind.get_config(layer)
-        config |= {name: value for name, value in changes.items() if name in config} | _as_they_are(layer, config)
-        if isinstance(layer, keras.layers.Lambda):
-            own = {name: config[name] for name in ("name", "dtype", "trainable")}
-            return kind(layer.function, layer._output_shape, layer.mask, layer.arguments, **own)
-        return kind.from_config(config)
-    except Exception as error:  # whatever a layer of somebody's raises
+    _, failure = _constructor(model)
+    if failure:
+        own, name = ", ".join(_own_training(model)), type(model).__name__
         raise ValueError(
-            f"{layer.name} ({type(layer).__name__}) cannot be made from its config: {error}; give it a get_config that "
-            "its __init__ takes"
-        ) from error
+            f"{model.name} has its own {own}, and a smaller network of the class {name} cannot be built ({failure}): "
+            f"give {name} an __init__(self, inputs, outputs, **kwargs) and a get_config, or pass "
+            "keras.Model(model.input, model.output) to train as Keras does"
+        )
 
 
-def _as_they_are(layer, config):
-    """Settings that a layer's config does not hold, or not for another size."""
-    found = {}
-    for name in config:
-        value = getattr(layer, name, None)
-        if inspect.isfunction(value) and not value.__module__.startswith("keras."):
-            # A function of somebody's, which Keras may not know by its name.
-            found[name] = value
-        elif isinstance(value, keras.initializers.Initializer) and np.ndim(getattr(value, "value", 0)):
-            # The initializer Constant with an array; the weights are set in any case.
-            found[name] = "zeros"
-    if config.get("vocabulary", "none") is None and layer.vocabulary_size():
-        words = layer.get_vocabulary(include_special_tokens=False)
-        found["vocabulary"] = [word.item() if isinstance(word, np.generic) else word for word in words]
-        if config["output_mode"] == "tf_idf":
-            first, lookup = layer.vocabulary_size() - len(words), getattr(layer, "_lookup_layer", layer)
-            found["idf_weights"] = np.asarray(lookup.idf_weights)[first : first + len(words)].tolist()
-    return found
+def _constructor(model: keras.Model) -> tuple[Callable[..., keras.Model], str]:
+    """What makes a model of the class of another from inputs, outputs and a name, and why it cannot, or ""."""
+    kind = type(model)
+    if not _own_training(model):
+        return keras.Model, ""
+    try:
+        config = model.get_config()
+        if "layers" not in config or isinstance(model, keras.Sequential):
+            return keras.Model, "its config does not hold its graph"
+        graph = ("name", "trainable", "layers", "input_layers", "output_layers")
+        settings = {name: value for name, value in config.items() if name not in graph}
+        kind(model.input, model.output, name=model.name, **settings)
+    except Exception as error:  # a user's class may raise anything
+        return keras.Model, str(error)
+    return lambda inputs, outputs, name: kind(inputs, outputs, name=name, **settings), ""
 
 
-def take_weights(layer, weights, op):
-    """Give a new layer weights, in the order of those of `op`, which it is like."""
-    layer.set_weights(weights)
-    if isinstance(op, keras.layers.Normalization):
-        layer.finalize_state()  # what it computes with is no weight
+def _own_training(model: keras.Model) -> list[str]:
+    """The names of the training methods that a model's class overrides."""
+    return [name for name in TRAINING_METHODS if not keras_private.is_from_keras(getattr(type(model), name))]
 
 
-def clone(model, instead=lambda node, tensors: None, after=lambda old, new: new):
-    """A copy of a model, weights and all, with the layers of models in it in their place, and with changes.
+def clone(
+    model: keras.Model,
+    replace: Callable[[Node, Tensors], Tensors | None] = lambda node, tensors: None,
+    wrap: Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor] = lambda old, new: new,
+) -> keras.Model:
+    """A copy of a model, weights included, with nested models flattened and with changes.
 
-    A layer of a model in it whose name another has is called after its model, too.
+    A layer of a nested model whose name is taken gets the nested model's name in front.
 
     Args:
-        instead: from a node and its inputs in the copy to its outputs there; None: as the node has them.
-        after: from a node's output and that in the copy to what its readers get there.
+        model: functional or Sequential.
+        replace: from a node and its inputs in the copy to its outputs there; None: those of the copied node.
+        wrap: from an output of a node and that in the copy to what reads it there.
     Raises:
-        ValueError: a layer's config does not make a layer.
+        ValueError: a layer cannot be built from its config, or a nested model is called with a mask or other arguments.
     """
     operations, names, own = {}, set(), {node.operation.name for node in nodes(model)}
 
-    def as_copied(op, within):
+    def copied(op: keras.Operation, within: keras.Model) -> keras.Operation:
         if id(op) not in operations:
             name = op.name
             while name in names or (within is not model and name in own):
                 name = f"{within.name}_{name}"
             names.add(name)
-            operations[id(op)] = clone_layer(op, name=name) if isinstance(op, keras.Layer) else _called(op, name)
+            if isinstance(op, keras.Layer):
+                operations[id(op)] = rules.clone_layer(op, name=name)
+            else:
+                operations[id(op)] = op if name == op.name else keras_private.renamed(op, name)
         return operations[id(op)]
 
-    def run(inner, inputs):
+    def run(inner: keras.Model, inputs: Tensors, context: dict[str, bool]) -> Tensors:
         built = {id(tensor): new for tensor, new in zip(_functional(inner).inputs, inputs)}
         for node in nodes(inner):
-            if is_input(node):
+            if isinstance(node.operation, keras.layers.InputLayer):
                 continue
             op, tensors = node.operation, [built[id(tensor)] for tensor in node.input_tensors]
-            outputs = instead(node, tensors)
+            changes = context if isinstance(op, keras.Layer) else {}
+            outputs = replace(node, tensors)
             if outputs is None and _is_model(op):
-                args, kwargs = _arguments(node, tensors)
-                outputs = run(op, _functional(op)._standardize_inputs(args[0] if args else kwargs["inputs"]))
+                flat, own_context = _nested_call(node, tensors)
+                outputs = run(op, flat, own_context | changes)
             elif outputs is None:
-                new = as_copied(op, inner)
-                outputs = call(node, new, tensors)
+                new = copied(op, inner)
+                outputs = keras_private.call(node, new, tensors, **changes)
                 if isinstance(op, keras.Layer):
-                    take_weights(new, op.get_weights(), op)
-            built |= {id(old): after(old, new) for old, new in zip(node.outputs, outputs)}
+                    rules.set_weights(new, op.get_weights())
+            built |= {id(old): wrap(old, new) for old, new in zip(node.outputs, outputs)}
         return [built[id(tensor)] for tensor in _functional(inner).outputs]
 
-    return rebuilt(model, run(model, model.inputs))
+    return with_outputs(model, run(model, model.inputs, {}))
 
 
-def _called(operation, name):
-    """One of keras.ops under another name."""
-    if name == operation.name:
-        return operation
-    other = copy.copy(operation)
-    other.name, other._inbound_nodes, other._outbound_nodes = name, [], []
-    return other
+def _nested_call(node: Node, tensors: Tensors) -> tuple[Tensors, dict[str, bool]]:
+    """The inputs of a nested model's call, and {"training": ...} for its layers if the call says that.
+
+    Args:
+        tensors: in place of `node.input_tensors`.
+    """
+    model = node.operation
+    recorded, given = (_bound(model, *keras_private.arguments(node, own)) for own in (None, tensors))
+    training, mask = recorded.pop("training", None), tree.flatten(recorded.pop("mask", None))
+    # Keras passes on the masks that come with the inputs, and they come with them in the copy, too.
+    own_masks = [keras_private.mask_of(tensor) for tensor in tree.flatten(recorded.pop("inputs"))]
+    other = [name for name, value in recorded.items() if value is not None]
+    other += ["mask"] if any(x is not None and not any(x is own for own in own_masks) for x in mask) else []
+    if other:
+        raise ValueError(
+            f"{model.name} is called with {', '.join(other)}=, and of a nested model's call only the inputs and training= "
+            "are kept: call its layers one by one"
+        )
+    inputs = keras_private.flat_inputs(_functional(model), given["inputs"])
+    return inputs, {} if training is None else {"training": training}
 
 
-def flatten_nested(model):
-    """The model itself, or if it has models in it, its copy without.
+def _bound(model: keras.Model, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a nested model's call by their names."""
+    found = inspect.signature(_functional(model).call).bind(*args, **kwargs).arguments
+    return found | found.pop("kwargs", {})
+
+
+def flatten_nested(model: keras.Model) -> keras.Model:
+    """The model itself, or a copy without nested models if it has any.
 
     Raises:
-        ValueError: it is no functional or Sequential network, it is quantised, or a layer cannot be copied.
+        ValueError: it is neither functional nor Sequential, it is quantized, or `clone` cannot copy it.
     """
     if any(_is_model(node.operation) for node in nodes(model)):
         model = clone(model)
     operations = [node.operation for node in nodes(model)]
-    if quantised := {op.name for op in operations if getattr(op, "quantization_mode", None)}:
-        raise ValueError(f"{', '.join(sorted(quantised))}: quantised already. Prune first, and quantise what is left")
+    if quantized := {op.name for op in operations if getattr(op, "quantization_mode", None)}:
+        raise ValueError(f"{', '.join(sorted(quantized))}: already quantized. Prune first, then quantize the result")
     return model
 
 
-def _arguments(node, tensors):
-    places = {id(old): new for old, new in zip(node.input_tensors, tensors)}
-    return node.arguments.fill_in(places)
+def _is_model(operation: Any) -> bool:
+    has_graph = isinstance(operation, keras.Model) and keras_private.functional(operation) is not None
+    return has_graph and not _has_own_call(operation)
 
 
-def _is_model(operation):
-    has_graph = hasattr(operation, "_nodes_by_depth") or hasattr(operation, "_functional")
-    return isinstance(operation, keras.Model) and has_graph and not _has_own_call(operation)
+def _has_own_call(model: keras.Model) -> bool:
+    """Whether its class computes something else than its graph."""
+    return not keras_private.is_from_keras(type(model).call)
 
 
-def _has_own_call(model):
-    """Whether it is of a class that does something else than its graph."""
-    return not type(model).call.__module__.startswith("keras.")
-
-
-def _functional(model):
-    functional = getattr(model, "_functional", model)
-    if not hasattr(functional, "_nodes_by_depth"):
+def _functional(model: keras.Model) -> keras.Model:
+    functional = keras_private.functional(model)
+    if functional is None:
         if isinstance(model, keras.Sequential):
-            raise ValueError(f"{model.name} is not built: give its first layer an Input, or call it on something")
-        raise ValueError(f"{model.name} is a subclass of keras.Model without a graph: give a functional or Sequential")
+            raise ValueError(f"{model.name} is not built: start it with an Input, or call it on data")
+        raise ValueError(f"{model.name} is a subclass of keras.Model without a graph: pass a functional or Sequential")
     if _has_own_call(model):
         raise ValueError(
-            f"{model.name} has a call() of its own: give keras.Model(model.input, model.output) or the like"
+            f"{model.name} has a call() of its own, which its graph does not show: pass keras.Model(model.input, "
+            "model.output), or the like"
         )
     return functional

@@ -1,90 +1,108 @@
-"""Noise in any network: where the units that can go are, and a layer of noise after each group of them."""
+"""Noise in any network: which units can be removed, and a noise layer after each group of them."""
 
 import collections
+from collections.abc import Iterable, Sequence
 
+import keras
 import numpy as np
 
 from keras_sbp.layers import truncated_log_normal
 from keras_sbp.layers.sbp import SBP
-from keras_sbp.utils.pruning import graph, rules
+from keras_sbp.utils.pruning import graph, keras_private, rules
+from keras_sbp.utils.pruning.rules import Rule
 
 LOG_SIGMA = -5.0  # where log sigma starts, as in the paper
-EXCLUDED = "excluded"  # why units stay that `exclude` names
+EXCLUDED = "excluded"  # the reason for the units of layers in `exclude`
+
+Readers = dict[int, list[Rule]]  # {tensor's id: the rules of the nodes that read it}
+Site = tuple[keras.KerasTensor, Rule | None]  # where noise is, and the rule of the batch normalization that it follows
 
 
-def insert(model, kl_weight=0.0, exclude=(), threshold=1.0):
-    """A copy of a network with noise after every group of units that can go, weights and all.
+def insert(
+    model: keras.Model, kl_weight: float = 0.0, exclude: Sequence[str] = (), threshold: float = 1.0
+) -> keras.Model:
+    """A copy of a network, weights included, with noise after every group of units that can be removed.
 
-    Units are of one group if they can only go together, as those that a residual connection adds up: theta (a + b) is
-    theta a + theta b, so the group has one layer of noise, which is in several places. It follows the last layer that
-    treats units alone, where a unit that is dead is exactly 0.
+    Units form a group if they can only be removed together, like those that a residual connection adds up: theta (a + b)
+    is theta a + theta b, so the group has one noise layer, called at several places. The noise follows the last unitwise
+    layer, where a dead unit is exactly 0.
 
-    If only batch normalisations read a group, as in DenseNet and in ResNets with activations first, noise on it would
-    do nothing in training: BN(theta a) is BN(a), as theta is one number for the whole batch. So it follows each of
-    these. A batch normalisation of a concatenation has noise of its own, and a unit goes when none of those that read
-    it hands it on.
+    If a group feeds only batch-norm layers, as in DenseNet and pre-activation ResNets, the noise goes after them: batch
+    statistics would otherwise cancel it, as theta is one number for the whole batch and BN(theta a) is BN(a). A batch
+    normalization of a concatenation has noise of its own, and a unit is removed when all that follow it remove it.
 
     Args:
-        model: Sequential or functional; models in it are opened.
-        kl_weight: of `SBP`; for `fit`, 1 / the number of training examples.
-        exclude: names of layers whose units all stay, a list.
-        threshold: of `SBP`.
+        model: Sequential or functional; nested models are flattened.
+        kl_weight: see `SBP`; for `fit`, 1 / the number of training examples.
+        exclude: names of layers whose units are all kept.
+        threshold: see `SBP`.
     Returns:
-        A functional model, whose outputs are the model's up to rounding: the noise starts with a mean of 1.
+        A functional model, whose outputs are the model's up to rounding, as the noise starts with a mean of 1. If the
+        model's class has its own train_step or the like, the copy is of that class.
     Raises:
-        ValueError: the model is a subclass of keras.Model without a graph, or a name in `exclude` is no layer's.
-        TypeError: `exclude` is no list.
+        ValueError: the model has no graph, is quantized or cannot be copied, or a name in `exclude` is not a layer's.
+        TypeError: `exclude` is a string.
     """
     if isinstance(exclude, str):
-        raise TypeError(f"exclude={exclude!r} is a name: give a list of names")
+        raise TypeError(f"exclude={exclude!r} is a string: pass a list of names")
+    graph.check_class(model)
     model = graph.flatten_nested(model)
     names = {node.operation.name for node in graph.nodes(model)}
     if unknown := set(exclude) - names:
         raise ValueError(
-            f"exclude has {', '.join(sorted(unknown))}, and {model.name} no layer of that name; it has "
+            f"exclude has {', '.join(sorted(unknown))}, but {model.name} has no such layer; its layers are "
             f"{', '.join(sorted(names))}"
         )
-    places, _ = _places(*_groups(model, exclude))
-    firsts = {id(tensor): first for tensor, first in places}
+    sites, _ = _noise_sites(*_groups(model, exclude))
+    first_layers = {id(tensor): name for tensor, name in sites}
     scale = 1 / float(truncated_log_normal.mean(np.float64(0), np.float64(LOG_SIGMA)))
     noises = {}
 
-    def with_noise(old, new):
-        first = firsts.get(id(old))
+    def with_noise(old: keras.KerasTensor, new: keras.KerasTensor) -> keras.KerasTensor:
+        first = first_layers.get(id(old))
         if first is None:
             return new
         if first not in noises:
             settings = {"kl_weight": kl_weight, "threshold": threshold, "log_sigma": LOG_SIGMA, "scale": scale}
-            policy = getattr(old._keras_history.operation, "dtype_policy", None)
+            policy = getattr(keras_private.producer(old).operation, "dtype_policy", None)
             name = f"{first}_noise"
             while name in names:
                 name += "_"
             noises[first] = SBP(**settings, dtype=policy, name=name)
         return noises[first](new)
 
-    return graph.clone(model, after=with_noise)
+    return graph.clone(model, wrap=with_noise)
 
 
-def unprunable(model, exclude=()):
-    """{layer's name: why all its units stay}, of the layers with weights after which `insert` puts no noise."""
+def unprunable(model: keras.Model, exclude: Sequence[str] = ()) -> dict[str, str]:
+    """{layer's name: why all its units are kept}, for the layers with weights that get no noise from `insert`.
+
+    Args:
+        model, exclude: see `insert`.
+    Raises:
+        ValueError: see `insert`.
+    """
     model = graph.flatten_nested(model)
     groups, why, found = _groups(model, exclude)
-    _, why = _places(groups, why, found)
+    _, why = _noise_sites(groups, why, found)
     reasons = {}
     for rule in found:
         group = groups.of(id(rule.node.outputs[0]))
-        if isinstance(rule, rules.Weighted) and group in why:
+        if isinstance(rule, rules.Kernel) and group in why:
             reasons[rule.op.name] = why[group]
         elif isinstance(rule, rules.Barrier) and getattr(rule.op, "weights", None):
-            reasons[rule.op.name] = f"no rule for {type(rule.op).__name__}"
+            reasons[rule.op.name] = rules.reason(rule.node)
     return reasons
 
 
-def _places(groups, why, found):
-    """[(tensor, name of the first layer of its group)]: the tensors that are to be multiplied by noise; and `why`, also
-    of the groups of which none is left.
+def _noise_sites(
+    groups: "_Groups", why: dict[int, str], found: list[Rule]
+) -> tuple[list[tuple[keras.KerasTensor, str]], dict[int, str]]:
+    """[(tensor, name of the first layer of its group)], the tensors to multiply by noise; and `why`, completed by the
+    groups that get none.
 
-    Args: of `_groups`.
+    Args:
+        groups, why, found: of `_groups`.
     """
     readers = collections.defaultdict(list)
     for rule in found:
@@ -93,54 +111,55 @@ def _places(groups, why, found):
     names, ends = {}, collections.defaultdict(list)
     for rule in found:
         (output, *_) = rule.node.outputs
-        if isinstance(rule, rules.Weighted) and not rule.aligned:
+        if isinstance(rule, rules.Kernel) and not rule.unitwise:
             group = groups.of(id(output))
             names.setdefault(group, rule.op.name)
-            ends[group].append(_last_alone(output, readers))
-    heard = {group: _heard(tensors, readers) for group, tensors in ends.items()}
-    all_stay = {id(place) for group in heard if why.get(group) == EXCLUDED for place, _ in heard[group]}
-    places, bare = {}, {}
-    for group, where in heard.items():
+            ends[group].append(_last_unitwise_output(output, readers))
+    effective = {group: _effective_sites(tensors, readers) for group, tensors in ends.items()}
+    excluded = {id(tensor) for group in effective if why.get(group) == EXCLUDED for tensor, _ in effective[group]}
+    sites, without = {}, {}
+    for group, candidates in effective.items():
         if group in why:
             continue
-        free = [at for at in where if id(at[0]) not in all_stay and groups.of(id(at[0])) not in why]
-        for place, norm in free:
-            # A concatenation is a group of its own, and has no layer with weights to be called after.
-            there = groups.of(id(place))
-            name = names[there] if there in names else names.setdefault(there, norm.op.name)
-            places[id(place)] = place, name
+        free = [(x, norm) for x, norm in candidates if id(x) not in excluded and groups.of(id(x)) not in why]
+        for tensor, norm in free:
+            # A concatenation is a group of its own, and has no layer with weights to name it after.
+            own = groups.of(id(tensor))
+            name = names[own] if own in names else names.setdefault(own, norm.op.name)
+            sites[id(tensor)] = tensor, name
         if not free:
-            bare[group] = "normalised together with units that stay"
-    return list(places.values()), why | bare
+            without[group] = "normalized together with units that are kept"
+    return list(sites.values()), why | without
 
 
-def _heard(tensors, readers):
-    """[(tensor, rule of a batch normalisation)]: where noise on the units of a group is heard in training, and after
-    which batch normalisation that is, if it is not on these tensors themselves, its ends."""
-    found = [_normalisations(tensor, readers, {}) for tensor in tensors]
+def _effective_sites(tensors: Iterable[keras.KerasTensor], readers: Readers) -> list[Site]:
+    """Where noise on a group of units has an effect in training: on these tensors, the group's ends, or after the batch
+    normalizations that alone read them."""
+    found = [_batch_norms(tensor, readers, {}) for tensor in tensors]
     if not all(found):
         return [(tensor, None) for tensor in tensors]
-    places = []
+    sites = []
     for norm in {id(norm): norm for norms in found for norm in norms}.values():
-        after = _heard([_last_alone(norm.node.outputs[0], readers)], readers)
-        places += [(place, later or norm) for place, later in after]
-    return places
+        after = _effective_sites([_last_unitwise_output(norm.node.outputs[0], readers)], readers)
+        sites += [(tensor, later or norm) for tensor, later in after]
+    return sites
 
 
-def _normalisations(tensor, readers, seen):
-    """The batch normalisations that a tensor's readers are, past sums, concatenations and pooling; None: others, too.
+def _batch_norms(tensor: keras.KerasTensor, readers: Readers, seen: dict[int, list[Rule] | None]) -> list[Rule] | None:
+    """The batch normalizations that read a tensor, directly or past layers that carry a unit's scale to them; None if
+    there are other readers, too.
 
     Args:
-        seen: {id of a tensor: what this function said of it}.
+        seen: {tensor's id: the result}, of earlier calls.
     """
     if id(tensor) in seen:
         return seen[id(tensor)]
     norms = {}
     for rule in readers[id(tensor)]:
-        if isinstance(rule, rules.Normalisation):
+        if isinstance(rule, rules.BatchNorm):
             norms[id(rule)] = rule
-        elif isinstance(rule, (rules.Merge, rules.Concatenate, rules.Spatial, rules.ZeroPadding)):
-            further = _normalisations(rule.node.outputs[0], readers, seen)
+        elif rule.carries_scale:
+            further = _batch_norms(rule.node.outputs[0], readers, seen)
             norms = None if further is None else norms | {id(norm): norm for norm in further}
         else:
             norms = None
@@ -150,78 +169,73 @@ def _normalisations(tensor, readers, seen):
     return seen[id(tensor)]
 
 
-def _groups(model, exclude):
-    """The groups of a model's tensors, {group: why its units stay}, and the rules of its nodes."""
+def _groups(model: keras.Model, exclude: Sequence[str]) -> tuple["_Groups", dict[int, str], list[Rule]]:
+    """The groups of a model's tensors, {group: why its units are kept}, and the rules of its nodes."""
     found = [rules.of(node) for node in graph.nodes(model)]
-    groups, staying, factors = _Groups(), {id(tensor): "output of the network" for tensor in model.outputs}, []
+    groups, kept, factors = _Groups(), {id(tensor): "output of the network" for tensor in model.outputs}, []
     for rule in found:
         inputs, (output, *_) = rule.node.input_tensors, rule.node.outputs
-        same = [tensor for tensor in inputs if rules.width(tensor) == rules.width(output)]
-        others = [tensor for tensor in inputs if rules.width(tensor) != rules.width(output)]
-        if isinstance(rule, rules.Product):
-            # One factor is enough: the others only say how much of a unit there is.
-            main = next((tensor for tensor in same if tensor.shape[1:] == output.shape[1:]), same[0])
-            same, others = [main], [tensor for tensor in inputs if tensor is not main]
-        if rule.aligned:
+        if rule.unitwise:
+            same, scaling = rule.joined_inputs()
             groups.join([*same, output])
-            factors += [(tensor, output, rule.op.name) for tensor in others]
-        elif isinstance(rule, (rules.Barrier, rules.Input, rules.Take)):
-            staying |= {id(tensor): f"read by {rule.op.name} ({type(rule.op).__name__})" for tensor in inputs}
-            staying |= {id(tensor): f"given by {rule.op.name}" for tensor in rule.node.outputs}
+            factors += [(tensor, output, rule.op.name) for tensor in scaling]
+        elif rule.fixed:
+            kept |= {id(tensor): f"read by {rule.op.name} ({type(rule.op).__name__})" for tensor in inputs}
+            kept |= {id(tensor): f"given by {rule.op.name}" for tensor in rule.node.outputs}
         if rule.op.name in exclude:
-            staying |= {id(tensor): EXCLUDED for tensor in rule.node.outputs}
+            kept |= {id(tensor): EXCLUDED for tensor in rule.node.outputs}
     for tensor, output, name in factors:
-        # x * sigmoid(x) is 0 where x is; a factor of another group is no unit of the product.
+        # x * sigmoid(x) is 0 where x is; a factor of another group is not a unit of the product.
         if groups.of(id(tensor)) != groups.of(id(output)):
-            staying[id(tensor)] = f"factor in {name}"
-    why = {groups.of(tensor): reason for tensor, reason in staying.items()}
-    _hand_back(why, groups, found)
+            kept[id(tensor)] = f"factor in {name}"
+    why = {groups.of(tensor): reason for tensor, reason in kept.items()}
+    _propagate_kept(why, groups, found)
     noises = {id(rule.node.outputs[0]): rule.op.name for rule in found if isinstance(rule, rules.Noise)}
-    return groups, why | {groups.of(tensor): f"has {name} already" for tensor, name in noises.items()}, found
+    return groups, why | {groups.of(tensor): f"already has {name}" for tensor, name in noises.items()}, found
 
 
-def _hand_back(why, groups, found):
-    """Let units stay that are, under other numbers, units that stay: of a concatenation's parts, of what is flattened.
+def _propagate_kept(why: dict[int, str], groups: "_Groups", found: list[Rule]) -> None:
+    """Add to `why` the groups whose units are, under other numbers, kept units: parts of a concatenation, and what is
+    flattened.
 
     Args:
-        why: {group: why its units stay}, in which further groups are put.
-        groups, found: of `_groups`.
+        why, groups, found: of `_groups`.
     """
     known = None
     while known != len(why):
         known = len(why)
         for rule in reversed(found):
             reason = why.get(groups.of(id(rule.node.outputs[0])))
-            if reason and not rule.aligned:
+            if reason and not rule.unitwise:
                 whole = [np.ones(rules.width(tensor), bool) for tensor in rule.node.outputs]
-                for tensor, units in zip(rule.node.input_tensors, rule.pins(whole, whole)):
+                for tensor, units in zip(rule.node.input_tensors, rule.required_inputs(whole, whole)):
                     if units.all():
                         why.setdefault(groups.of(id(tensor)), reason)
 
 
-def _last_alone(tensor, readers):
-    """The output of the last of the layers after a tensor that treat its units alone, one after the other."""
+def _last_unitwise_output(tensor: keras.KerasTensor, readers: Readers) -> keras.KerasTensor:
+    """The output of the last of the unitwise layers of one input that follow a tensor one after the other."""
     while len(readers[id(tensor)]) == 1:
         (rule,) = readers[id(tensor)]
-        if not rule.aligned or isinstance(rule, rules.Merge):
+        if not rule.unitwise or len(rule.node.input_tensors) > 1:
             break
         (tensor,) = rule.node.outputs
     return tensor
 
 
 class _Groups:
-    """Tensors of whose units those of one number belong together: union-find."""
+    """Sets of tensors in which units of the same number belong together: union-find."""
 
     def __init__(self):
-        self.parents = {}
+        self.parents: dict[int, int] = {}
 
-    def of(self, tensor):
+    def of(self, tensor: int) -> int:
         """What stands for the group of a tensor's id."""
         while self.parents.get(tensor, tensor) != tensor:
             tensor = self.parents[tensor]
         return tensor
 
-    def join(self, tensors):
+    def join(self, tensors: Iterable[keras.KerasTensor]) -> None:
         first, *others = map(id, tensors)
         for other in others:
             self.parents[self.of(other)] = self.of(first)

@@ -1,193 +1,213 @@
-"""Which units of a network live.
+"""Liveness analysis: which units of a network have an effect on its outputs.
 
-A unit lives while it varies with the input and something living reads it:
+A unit is live if it varies with the input and a live unit uses it:
 
-- it varies if a weight other than zero leads to it from a unit that varies, and no multiplier of zero follows;
-- it is read if a weight other than zero leads from it to a unit that lives.
+- it varies if a weight other than 0 leads to it from a unit that varies, and no multiplier of 0 follows;
+- it is used if a weight other than 0 leads from it to a live unit.
 
-One sweep down the model's graph and one sweep up decide that for every unit. What a dead unit still adds is a constant.
-Dead units that a layer cannot do without are pinned, and the upward sweep is repeated until nothing changes.
+One pass down the model's graph (constant propagation) and one pass up (uses) decide that for every unit. What a dead
+unit still adds is a constant. Dead units that a layer cannot do without are pinned, and the pass up is repeated until
+nothing changes.
 """
 
 import collections
+from collections.abc import Iterator
 
+import keras
 import numpy as np
 
-from keras_sbp.utils.pruning import graph, rules
-from keras_sbp.utils.pruning.rules import Weighted
+from keras_sbp.utils.pruning import graph, keras_private, rules
+from keras_sbp.utils.pruning.rules import Array, Indices, Mask, Node, Rule
 
 
 class Liveness:
-    """Which units of a model live.
+    """Which units of a model are live.
 
     Args:
-        model: as for `shrink`, without models in it.
-        multipliers: {noise layer's name: (units,)}, 0 for a unit that is to go.
-        plain: whether the network is to be without noise; else it goes on in training.
+        model: functional or Sequential, without nested models.
+        multipliers: {noise layer's name: (units,)}, 0 for the units that go.
+        inference: whether the network without the dead units is for inference, without noise; otherwise training goes
+            on in it.
     Attributes:
         rules: of the model's nodes, inputs first.
-        places: {operation's id: the rules of its nodes}.
-        varies: {tensor's id: (units,) bool}.
-        moves: whether constants of dead units go into biases; else a unit whose constant is not 0 stays: in training,
-            noise and batch normalisation would make something else of it.
-        keep: {tensor's id: (units,) bool}, the living.
-        constant: {tensor's id: (..., units)}, the values of units that do not vary; an axis of positions has length 1
-            if all are alike.
+        call_sites: {operation's id: the rules of its nodes}.
+        folds_constants: whether biases take up the constants of dead units. If not, a unit whose constant is not 0 is
+            kept: in training, noise and batch normalization would change it.
+        varying: {tensor's id: (units,) bool}.
+        constants: {tensor's id: (..., units)}, the values of the units that do not vary; an axis of positions has
+            length 1 if the values are the same at all of them.
+        pinned: {tensor's id: (units,) bool}, the units that are kept even if they do not vary.
+        kept: {tensor's id: (units,) bool}, the units that are live or pinned.
     """
 
-    def __init__(self, model, multipliers, plain=True):
-        self.plain = plain
-        self.rules = [rules.of(node, multipliers.get(node.operation.name)) for node in graph.nodes(model)]
-        self.moves = plain or not any(isinstance(rule, (rules.Noise, rules.Normalisation)) for rule in self.rules)
-        self.places = collections.defaultdict(list)
+    def __init__(self, model: keras.Model, multipliers: dict[str, Array], inference: bool = True):
+        self.inference = inference
+        self.rules = [rules.of(node) for node in graph.nodes(model)]
+        self.call_sites: dict[int, list[Rule]] = collections.defaultdict(list)
         for rule in self.rules:
-            self.places[id(rule.op)].append(rule)
-        self._find(model)
-        if any(None in x.shape[1:-1] or getattr(x, "_keras_mask", None) is not None for x in self._constant_tensors()):
-            # A tensor of nothing but constants cannot be made anew where its size is not known, nor the mask that comes
-            # with it: a unit of it stays.
-            self._find(model, spare=True)
+            self.call_sites[id(rule.op)].append(rule)
+            if isinstance(rule, rules.Noise):
+                rule.multiplier = multipliers.get(rule.op.name)
+        in_training = any(isinstance(rule, (rules.Noise, rules.BatchNorm)) for rule in self.rules)
+        self.folds_constants = inference or not in_training
+        self._analyze(model)
+        if any(None in x.shape[1:-1] or keras_private.mask_of(x) is not None for x in self._constant_tensors()):
+            # Such a tensor cannot be built from constants alone, nor the mask that comes with it: a unit is kept.
+            self._analyze(model, keep_one=True)
 
-    def _find(self, model, spare=False):
-        self._sweep_down(spare)
-        # Units that stay although they do not vary: the outputs, and what no bias can stand for.
-        self.pinned = {tensor: np.zeros_like(varies) for tensor, varies in self.varies.items()}
+    def _analyze(self, model: keras.Model, keep_one: bool = False) -> None:
+        self._propagate_constants(keep_one)
+        self.pinned = {tensor: np.zeros_like(varying) for tensor, varying in self.varying.items()}
         for tensor in model.outputs:
             self.pinned[id(tensor)][:] = True
-        self._sweep_up()
-        while self._tie() or self._pin():
-            self._sweep_up()
+        self._propagate_uses()
+        while self._unify_shared_layers() or self._pin_nonuniform_constants():
+            self._propagate_uses()
 
-    def _constant_tensors(self):
-        """Those that stay and do not vary."""
-        constant = [rule.node for rule in self.rules if self.is_constant(rule.node)]
-        return [tensor for node in constant for tensor in node.outputs if self.keep[id(tensor)].any()]
+    def _constant_tensors(self) -> list[keras.KerasTensor]:
+        """Those of which units are kept, but none varies."""
+        nodes = [rule.node for rule in self.rules if self.is_constant(rule.node)]
+        return [tensor for node in nodes for tensor in node.outputs if self.kept[id(tensor)].any()]
 
-    def _sweep_down(self, spare):
-        self.varies, self.constant = {}, {}
+    def _propagate_constants(self, keep_one: bool) -> None:
+        """Find `varying` and `constants`, from the inputs to the outputs.
+
+        Args:
+            keep_one: whether a tensor that becomes constant has its first unit count as varying.
+        """
+        self.varying, self.constants = {}, {}
         for rule in self.rules:
             inputs, outputs = _ids(rule.node)
-            given = [self.constant[tensor] for tensor in inputs]
-            varies = rule.varies([self.varies[tensor] for tensor in inputs], given)
-            if all(units.all() for units in varies):
-                constants = [np.zeros(len(units)) for units in varies]
+            given = [self.constants[tensor] for tensor in inputs]
+            varying = rule.varying_outputs([self.varying[tensor] for tensor in inputs], given)
+            if all(units.all() for units in varying):
+                constants = [np.zeros(len(units)) for units in varying]
             else:
-                constants = rule.constants(given)
-            for tensor, units, constant, symbol in zip(outputs, varies, constants, rule.node.outputs):
+                constants = rule.constant_outputs(given)
+            for tensor, units, constant, symbol in zip(outputs, varying, constants, rule.node.outputs):
                 constant = np.asarray(constant, np.float32)
                 constant = constant.reshape((1,) * (len(symbol.shape) - 1 - constant.ndim) + constant.shape)
-                # Where it is not known, the unit counts as one that varies.
+                # A unit whose constant is not known counts as one that varies.
                 units = units | np.isnan(constant).reshape(-1, len(units)).any(0)
-                if spare and not units.any() and any(self.varies[source].any() for source in inputs):
+                if keep_one and not units.any() and any(self.varying[source].any() for source in inputs):
                     units = np.arange(len(units)) == 0
-                constant = np.where(units, 0, constant)
-                self.varies[tensor], self.constant[tensor] = units, _alike(constant)
+                self.varying[tensor] = units
+                self.constants[tensor] = _once_if_uniform(np.where(units, 0, constant))
 
-    def _sweep_up(self):
-        read = {tensor: np.zeros_like(varies) for tensor, varies in self.varies.items()}
-        self.keep = {}
+    def _propagate_uses(self) -> None:
+        """Find `kept`, from the outputs to the inputs."""
+        used = {tensor: np.zeros_like(varying) for tensor, varying in self.varying.items()}
+        self.kept = {}
         for rule in reversed(self.rules):
             inputs, outputs = _ids(rule.node)
-            for tensor in outputs:
-                self.keep[tensor] = self.varies[tensor] & read[tensor] | self.pinned[tensor]
-            keep = [self.keep[tensor] for tensor in outputs]
-            for tensor, before, after in zip(outputs, keep, rule.stays(keep)):
+            alone = [self.varying[tensor] & used[tensor] | self.pinned[tensor] for tensor in outputs]
+            for tensor, before, after in zip(outputs, alone, rule.coupled_outputs(alone)):
                 self.pinned[tensor] |= after & ~before
-                self.keep[tensor] = before | after
+                self.kept[tensor] = before | after
             if self.is_constant(rule.node):
                 continue
-            keep, pinned = ([of[tensor] for tensor in outputs] for of in (self.keep, self.pinned))
-            for tensor, reads, pins in zip(inputs, rule.reads(keep), rule.pins(keep, pinned)):
-                read[tensor] |= reads
-                self.pinned[tensor] |= pins
+            kept, pinned = ([of[tensor] for tensor in outputs] for of in (self.kept, self.pinned))
+            for tensor, uses, requires in zip(inputs, rule.used_inputs(kept), rule.required_inputs(kept, pinned)):
+                used[tensor] |= uses
+                self.pinned[tensor] |= requires
 
-    def _pin(self):
-        """Pin the constant inputs of the first layer that no bias can stand for them in; whether there was one."""
-        for places in self._living_places():
-            if isinstance(places[0], Weighted):
-                parts = np.concatenate([self.constant_part(rule) for rule in places])
-                if not self.moves or not (self.plain or places[0].op.use_bias):
-                    parts = np.pad(parts, ((0, 1), (0, 0)))
-                even = parts.min(axis=0) + 1e-6 * np.abs(parts).max(initial=1e-30) >= parts.max(axis=0)
-                if not even.all():
-                    sources = [_ids(rule.node)[0][0] for rule in places]
-                    dead = [~self.varies[x] & ~self.keep[x] & self._reads(rule)[0] for x, rule in zip(sources, places)]
-                    for source, units in zip(sources, dead):
-                        self.pinned[source] |= units
+    def _pin_nonuniform_constants(self) -> bool:
+        """Pin the constant inputs of the first layer whose bias cannot replace them; returns whether there is one."""
+        for sites in self._live_call_sites():
+            if isinstance(sites[0], rules.Kernel):
+                added = np.concatenate([self.removed_constants(rule) for rule in sites])
+                if not self.folds_constants or not (self.inference or sites[0].op.use_bias):
+                    added = np.pad(added, ((0, 1), (0, 0)))
+                uniform = added.min(axis=0) + 1e-6 * np.abs(added).max(initial=1e-30) >= added.max(axis=0)
+                if not uniform.all():
+                    sources = [_ids(rule.node)[0][0] for rule in sites]
+                    dead = [
+                        ~self.varying[tensor] & ~self.kept[tensor] & self._used(rule)[0]
+                        for tensor, rule in zip(sources, sites)
+                    ]
+                    for tensor, units in zip(sources, dead):
+                        self.pinned[tensor] |= units
                     if any(units.any() for units in dead):
                         return True
         return False
 
-    def _tie(self):
-        """Pin what one place of a layer in several places keeps, at the others; whether there was something."""
-        pinned = False
-        for places in self._living_places():
-            # Of noise, a plain network has nothing left.
-            gone = self.plain and isinstance(places[0], rules.Noise)
-            if len(places) > 1 and getattr(places[0].op, "weights", []) and not gone:
-                for same in zip(*map(self._units, places)):
-                    needed = np.logical_or.reduce([units for _, units in same])
-                    for tensor, units in same:
-                        self.pinned[tensor] |= needed & ~units
-                        pinned |= (needed & ~units).any()
-        return pinned
+    def _unify_shared_layers(self) -> bool:
+        """Pin the units that one call site of a layer keeps at its other call sites; returns whether there are any.
 
-    def _reads(self, rule):
-        """Which units of each input a living output of a node reads."""
-        return rule.reads([self.keep[tensor] for tensor in _ids(rule.node)[1]])
+        A layer whose call sites have different widths, like an Embedding of texts of two lengths, has no weights along
+        that axis, so there is nothing to unify.
+        """
+        found = False
+        for sites in self._live_call_sites():
+            # A network for inference has no noise.
+            gone = self.inference and isinstance(sites[0], rules.Noise)
+            if len(sites) == 1 or not getattr(sites[0].op, "weights", []) or gone:
+                continue
+            for same in zip(*map(self._kept_at, sites)):
+                if len({len(units) for _, units in same}) > 1:
+                    continue
+                needed = np.logical_or.reduce([units for _, units in same])
+                for tensor, units in same:
+                    self.pinned[tensor] |= needed & ~units
+                    found |= (needed & ~units).any()
+        return bool(found)
 
-    def _units(self, rule):
-        """[(tensor's id, the living units that a node reads of it or gives)]."""
+    def _used(self, rule: Rule) -> list[Mask]:
+        """Which units of each input have an effect on what is kept of a node's outputs."""
+        return rule.used_inputs([self.kept[tensor] for tensor in _ids(rule.node)[1]])
+
+    def _kept_at(self, rule: Rule) -> list[tuple[int, Mask]]:
+        """[(tensor's id, the kept units that a node uses or outputs)]."""
         inputs, outputs = _ids(rule.node)
-        read = [self.keep[tensor] & units for tensor, units in zip(inputs, self._reads(rule))]
-        return [*zip(inputs, read), *((tensor, self.keep[tensor]) for tensor in outputs)]
+        used = [self.kept[tensor] & units for tensor, units in zip(inputs, self._used(rule))]
+        return [*zip(inputs, used), *((tensor, self.kept[tensor]) for tensor in outputs)]
 
-    def _living_places(self):
-        """For each layer, the rules of its places in the graph where a living output varies."""
-        for places in self.places.values():
-            living = [rule for rule in places if not self.is_constant(rule.node)]
-            if living:
-                yield living
+    def _live_call_sites(self) -> Iterator[list[Rule]]:
+        """For each layer, the rules of those of its nodes whose outputs have a live unit."""
+        for sites in self.call_sites.values():
+            live = [rule for rule in sites if not self.is_constant(rule.node)]
+            if live:
+                yield live
 
-    def is_constant(self, node):
-        """Whether no living output of a node varies: its value will do for it."""
-        return not any((self.keep[tensor] & self.varies[tensor]).any() for tensor in _ids(node)[1])
+    def is_constant(self, node: Node) -> bool:
+        """Whether no kept output of a node varies, so that its value can replace it."""
+        return not any((self.kept[tensor] & self.varying[tensor]).any() for tensor in _ids(node)[1])
 
-    def is_zero(self, tensor):
-        """Whether a tensor is 0 whatever the model's input is."""
-        return not self.varies[id(tensor)].any() and not self.constant[id(tensor)].any()
+    def is_zero(self, tensor: keras.KerasTensor) -> bool:
+        """Whether a tensor is 0 for every input of the model."""
+        return not self.varying[id(tensor)].any() and not self.constants[id(tensor)].any()
 
-    def lacks_noise(self):
+    def lacks_noise(self) -> bool:
         """Whether a noise layer has no unit left."""
         return any(isinstance(rule, rules.Noise) and self.is_constant(rule.node) for rule in self.rules)
 
-    def constant_part(self, rule):
-        """What the units that are taken out add to each living output of a weighted layer: (positions, outputs)."""
+    def removed_constants(self, rule: Rule) -> Array:
+        """What removed units add to each kept output of a kernel: (positions, outputs)."""
         ((source,), (output,)) = _ids(rule.node)
-        constant = np.where(self.keep[source] | self.varies[source], 0, self.constant[source])
-        return rule.linear(constant)[..., self.keep[output]].reshape(-1, self.keep[output].sum())
+        constant = np.where(self.kept[source] | self.varying[source], 0, self.constants[source])
+        return rule.linear(constant)[..., self.kept[output]].reshape(-1, self.kept[output].sum())
 
-    def kept(self, tensor):
-        """The living units of a tensor: their indices."""
-        return np.flatnonzero(self.keep[id(tensor)])
+    def kept_units(self, tensor: keras.KerasTensor) -> Indices:
+        """The kept units of a tensor: their indices."""
+        return np.flatnonzero(self.kept[id(tensor)])
 
-    def read(self, rule):
-        """The living units that a weighted layer reads: their indices."""
-        return np.flatnonzero(self._units(rule)[0][1])
+    def used_units(self, rule: Rule) -> Indices:
+        """The kept units of its first input that a node uses: their indices."""
+        return np.flatnonzero(self._kept_at(rule)[0][1])
 
-    def multiply_adds(self):
-        """Those of the living units; of layers whose multiply-adds are not known, 0."""
+    def multiply_adds(self) -> int:
+        """MACs of the kept units; 0 for layers whose MACs are not known."""
         return sum(
-            rule.multiply_adds(*([int(self.keep[tensor].sum()) for tensor in side] for side in _ids(rule.node))) or 0
+            rule.multiply_adds(*([int(self.kept[tensor].sum()) for tensor in side] for side in _ids(rule.node))) or 0
             for rule in self.rules
         )
 
 
-def _alike(constant):
+def _once_if_uniform(constant: Array) -> Array:
     """A constant with axes of length 1 for the positions, if it is the same at all of them."""
     first = constant[(slice(0, 1),) * (constant.ndim - 1)]
     return first if (constant == first).all() else constant
 
 
-def _ids(node):
+def _ids(node: Node) -> tuple[list[int], list[int]]:
     return [id(tensor) for tensor in node.input_tensors], [id(tensor) for tensor in node.outputs]

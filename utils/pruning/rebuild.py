@@ -1,199 +1,199 @@
-"""The network with the living units only: plain, or still in training."""
+"""The network without its dead units: for inference, or still in training."""
 
 import itertools
-from typing import NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sbp.utils.pruning import graph, rules
+from keras_sbp.utils.pruning import graph, keras_private, rules
 from keras_sbp.utils.pruning.liveness import Liveness
+from keras_sbp.utils.pruning.rules import Array, Indices, LiveTensor, Mask, Rule
 
-# {what a layer becomes in a plain network: what it was}.
-STOCK = {
-    keras.layers.Dense: keras.layers.Dense,
-    keras.layers.Conv2D: keras.layers.Conv2D,
-    keras.layers.BatchNormalization: rules.Normalisation.KINDS,
-}
+# A variable of the smaller network is the variable of the network at this index, plus this offset.
+Origin = list[tuple[keras.Variable, keras.Variable, Any, Array | float]]
 
 
-def shrink(model):
-    """The smaller network: living units only, theta's mean in the weights, stock Keras layers and ops in float32.
+def shrink(model: keras.Model) -> keras.Model:
+    """The smaller network: live units only, theta's mean in the weights, stock Keras layers and ops in float32.
 
-    What a dead unit still adds is a constant: it moves into the biases of those that read it. Batch normalisation right
-    after a dense or convolution layer becomes part of that layer's kernel and bias. Constraints on these go, as they
-    were meant for others.
+    What a dead unit still adds is a constant, which goes into the biases of the layers that use it. Batch normalization
+    right after a dense layer or convolution becomes part of its kernel and bias. Weight constraints are dropped, as they
+    were meant for other weights. Rescaling and Normalization stay layers: fine-tuning needs weights of the usual size.
+
+    Layers without a pruning rule keep all their units; `unprunable(model)` lists them with the reason.
 
     Args:
-        model: a built Keras model, Sequential or functional. A noise layer in it is any layer with a method
-            `multiplier()`: what it multiplies its units by at test time, (units,). A Dense or Conv2D with a method
-            `sparse_kernel()` computes with that kernel at test time. A layer of a kind without a rule (utils/pruning/
-            rules) keeps all its units and those that it reads.
+        model: built, functional or Sequential. A noise layer is any layer with a method `multiplier()`, by which its
+            units are multiplied at inference, (units,). A Dense or Conv2D with a method `sparse_kernel()` computes with
+            that kernel at inference.
     Returns:
-        A Keras model that computes what `model` computes at test time, up to rounding. If no unit lives, a constant.
+        A Keras model that computes what `model` computes at inference, up to rounding; a constant if no unit is live.
+        If the model's class has its own train_step or the like, the result is of that class.
     Raises:
-        ValueError: the model is a subclass of keras.Model without a graph.
+        ValueError: the model has no graph, is quantized, or cannot be copied.
     """
+    graph.check_class(model)
     model = graph.flatten_nested(model)
-    noises = [node.operation for node in graph.nodes(model) if rules.Noise.fits(node)]
+    noises = [node.operation for node in graph.nodes(model) if rules.is_noise(node.operation)]
     multipliers = {layer.name: np.asarray(layer.multiplier()) for layer in noises}
-    return Rebuild(model, Liveness(model, multipliers)).model
+    return _Rebuilder(model, Liveness(model, multipliers)).model
 
 
-def remove_units(model, dead):
-    """The network in training without its dead units: noise layers and all, in the model's own precision.
+def remove_units(model: keras.Model, dead: dict[str, Mask]) -> tuple[keras.Model, Origin]:
+    """The network in training without its dead units, with its noise layers and in its own precision.
 
-    A unit that nothing living reads goes with them. Every noise layer keeps a unit at least.
+    Units that no live unit uses are removed as well. Every noise layer keeps at least one unit.
 
     Args:
-        model: as for `shrink`.
+        model: functional or Sequential, without nested models.
         dead: {noise layer's name: (units,) bool}.
     Returns:
-        smaller: the model, its weights still at their start.
-        origin: a list of (variable of smaller, variable of model, index, offset): the one is to be the other[index]
-            plus the offset, what dead units added.
+        smaller: the model, with initial weights.
+        origin: [(variable of smaller, variable of model, index, offset)]: the first is to be the second[index] plus the
+            offset, what dead units added.
     """
     multipliers = {name: ~units if not units.all() else np.arange(len(units)) == 0 for name, units in dead.items()}
-    living = Liveness(model, multipliers, plain=False)
-    while multipliers and living.lacks_noise():
-        # The living units of two layers may miss one another: then all of the later layer's stay.
+    liveness = Liveness(model, multipliers, inference=False)
+    while multipliers and liveness.lacks_noise():
+        # The live units of two layers may not be connected: then all of the later layer's are kept.
         multipliers.popitem()
-        living = Liveness(model, multipliers, plain=False)
-    rebuilt = Rebuild(model, living)
+        liveness = Liveness(model, multipliers, inference=False)
+    rebuilt = _Rebuilder(model, liveness)
     return rebuilt.model, rebuilt.origin
 
 
-class Part(NamedTuple):
-    """What is left of a tensor: the new tensor, the old units in it, and the factor that each still needs."""
-
-    tensor: keras.KerasTensor
-    units: np.ndarray
-    factor: np.ndarray
-
-
-class Rebuild:
-    """A model made anew with its living units, node by node, as the rules say.
+class _Rebuilder:
+    """A model built again with its kept units, node by node, as the rules say: see `rules.Rebuilder`.
 
     Args:
-        model: as for `shrink`.
-        living: its `Liveness`. If that is plain, stock layers with their weights and no noise; else as `remove_units` says.
+        model: functional or Sequential, without nested models.
+        liveness: of the model.
     Attributes:
         model: the new one.
-        origin: of `remove_units`.
-        norms: {id of a weighted layer's output: the batch normalisation that becomes part of the layer}.
+        origin: see `remove_units`.
     """
 
-    def __init__(self, model, living):
-        self.old, self.living, self.plain, self.origin = model, living, living.plain, []
-        self.norms = _norms(model, living) if living.plain else {}
-        self.layers, self.names, self.made = {}, {rule.op.name for rule in living.rules}, set()
-        parts = {}
-        for rule in living.rules:
+    def __init__(self, model: keras.Model, liveness: Liveness):
+        self.inputs, self.liveness, self.inference, self.origin = model.inputs, liveness, liveness.inference, []
+        self.norms = _folded_norms(model, liveness) if self.inference else {}
+        self.layers, self.names, self.reused = {}, {rule.op.name for rule in liveness.rules}, set()
+        lives = {}
+        for rule in liveness.rules:
             outputs = rule.node.outputs
             if isinstance(rule, rules.Input):
-                made = [self.part(tensor) for tensor in outputs]
-            elif not any(len(living.kept(tensor)) for tensor in outputs):
+                rebuilt = rule.rebuild(self, [], [])
+            elif not any(len(liveness.kept_units(tensor)) for tensor in outputs):
                 continue
-            elif living.is_constant(rule.node):
-                made = [self._constant(tensor, rule.op) for tensor in outputs]
+            elif liveness.is_constant(rule.node):
+                rebuilt = [self._constant(tensor, rule.op) for tensor in outputs]
             else:
-                inputs = [parts.get(id(tensor)) for tensor in rule.node.input_tensors]
-                made = rule.rebuild(self, inputs, [living.kept(tensor) for tensor in outputs])
-            parts |= zip(map(id, outputs), made)
-        outputs = [self.rescaled(parts[id(x)], x._keras_history.operation).tensor for x in model.outputs]
-        self.model = graph.rebuilt(model, outputs)
+                inputs = [lives.get(id(tensor)) for tensor in rule.node.input_tensors]
+                rebuilt = rule.rebuild(self, inputs, [liveness.kept_units(tensor) for tensor in outputs])
+            lives |= zip(map(id, outputs), rebuilt)
+        producers = [keras_private.producer(tensor).operation for tensor in model.outputs]
+        outputs = [self.apply_scale(lives[id(x)], op).tensor for x, op in zip(model.outputs, producers)]
+        self.model = graph.with_outputs(model, outputs)
 
-    def part(self, tensor, units=None, factor=None):
-        """A `Part` of all its units, unless they are given, and without a factor."""
+    def live(self, tensor: keras.KerasTensor, units: Indices | None = None, scale: Array | None = None) -> LiveTensor:
         units = np.arange(rules.width(tensor)) if units is None else units
-        return Part(tensor, units, np.ones(len(units)) if factor is None else factor)
+        return LiveTensor(tensor, units, np.ones(len(units)) if scale is None else scale)
 
-    def select(self, part, units):
-        """The part with these of its units only."""
-        place = np.flatnonzero(np.isin(part.units, units))
-        if len(place) == len(part.units):
-            return part
-        return Part(keras.ops.take(part.tensor, place.tolist(), axis=-1), part.units[place], part.factor[place])
+    def select(self, live: LiveTensor, units: Indices) -> LiveTensor:
+        index = np.flatnonzero(np.isin(live.units, units))
+        if len(index) == len(live.units):
+            return live
+        return LiveTensor(keras.ops.take(live.tensor, index.tolist(), axis=-1), live.units[index], live.scale[index])
 
-    def rescaled(self, part, op):
-        """The part with its factors multiplied in, for `op` to read."""
-        if (part.factor == 1).all():
-            return part
-        layer = self.new(keras.layers.Rescaling, op, part.factor.tolist(), name="scale")
-        return self.part(layer(part.tensor), part.units)
+    def apply_scale(self, live: LiveTensor, op: keras.Operation) -> LiveTensor:
+        if (live.scale == 1).all():
+            return live
+        layer = self.new_layer(keras.layers.Rescaling, op, live.scale.tolist(), suffix="scale")
+        return self.live(layer(live.tensor), live.units)
 
-    def like(self, op, **changes):
-        """The new layer for `op`, with `changes` to its settings; an operation that is no layer is taken as it is."""
+    def clone(self, rule: Rule, **changes: Any) -> keras.Operation:
+        op = rule.op
         if not isinstance(op, keras.Layer):
             return op
         if id(op) not in self.layers:
             kind = None
-            if self.plain:
-                kind = next((stock for stock, kinds in STOCK.items() if rules.is_of(op, kinds)), None)
+            if self.inference:
+                kind = rule.stock_class()
                 if tf.as_dtype(op.compute_dtype).is_floating:
                     changes["dtype"] = "float32"
-            self.layers[id(op)] = graph.clone_layer(op, kind, **changes)
+            self.layers[id(op)] = rules.clone_layer(op, kind, **changes)
         return self.layers[id(op)]
 
-    def new(self, kind, op, *settings, name=None):
-        """A new layer of a kind in the place of `op`, or with a name of its own, beside it."""
-        dtype = "float32" if self.plain else getattr(op, "dtype_policy", None)
-        return kind(*settings, name=self.name(op, name), dtype=dtype)
+    def new_layer(
+        self, kind: type[keras.Layer], op: keras.Operation, *settings: Any, suffix: str | None = None
+    ) -> keras.Layer:
+        dtype = "float32" if self.inference else getattr(op, "dtype_policy", None)
+        return kind(*settings, name=self._name(op, suffix), dtype=dtype)
 
-    def take_weights(self, layer, op, index, offset=0.0):
-        """Let the weights of a new layer be those of `op`, each at its index: at once, or as the origin says.
-
-        In the origin, the offset is added to the bias.
-        """
+    def set_weights(
+        self, layer: keras.Operation, op: keras.Operation, index: list, offset: Array | float = 0.0
+    ) -> None:
         if not index:
             return
-        if self.plain:
-            graph.take_weights(layer, [np.asarray(weight)[place] for weight, place in zip(op.weights, index)], op)
+        if self.inference:
+            rules.set_weights(layer, [np.asarray(weight)[own] for weight, own in zip(op.weights, index)])
         elif not any(variable is new for new, *_ in self.origin for variable in layer.weights):
             bias = getattr(layer, "bias", None)
             offsets = [offset if variable is bias else 0.0 for variable in layer.weights]
             self.origin += zip(layer.weights, op.weights, index, offsets)
 
-    def is_shared(self, op):
-        """Whether a layer is in several places of the network."""
-        return len(self.living.places[id(op)]) > 1
+    def is_shared(self, op: keras.Operation) -> bool:
+        return len(self.liveness.call_sites[id(op)]) > 1
 
-    def name(self, op, beside=None):
-        """A name that no other layer has, old or new: the name of `op`, if it is free for what takes its place."""
-        wanted = f"{op.name}_{beside}" if beside else op.name
+    def used_units(self, rule: Rule) -> Indices:
+        return self.liveness.used_units(rule)
+
+    def removed_constant(self, rule: Rule) -> Array:
+        return self.liveness.removed_constants(rule)[0]
+
+    def folded_norm(self, tensor: keras.KerasTensor) -> keras.Layer | None:
+        return self.norms.get(id(tensor))
+
+    def is_zero(self, tensor: keras.KerasTensor) -> bool:
+        return self.liveness.is_zero(tensor)
+
+    def _name(self, op: keras.Operation, suffix: str | None) -> str:
+        """The name of `op`, or with a suffix that of a layer beside it: one that no other layer has, old or new."""
+        wanted = f"{op.name}_{suffix}" if suffix else op.name
         names = itertools.chain([wanted], (f"{wanted}_{number}" for number in itertools.count(2)))
-        free = next(name for name in names if name not in self.names or (name == op.name and op.name not in self.made))
-        self.made.add(free)
+        free = next(n for n in names if n not in self.names or (n == op.name and n not in self.reused))
+        self.reused.add(free)
         self.names.add(free)
         return free
 
-    def _constant(self, tensor, op):
-        """The living units of a tensor that does not vary with the model's input."""
-        keep = self.living.kept(tensor)
-        value = self.living.constant[id(tensor)][..., keep]
+    def _constant(self, tensor: keras.KerasTensor, op: keras.Operation) -> LiveTensor:
+        """The kept units of a tensor that does not vary with the model's input."""
+        units = self.liveness.kept_units(tensor)
+        value = self.liveness.constants[id(tensor)][..., units]
         # A pixel times 0, plus the value. Not the bias of a layer without inputs: oneDNN has no product with none.
-        pixels = next(x for x in self.old.inputs if x.dtype != "string")
-        x = self.new(keras.layers.Flatten, op, name="pixels")(pixels)
+        pixels = next(x for x in self.inputs if x.dtype != "string")
+        x = self.new_layer(keras.layers.Flatten, op, suffix="pixels")(pixels)
         x = keras.ops.take(x, [0] * value.size, axis=-1)
-        x = self.new(keras.layers.Rescaling, op, 0.0, value.ravel().tolist(), name="constant")(x)
+        x = self.new_layer(keras.layers.Rescaling, op, 0.0, value.ravel().tolist(), suffix="constant")(x)
         if value.ndim > 1:
-            x = self.new(keras.layers.Reshape, op, value.shape, name="shape")(x)
+            x = self.new_layer(keras.layers.Reshape, op, value.shape, suffix="shape")(x)
         repeats = [size // own for size, own in zip(tensor.shape[1:-1], value.shape)]
         if any(times > 1 for times in repeats):
             x = keras.ops.tile(x, (1, *repeats, 1))
-        return self.part(x, keep)
+        return self.live(x, units)
 
 
-def _norms(model, living):
-    """{id of a tensor: the batch normalisation that alone reads it, after a weighted layer without activation}."""
-    once = [places[0] for places in living.places.values() if len(places) == 1]
-    readers = [id(tensor) for rule in living.rules for tensor in rule.node.input_tensors]
+def _folded_norms(model: keras.Model, liveness: Liveness) -> dict[int, keras.Layer]:
+    """{id of a tensor: the batch normalization that alone reads it, after a dense layer or convolution without
+    activation}."""
+    once = [sites[0] for sites in liveness.call_sites.values() if len(sites) == 1]
+    readers = [id(tensor) for rule in liveness.rules for tensor in rule.node.input_tensors]
     readers += map(id, model.outputs)
     linear = {
         id(rule.node.outputs[0])
         for rule in once
-        if isinstance(rule, rules.Weighted) and rule.op.activation is keras.activations.linear
+        if isinstance(rule, rules.Kernel) and rule.op.activation is keras.activations.linear
     }
-    norms = {id(rule.node.input_tensors[0]): rule.op for rule in once if isinstance(rule, rules.Normalisation)}
+    norms = {id(rule.node.input_tensors[0]): rule.op for rule in once if isinstance(rule, rules.BatchNorm)}
     return {tensor: norm for tensor, norm in norms.items() if tensor in linear and readers.count(tensor) == 1}

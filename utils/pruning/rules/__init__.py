@@ -1,53 +1,117 @@
-"""What each kind of layer means to units: one rule a kind, which is all that pruning and counting know of it.
+"""What each kind of layer means to units: one rule per kind, and nothing else in pruning knows kinds of layers.
 
-A unit is an index of a tensor's last axis. A rule says of a node of the graph
+A unit is an index of a tensor's last axis. A rule says of one call of a layer
 
-- which of its outputs vary, given which inputs do (`varies`), and the values of those that do not (`constants`);
-- which of its inputs are read, given which outputs stay (`reads`), and which must stay although they do not vary
-  (`pins`); which of its outputs stay together (`stays`);
-- how it is made anew with the units that stay (`rebuild`);
-- how many multiply-adds it has (`multiply_adds`).
+- which units of its outputs vary, given which of its inputs do, and the values of those that do not (constant
+  propagation): `varying_outputs`, `constant_outputs`;
+- which units of its inputs have an effect, given which of its outputs are kept: `used_inputs`, `required_inputs`,
+  `coupled_outputs`;
+- how to call it again with the kept units only: `rebuild`;
+- its MACs: `multiply_adds`.
 
-A kind without a rule is a `Barrier`: all that it reads and gives stays.
+Layers without a rule are a `Barrier` and keep all their units. `register` adds the rule of a layer of one's own.
 """
 
-from keras_sbp.utils.pruning.rules.counted import Attention, Recurrent, Unweighted
+import inspect
+
+import keras
+
+from keras_sbp.utils.pruning.keras_private import Node
+from keras_sbp.utils.pruning.rules.barrier import Attention, Barrier, Input, NoProducts, Recurrent
+from keras_sbp.utils.pruning.rules.cloning import clone_layer, set_weights
 from keras_sbp.utils.pruning.rules.depthwise import Depthwise, Separable
-from keras_sbp.utils.pruning.rules.kernel import Convolution, Grouped, Normalisation, Transposed, Weighted
+from keras_sbp.utils.pruning.rules.kernel import Convolution, Dense, Grouped, Kernel, Transposed
 from keras_sbp.utils.pruning.rules.merge import Concatenate, Merge, Product
+from keras_sbp.utils.pruning.rules.norm import BatchNorm
+from keras_sbp.utils.pruning.rules.renumber import Flatten, Reshape, Take
 from keras_sbp.utils.pruning.rules.rule import (
-    Barrier,
-    Input,
+    Array,
+    Indices,
+    LiveTensor,
+    Mask,
+    Rebuilder,
     Rule,
-    Spatial,
-    ZeroPadding,
-    is_of,
-    treats_units_alone,
+    is_kind,
+    is_unitwise,
     width,
 )
-from keras_sbp.utils.pruning.rules.units import (
+from keras_sbp.utils.pruning.rules.unitwise import (
     Affine,
     Elementwise,
-    Flatten,
     Noise,
-    Reshape,
     Scalar,
-    Take,
-    is_take,
-    taken,
+    Spatial,
+    Unitwise,
+    ZeroPadding,
+    is_noise,
 )
 
-__all__ = ["Barrier", "Concatenate", "Input", "Merge", "Noise", "Normalisation", "Product", "Spatial", "Take"]
-__all__ += ["Weighted", "ZeroPadding", "is_of", "is_take", "of", "taken", "treats_units_alone", "width"]
+__all__ = ["Barrier", "BatchNorm", "Convolution", "Dense", "Input", "Kernel", "Merge", "Noise", "Rule", "Take"]
+__all__ += ["Unitwise", "register", "of", "reason"]
+__all__ += ["Array", "Indices", "LiveTensor", "Mask", "Node", "Rebuilder"]
+__all__ += ["clone_layer", "is_kind", "is_noise", "is_unitwise", "set_weights", "width"]
 
-# The first that fits.
-KINDS = (
-    *(Input, Noise, Weighted, Convolution, Grouped, Transposed, Depthwise, Separable, Normalisation),
-    *(Merge, Product, Concatenate, Affine, Scalar, Take, Reshape, Flatten, Spatial, ZeroPadding, Rule, Elementwise),
-    *(Recurrent, Attention, Unweighted, Barrier),
+# The first that matches, and has no obstacle.
+RULES: tuple[type[Rule], ...] = (
+    *(Input, Noise, Dense, Convolution, Grouped, Transposed, Depthwise, Separable, BatchNorm, Merge, Product),
+    *(Concatenate, Affine, Scalar, Take, Reshape, Flatten, Spatial, ZeroPadding, Unitwise, Elementwise),
+    *(Recurrent, Attention, NoProducts, Barrier),
 )
+_REGISTERED: dict[type[keras.Layer], type[Rule]] = {}
 
 
-def of(node, multiplier=None):
-    """The rule of a node; `multiplier`: (units,), for a noise layer what it multiplies its units by."""
-    return next(rule for rule in KINDS if rule.fits(node))(node, multiplier)
+def register(layer_class: type[keras.Layer], rule_class: type[Rule]) -> None:
+    """Prune layers of a class of one's own, which otherwise keep all their units, by a rule.
+
+    Often a rule of this package fits: `Unitwise` for an activation; `Dense` or `Convolution` for a layer that computes
+    activation(kernel * inputs + bias). Otherwise derive one:
+
+    >>> import keras
+    >>> from keras_sbp.utils.pruning import rules
+    >>> class Snake(keras.Layer):
+    ...     def call(self, x):
+    ...         return x + keras.ops.sin(x) ** 2
+    >>> rules.register(Snake, rules.Unitwise)
+
+    >>> class CenteredConv2D(keras.layers.Conv2D):
+    ...     def convolution_op(self, inputs, kernel):
+    ...         return super().convolution_op(inputs, kernel - keras.ops.mean(kernel, axis=(0, 1, 2)))
+    >>> class CenteredRule(rules.Convolution):
+    ...     @property
+    ...     def kernel(self):
+    ...         return super().kernel - super().kernel.mean(axis=(0, 1, 2))
+    >>> rules.register(CenteredConv2D, CenteredRule)
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((8, 8, 3)), CenteredConv2D(4, 3, name="conv"), Snake(), keras.layers.Flatten()]
+    ...     + [keras.layers.Dense(2, name="logits")]
+    ... )
+    >>> from keras_sbp import unprunable
+    >>> unprunable(model)
+    {'logits': 'output of the network'}
+
+    Args:
+        layer_class: the rule is for its instances, but not for those of subclasses, which may compute something else.
+        rule_class: a subclass of `Rule`. Registering another one replaces it.
+    Raises:
+        TypeError: `rule_class` is not a rule, or has abstract methods.
+    """
+    if not (isinstance(rule_class, type) and issubclass(rule_class, Rule)) or inspect.isabstract(rule_class):
+        raise TypeError(f"{rule_class} is not a complete rule: derive it from rules.Unitwise or another class of rules")
+    _REGISTERED[layer_class] = rule_class
+
+
+def of(node: Node) -> Rule:
+    """The rule of a node."""
+    return next(rule for rule in _candidates(node) if not rule.obstacle(node))(node)
+
+
+def reason(node: Node) -> str:
+    """Why a node's rule is a `Barrier`."""
+    obstacles = (rule.obstacle(node) for rule in _candidates(node))
+    return next(filter(None, obstacles), f"no rule for {type(node.operation).__name__}")
+
+
+def _candidates(node: Node) -> list[type[Rule]]:
+    registered = _REGISTERED.get(type(node.operation))
+    return [registered, Barrier] if registered else [rule for rule in RULES if rule.matches(node)]

@@ -1,120 +1,129 @@
-"""The rules of what brings several tensors together: sums, products, concatenations."""
+"""The rules of layers that bring several tensors together: sums, products, concatenations."""
 
 import keras
 import numpy as np
 from keras import layers
 
-from keras_sbp.utils.pruning import graph
-from keras_sbp.utils.pruning.rules.rule import Rule, is_named, is_of, width
+from keras_sbp.utils.pruning import keras_private
+from keras_sbp.utils.pruning.keras_private import Node
+from keras_sbp.utils.pruning.rules.rule import Array, Indices, LiveTensor, Mask, Rebuilder, Rule, is_kind, width
 
 
 class Merge(Rule):
     """A sum, difference, mean, maximum or minimum of tensors, unit by unit."""
 
-    KINDS = (layers.Add, layers.Average, layers.Maximum, layers.Minimum, layers.Subtract)
-    # Not public, so by their classes' names: of keras.ops, and the sum of keras.applications.InceptionResNetV2.
-    NAMES = frozenset(("Add", "Maximum", "Minimum", "Subtract", "CustomScaleLayer"))
+    kinds = (layers.Add, layers.Average, layers.Maximum, layers.Minimum, layers.Subtract)
+    # Of keras.ops, and the sum in keras.applications.InceptionResNetV2.
+    names = frozenset(("Add", "Maximum", "Minimum", "Subtract", "CustomScaleLayer"))
+    unitwise = True
+    carries_scale = True
+    passes_padding = True
 
     @classmethod
-    def fits(cls, node):
+    def matches(cls, node: Node) -> bool:
         shapes = [tensor.shape for tensor in node.input_tensors]
-        known = is_of(node.operation, cls.KINDS) or is_named(node.operation, cls.NAMES)
+        known = is_kind(node.operation, cls.kinds) or keras_private.is_keras_op(node.operation, cls.names)
         return known and len(shapes) > 1 and len({len(shape) for shape in shapes}) == 1 and len(shapes[0]) > 1
 
-    def varies(self, varies, constants):
-        return [np.logical_or.reduce(np.broadcast_arrays(*varies))]
+    def varying_outputs(self, varying: list[Mask], constants: list[Array]) -> list[Mask]:
+        return [np.logical_or.reduce(np.broadcast_arrays(*varying))]
 
-    def reads(self, keep):
-        return [self._of(keep[0], tensor) for tensor in self.node.input_tensors]
+    def used_inputs(self, kept: list[Mask]) -> list[Mask]:
+        # An input may have one unit for all of the output's.
+        units = kept[0]
+        return [units if width(tensor) == len(units) else np.array([units.any()]) for tensor in self.node.input_tensors]
 
-    def pins(self, keep, pinned):
-        # A unit of the sum needs its summands, also those that do not vary.
-        return self.reads(keep)
+    def required_inputs(self, kept: list[Mask], pinned: list[Mask]) -> list[Mask]:
+        # A unit of the sum needs its summands, also the constant ones.
+        return self.used_inputs(kept)
 
-    def rebuild(self, build, parts, keep):
-        (keep,), tensors, living = keep, self.node.input_tensors, build.living
+    def rebuild(self, build: Rebuilder, inputs: list[LiveTensor], kept: list[Indices]) -> list[LiveTensor]:
+        (units,), tensors = kept, self.node.input_tensors
         # An input of one unit for all of them has nothing to select.
         whole = width(self.node.outputs[0])
-        parts = [part if width(x) < whole else build.select(part, keep) for part, x in zip(parts, tensors)]
-        if build.plain and isinstance(self.op, layers.Add):
-            left = [part for part, tensor in zip(parts, tensors) if not living.is_zero(tensor)]
+        lives = [live if width(x) < whole else build.select(live, units) for live, x in zip(inputs, tensors)]
+        if build.inference and isinstance(self.op, layers.Add):
+            others = [live for live, tensor in zip(lives, tensors) if not build.is_zero(tensor)]
             # A zero may still be what gives the sum its positions or its units.
-            shape = (*self.node.outputs[0].shape[1:-1], len(keep))
-            parts = left if any(part.tensor.shape[1:] == shape for part in left) else parts
-            if len(parts) == 1:
-                return parts
-        parts, factor = self.common(build, parts, keep)
-        tensors = [part.tensor for part in parts]
-        operation = build.like(self.op)
+            shape = (*self.node.outputs[0].shape[1:-1], len(units))
+            lives = others if any(live.tensor.shape[1:] == shape for live in others) else lives
+            if len(lives) == 1:
+                return lives
+        lives, scale = self.common_scale(build, lives, units)
+        tensors = [live.tensor for live in lives]
+        operation = build.clone(self)
         if len(tensors) == len(self.node.input_tensors):
-            return [build.part(graph.call(self.node, operation, tensors)[0], keep, factor)]
-        return [build.part(operation(tensors), keep, factor)]
+            return [build.live(keras_private.call(self.node, operation, tensors)[0], units, scale)]
+        return [build.live(operation(tensors), units, scale)]
 
-    def common(self, build, parts, keep):
-        """The parts with a factor that may as well come after, and that factor."""
-        factors = [part.factor for part in parts]
-        if all(len(factor) == len(keep) and np.array_equal(factor, factors[0]) for factor in factors):
-            return parts, factors[0]
-        return [build.rescaled(part, self.op) for part in parts], np.ones(len(keep))
-
-    def _of(self, units, tensor):
-        """Units of the output as those of an input, which may have one for all of them."""
-        return units if width(tensor) == len(units) else np.array([units.any()])
+    def common_scale(self, build: Rebuilder, lives: list[LiveTensor], units: Indices) -> tuple[list[LiveTensor], Array]:
+        """The inputs without the scale that can be applied after the layer instead, and that scale."""
+        scales = [live.scale for live in lives]
+        if all(len(scale) == len(units) and np.array_equal(scale, scales[0]) for scale in scales):
+            return lives, scales[0]
+        return [build.apply_scale(live, self.op) for live in lives], np.ones(len(units))
 
 
 class Product(Merge):
-    """A product of tensors, unit by unit: 0 where one of them is 0 throughout."""
+    """A product of tensors, unit by unit: 0 where one of them is 0 at all positions."""
 
-    KINDS = layers.Multiply
-    NAMES = frozenset(("Multiply",))
+    kinds = (layers.Multiply,)
+    names = frozenset(("Multiply",))
 
-    def varies(self, varies, constants):
-        zero = [~units & ~constant.any(tuple(range(constant.ndim - 1))) for units, constant in zip(varies, constants)]
-        return [super().varies(varies, constants)[0] & ~np.logical_or.reduce(np.broadcast_arrays(*zero))]
+    def varying_outputs(self, varying: list[Mask], constants: list[Array]) -> list[Mask]:
+        zero = [~units & ~constant.any(tuple(range(constant.ndim - 1))) for units, constant in zip(varying, constants)]
+        return [super().varying_outputs(varying, constants)[0] & ~np.logical_or.reduce(np.broadcast_arrays(*zero))]
 
-    def common(self, build, parts, keep):
-        return parts, np.prod(np.broadcast_arrays(*(part.factor for part in parts)), axis=0)
+    def common_scale(self, build: Rebuilder, lives: list[LiveTensor], units: Indices) -> tuple[list[LiveTensor], Array]:
+        return lives, np.prod(np.broadcast_arrays(*(live.scale for live in lives)), axis=0)
+
+    def joined_inputs(self) -> tuple[list[keras.KerasTensor], list[keras.KerasTensor]]:
+        # One factor is enough: the others only scale its units.
+        same, _ = super().joined_inputs()
+        shape = self.node.outputs[0].shape
+        main = next((tensor for tensor in same if tensor.shape[1:] == shape[1:]), same[0])
+        return [main], [tensor for tensor in self.node.input_tensors if tensor is not main]
 
 
 class Concatenate(Rule):
     """Tensors side by side: their units one after the other."""
 
-    aligned = False
+    carries_scale = True
 
     @classmethod
-    def fits(cls, node):
-        named = is_named(node.operation, {"Concatenate"})
-        return named and node.operation.axis in (-1, len(node.outputs[0].shape) - 1) and len(node.outputs[0].shape) > 1
+    def matches(cls, node: Node) -> bool:
+        op, rank = node.operation, len(node.outputs[0].shape)
+        return keras_private.is_keras_op(op, {"Concatenate"}) and rank > 1 and op.axis in (-1, rank - 1)
 
-    def varies(self, varies, constants):
-        return [np.concatenate(varies)]
+    def varying_outputs(self, varying: list[Mask], constants: list[Array]) -> list[Mask]:
+        return [np.concatenate(varying)]
 
-    def constants(self, constants):
+    def constant_outputs(self, constants: list[Array]) -> list[Array]:
         rank = max(constant.ndim for constant in constants)
         sizes = [max(constant.shape[axis] for constant in constants) for axis in range(rank - 1)]
         return [np.concatenate([np.broadcast_to(c, (*sizes, c.shape[-1])) for c in constants], -1)]
 
-    def reads(self, keep):
-        return np.split(keep[0], self._ends())
+    def used_inputs(self, kept: list[Mask]) -> list[Mask]:
+        return np.split(kept[0], self._ends())
 
-    def pins(self, keep, pinned):
+    def required_inputs(self, kept: list[Mask], pinned: list[Mask]) -> list[Mask]:
         return np.split(pinned[0], self._ends())
 
-    def rebuild(self, build, parts, keep):
-        (keep,), starts = keep, [0, *self._ends()]
-        chosen = []
-        for part, start, tensor in zip(parts, starts, self.node.input_tensors):
-            own = keep[(keep >= start) & (keep < start + width(tensor))] - start
+    def rebuild(self, build: Rebuilder, inputs: list[LiveTensor], kept: list[Indices]) -> list[LiveTensor]:
+        (units,), starts = kept, [0, *self._ends()]
+        lives = []
+        for live, start, tensor in zip(inputs, starts, self.node.input_tensors):
+            own = units[(units >= start) & (units < start + width(tensor))] - start
             if len(own):
-                chosen.append(build.select(part, own))
-        factor = np.concatenate([part.factor for part in chosen])
-        tensors = [part.tensor for part in chosen]
-        if len(chosen) == 1:
-            return [build.part(tensors[0], keep, factor)]
+                lives.append(build.select(live, own))
+        scale = np.concatenate([live.scale for live in lives])
+        tensors = [live.tensor for live in lives]
+        if len(lives) == 1:
+            return [build.live(tensors[0], units, scale)]
         if isinstance(self.op, keras.Layer):
-            return [build.part(build.new(layers.Concatenate, self.op)(tensors), keep, factor)]
+            return [build.live(build.new_layer(layers.Concatenate, self.op)(tensors), units, scale)]
         # Unlike the layer it hands on no mask.
-        return [build.part(keras.ops.concatenate(tensors, axis=-1), keep, factor)]
+        return [build.live(keras.ops.concatenate(tensors, axis=-1), units, scale)]
 
-    def _ends(self):
+    def _ends(self) -> Array:
         return np.cumsum([width(tensor) for tensor in self.node.input_tensors])[:-1]

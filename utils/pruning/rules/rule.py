@@ -1,265 +1,225 @@
-"""The rules of layers that treat every unit alone, of inputs, and of what the other rules do not know."""
+"""What a rule is, and what rules have in common."""
 
+import abc
 import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import keras
 import numpy as np
-from keras import layers
+from numpy.typing import NDArray
 
-from keras_sbp.utils.pruning import graph
+from keras_sbp.utils.pruning import keras_private
+from keras_sbp.utils.pruning.keras_private import Node
 
-# Operations without weights that sum up products all the same.
-PRODUCTS = {"AdditiveAttention", "Attention", "Conv", "ConvTranspose", "Correlate", "DepthwiseConv", "Dot"}
-PRODUCTS |= {"DotProductAttention", "Einsum", "Inner", "Matmul", "SeparableConv", "Tensordot", "Vdot"}
-# Those for which a positive factor on a unit may as well come after them.
-HOMOGENEOUS = (keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
+Array = NDArray[Any]
+Mask = NDArray[np.bool_]  # (units,), one for each unit of a tensor
+Indices = NDArray[np.intp]  # (units,), the units of the original tensor
 
 
-class Rule:
-    """The rule of a layer that treats every unit alone and every position alike: an activation, dropout.
+class LiveTensor(NamedTuple):
+    """What is left of a tensor: the new tensor, which units of the old one it has, and the scale each still needs."""
+
+    tensor: keras.KerasTensor
+    units: Indices
+    scale: Array
+
+
+class Rebuilder(Protocol):
+    """What a rule can ask for while the network is rebuilt (`rebuild.py`).
 
     Attributes:
-        node, op: of the graph, and its operation.
-        aligned: whether a unit of the output is the unit of the same number of every input.
+        inference: whether the new network is for inference: no noise, stock Keras layers in float32, and constants of
+            removed units folded into biases. Otherwise training goes on in it.
     """
 
-    KINDS = (
-        layers.Activation,
-        layers.ActivityRegularization,
-        layers.AlphaDropout,
-        layers.Dropout,
-        layers.ELU,
-        layers.GaussianDropout,
-        layers.GaussianNoise,
-        layers.Identity,
-        layers.LeakyReLU,
-        layers.Permute,
-        layers.PReLU,
-        layers.ReLU,
-        layers.RepeatVector,
-        layers.SpatialDropout1D,
-        layers.SpatialDropout2D,
-        layers.SpatialDropout3D,
-    )
-    aligned = True
+    inference: bool
 
-    def __init__(self, node, multiplier=None):
-        self.node, self.op, self.multiplier = node, node.operation, multiplier
+    def live(self, tensor: keras.KerasTensor, units: Indices | None = None, scale: Array | None = None) -> LiveTensor:
+        """A `LiveTensor`, by default of all units of the tensor and with no scale left to apply."""
+
+    def select(self, live: LiveTensor, units: Indices) -> LiveTensor:
+        """Only these units of it."""
+
+    def apply_scale(self, live: LiveTensor, op: keras.Operation) -> LiveTensor:
+        """The same after a Rescaling layer by its scale, if that is not 1; for `op` to read."""
+
+    def clone(self, rule: "Rule", **changes: Any) -> keras.Operation:
+        """The new layer for a rule's layer, the same at all its calls, with changes to its config; an operation that is
+        no layer is returned as it is."""
+
+    def new_layer(self, kind: type[keras.Layer], op: keras.Operation, *settings: Any) -> keras.Layer:
+        """A layer of another class in place of `op`, under its name."""
+
+    def set_weights(
+        self, layer: keras.Operation, op: keras.Operation, index: list, offset: Array | float = 0.0
+    ) -> None:
+        """Set each weight of a new layer to that of `op` at its index; `offset` is added to a bias."""
+
+    def is_shared(self, op: keras.Operation) -> bool:
+        """Whether the network calls `op` more than once."""
+
+    def used_units(self, rule: "Rule") -> Indices:
+        """The live units of its first input that a layer uses."""
+
+    def removed_constant(self, rule: "Rule") -> Array:
+        """What removed units, which are constants, add to each live output of a layer: (outputs,)."""
+
+    def folded_norm(self, tensor: keras.KerasTensor) -> keras.Layer | None:
+        """The batch normalization that is folded into the layer that outputs a tensor."""
+
+    def is_zero(self, tensor: keras.KerasTensor) -> bool:
+        """Whether an original tensor is 0 for every input of the network."""
+
+
+class Rule(abc.ABC):
+    """What one call of a layer of some kind means to units, the indices of a tensor's last axis.
+
+    Attributes:
+        kinds: the layer classes that the rule is for; the first is their stock form (see `stock_class`).
+        unitwise: whether unit i of the output comes from unit i of every input, and of no other.
+        fixed: whether all units that it reads and outputs are needed, so that noise on them would be useless.
+        carries_scale: whether it hands on a scaled unit as a scaled unit, which a batch normalization after it undoes.
+        passes_padding: whether units appended to its inputs come out as units appended to its output.
+        node, op: the call in the model's graph, and its layer or operation.
+    """
+
+    kinds: ClassVar[tuple[type, ...]] = ()
+    unitwise: bool = False
+    fixed: ClassVar[bool] = False
+    carries_scale: ClassVar[bool] = False
+    passes_padding: ClassVar[bool] = False
+
+    def __init__(self, node: Node):
+        self.node, self.op = node, node.operation
 
     @classmethod
-    def fits(cls, node):
-        """Whether the rule is that of a node."""
-        op = node.operation
-        if not is_of(op, cls.KINDS) or not by_last_axis(node):
-            return False
-        if not hasattr(op, "kernel") and hasattr(op, "activation") and not treats_units_alone(op.activation):
-            return False
-        return not isinstance(op, layers.Permute) or op.dims[-1] == len(op.dims)
+    def matches(cls, node: Node) -> bool:
+        """Whether a call is of a kind that this rule is for, whatever `obstacle` says."""
+        return is_kind(node.operation, cls.kinds)
 
-    def varies(self, varies, constants):
-        """Which outputs vary with the model's inputs.
+    @classmethod
+    def obstacle(cls, node: Node) -> str | None:
+        """Why this call cannot be pruned although its kind can, in a few words; None if it can."""
+        return None
+
+    @abc.abstractmethod
+    def varying_outputs(self, varying: list[Mask], constants: list[Array]) -> list[Mask]:
+        """Which units of each output vary with the model's inputs.
 
         Args:
-            varies: (units,) bool of each input.
-            constants: (..., units) of each input: the values of the units that do not vary, 0 for those that do; an
-                axis of positions has length 1 if all are alike.
-        Returns:
-            (units,) bool of each output.
+            varying: which units of each input do.
+            constants: (..., units) of each input: the values of the units that do not, and 0 for those that do. An axis
+                of positions has length 1 if the values are the same at all of them.
         """
-        return varies
 
-    def constants(self, constants):
-        """The outputs where they do not vary, from `constants` as for `varies`; NaN if an image's size decides them."""
-        if isinstance(self.op, layers.PReLU):
-            constants = [spread(constants[0], self.node.input_tensors[0])]
-        outputs = graph.call(self.node, self.op, [constant[None] for constant in constants])
+    def constant_outputs(self, constants: list[Array]) -> list[Array]:
+        """The outputs where they do not vary, as `constants` of `varying_outputs`; NaN where that is not known."""
+        outputs = keras_private.call(self.node, self.op, [constant[None] for constant in constants])
         return [np.asarray(output)[0] for output in outputs]
 
-    def stays(self, keep):
-        """Which outputs stay where these do, from (units,) bool of each output to the same of each."""
-        return keep
+    def coupled_outputs(self, kept: list[Mask]) -> list[Mask]:
+        """Which units of each output are kept if these are: units that can only go together."""
+        return kept
 
-    def reads(self, keep):
-        """Which inputs are read: from (units,) bool of each output, whether it stays, to (units,) bool of each."""
-        return keep
+    @abc.abstractmethod
+    def used_inputs(self, kept: list[Mask]) -> list[Mask]:
+        """Which units of each input have an effect on the kept units of the outputs."""
 
-    def pins(self, keep, pinned):
-        """Which inputs have to be there, though they do not vary: (units,) bool of each.
+    @abc.abstractmethod
+    def required_inputs(self, kept: list[Mask], pinned: list[Mask]) -> list[Mask]:
+        """Which units of each input must be kept even if they are constant.
 
         Args:
-            keep, pinned: (units,) bool of each output: whether it stays, whether it has to.
+            kept: units of each output.
+            pinned: those of them that must be kept even if they are constant.
         """
-        return pinned
 
-    def rebuild(self, build, parts, keep):
-        """Make the layer anew.
+    @abc.abstractmethod
+    def rebuild(self, build: Rebuilder, inputs: list[LiveTensor], kept: list[Indices]) -> list[LiveTensor]:
+        """Call the layer again, with the kept units only.
 
         Args:
-            build: the `Rebuild` that is under way.
-            parts: the `Part` of each input.
-            keep: the units of each output that stay, indices.
+            build: makes layers and sets their weights.
+            inputs: what is left of each input; None for one of which nothing is.
+            kept: units of each output.
         Returns:
-            The `Part` of each output.
+            What is left of each output.
         """
-        (part,) = parts
-        if not self._commutes():
-            part = build.rescaled(part, self.op)
-        if build.plain and isinstance(self.op, layers.Identity):
-            return [part]
-        layer = build.like(self.op)
-        (tensor,) = graph.call(self.node, layer, [part.tensor])
-        # A PReLU may have one slope for all units.
-        weights, whole = getattr(self.op, "weights", []), width(self.node.input_tensors[0])
-        build.take_weights(layer, self.op, [(..., part.units) if w.shape[-1] == whole else ... for w in weights])
-        return [part._replace(tensor=tensor)]
 
-    def multiply_adds(self, inputs, outputs):
-        """Multiply-adds for one example, of so many units of its inputs and its outputs; None if they are not known."""
+    def multiply_adds(self, inputs: list[int], outputs: list[int]) -> int | None:
+        """MACs for one example, with these numbers of units of each input and output; None if not known."""
         return 0
 
-    def _commutes(self):
-        """Whether a positive factor on a unit may as well come after the layer."""
-        if isinstance(self.op, layers.Activation):
-            return self.op.activation in HOMOGENEOUS
-        if isinstance(self.op, layers.ReLU):
-            return self.op.max_value is None and not self.op.threshold
-        return not isinstance(self.op, (layers.AlphaDropout, layers.ELU, layers.GaussianNoise))
+    def joined_inputs(self) -> tuple[list[keras.KerasTensor], list[keras.KerasTensor]]:
+        """For a unitwise rule: the inputs whose units are the units of the output, and those that only scale them."""
+        count = width(self.node.outputs[0])
+        same = [tensor for tensor in self.node.input_tensors if width(tensor) == count]
+        return same, [tensor for tensor in self.node.input_tensors if width(tensor) != count]
+
+    def padded_settings(self, multiple: int) -> dict[str, int]:
+        """Changes to the layer's config that round its units up to a multiple with units of zeros; {} if it can't."""
+        return {}
+
+    def stock_class(self) -> type:
+        """The class of the layer in a network for inference."""
+        return next((kind for kind in self.kinds if isinstance(self.op, kind)), type(self.op))
 
 
-class Spatial(Rule):
-    """Pooling, cropping and upsampling, which take what is alike at all positions to the same."""
-
-    NAMES = ("AveragePooling", "GlobalAveragePooling", "MaxPooling", "GlobalMaxPooling", "Cropping", "UpSampling")
-    KINDS = tuple(getattr(layers, f"{name}{rank}D") for name in NAMES for rank in (1, 2, 3))
-
-    def constants(self, constants):
-        (constant,), rank = constants, len(self.node.outputs[0].shape) - 1
-        if is_even(constant):
-            return [constant.reshape((1,) * (rank - 1) + constant.shape[-1:])]
-        return super().constants(constants)
-
-
-class ZeroPadding(Rule):
-    """Zeros around the image, which differ from units that are constants other than 0."""
-
-    KINDS = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
-
-    def constants(self, constants):
-        return (
-            super().constants([spread(constants[0], self.node.input_tensors[0])]) if constants[0].any() else constants
-        )
-
-
-class Input(Rule):
-    """An input of the model: all its units vary."""
-
-    KINDS = layers.InputLayer
-    aligned = False
-
-    @classmethod
-    def fits(cls, node):
-        return graph.is_input(node)
-
-    def varies(self, varies, constants):
-        return [np.ones(width(tensor), bool) for tensor in self.node.outputs]
-
-    def reads(self, keep):
-        return []
-
-    def pins(self, keep, pinned):
-        return []
-
-
-class Barrier(Rule):
-    """An operation that the other rules do not know: all that it reads and gives stays, or it goes as a whole."""
-
-    aligned = False
-
-    @classmethod
-    def fits(cls, node):
-        return True
-
-    def varies(self, varies, constants):
-        any_varies = any(units.any() for units in varies)
-        return [np.full(width(tensor), any_varies) for tensor in self.node.outputs]
-
-    def constants(self, constants):
-        whole = [spread(constant, tensor) for constant, tensor in zip(constants, self.node.input_tensors)]
-        if any(np.isnan(constant).any() for constant in whole):
-            return [np.full(width(tensor), np.nan) for tensor in self.node.outputs]
-        return super().constants(whole)
-
-    def stays(self, keep):
-        return [np.full_like(units, any(some.any() for some in keep)) for units in keep]
-
-    def reads(self, keep):
-        return [np.full(width(tensor), keep[0].any()) for tensor in self.node.input_tensors]
-
-    def pins(self, keep, pinned):
-        return self.reads(keep)
-
-    def rebuild(self, build, parts, keep):
-        parts = [build.rescaled(part, self.op) for part in parts]
-        layer = build.like(self.op)
-        outputs = graph.call(self.node, layer, [part.tensor for part in parts])
-        build.take_weights(layer, self.op, [...] * len(getattr(self.op, "weights", [])))
-        return [build.part(tensor) for tensor in outputs]
-
-    def multiply_adds(self, inputs, outputs):
-        return None if getattr(self.op, "weights", []) or type(self.op).__name__ in PRODUCTS else 0
-
-
-def width(tensor):
-    """How many units a tensor has; 1 where its last axis is the batch, or of any length."""
+def width(tensor: keras.KerasTensor) -> int:
+    """How many units a tensor has; 1 if its last axis is the batch, or of any length."""
     return (tensor.shape[-1] if len(tensor.shape) > 1 else None) or 1
 
 
-def is_even(constant):
-    """Whether a constant is the same at all positions."""
+def is_uniform(constant: Array) -> bool:
+    """Whether a constant is stored once for all positions."""
     return all(size == 1 for size in constant.shape[:-1])
 
 
-def spread(constant, tensor):
-    """A constant at all positions of a tensor; where their number is not known, NaN for what is not 0."""
+def at_all_positions(constant: Array, tensor: keras.KerasTensor) -> Array:
+    """A constant at each position of a tensor; NaN for what is not 0 if the number of positions is not known."""
     if None in tensor.shape[1:]:
         return np.where(constant == 0, constant, np.nan)
     return np.broadcast_to(constant, tensor.shape[1:])
 
 
-def is_of(op, kinds):
-    """Whether an operation computes as one of these kinds does.
+def is_kind(op: keras.Operation, kinds: type | tuple[type, ...]) -> bool:
+    """Whether a layer is of one of these classes itself.
 
-    What a subclass of somebody's computes is not known, unless it says with which kernel (`sparse_kernel`).
+    What a subclass computes is not known, unless it says with which kernel (`sparse_kernel`).
     """
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     return type(op) in kinds or (isinstance(op, kinds) and hasattr(op, "sparse_kernel"))
 
 
-def is_named(op, names):
-    """Whether an operation is one of Keras's by the name of its class, where the class is not public."""
-    return type(op).__name__ in names and type(op).__module__.startswith("keras.")
-
-
 @functools.cache
-def treats_units_alone(activation):
-    """Whether a unit of a function's output is told by that unit of its input: tried on some numbers."""
+def is_unitwise(activation: Callable) -> bool:
+    """Whether a unit of an activation's output depends on that unit of its input only: tried on some numbers."""
     if isinstance(activation, keras.Layer) and not activation.built:
-        return False  # the numbers would give it their size
+        return False  # the numbers would build it for their size
     x = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
     other = np.concatenate([x[:, :4], x[::-1, 4:] + 1], axis=-1)
     try:
         before, after = (np.asarray(activation(keras.ops.convert_to_tensor(values))) for values in (x, other))
-    except Exception:  # whatever a function of somebody's raises
+    except Exception:  # a user's function may raise anything
         return False
     return before.shape == x.shape and np.array_equal(before[:, :4], after[:, :4])
 
 
-def by_last_axis(node):
-    """Whether a layer reads one tensor, whose units are the last axis. A mask would be a second one."""
-    op, axis = node.operation, getattr(node.operation, "axis", -1)
+def is_training(node: Node) -> bool:
+    """Whether a layer is called with training=True, and so trains or draws random numbers at inference, too."""
+    return bool(keras_private.arguments(node)[1].get("training"))
+
+
+def axis_obstacle(node: Node) -> str | None:
+    """Why the last axis of one input is not the units of a layer, as `Rule.obstacle`."""
+    op = node.operation
+    if len(node.input_tensors) != 1:
+        return "called with a mask or another tensor"
+    if getattr(op, "data_format", None) == "channels_first":
+        return "data_format is channels_first"
+    axis = getattr(op, "axis", -1)
     axis = list(axis) if isinstance(axis, (list, tuple)) else [axis]
-    return (
-        len(node.input_tensors) == 1
-        and getattr(op, "data_format", None) != "channels_first"
-        and axis in ([-1], [len(node.outputs[0].shape) - 1])
-    )
+    if axis not in ([-1], [len(node.outputs[0].shape) - 1]):
+        return f"axis is {', '.join(map(str, axis))}, not the last"
+    return None

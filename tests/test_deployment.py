@@ -1,4 +1,4 @@
-"""The fast form of a network, against the network."""
+"""Deployed networks, arranged for a CPU and converted for LiteRT, against the networks themselves."""
 
 import keras
 import numpy as np
@@ -13,41 +13,53 @@ from keras_sbp.nets.lenet_fc import lenet_fc
 from keras_sbp.utils import pruning
 from keras_sbp.utils.deployment import arrange, runtimes
 from keras_sbp.utils.experiment import export
-from tests.test_pruning import difference, draw_weights, images, kill, random_network
+from tests.stress import keras_applications
+from tests.support.networks import difference, draw_weights, images, kill, random_network
 
 TOLERANCE = 1e-5
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_any_network(seed):
+def test_arranged_random_networks_compute_the_same(seed):
     rng = np.random.default_rng(seed)
     smaller = pruning.shrink(draw_weights(random_network(rng), rng, zeros=0.15))
-    assert difference(smaller, arrange.fast(smaller)) <= TOLERANCE
+    assert difference(smaller, arrange.for_cpu(smaller)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("filters, kernel, inputs", [(1, 5, 1), (3, 5, 1), (4, (3, 5), 2), (7, (5, 3), 3), (17, 5, 1)])
 @pytest.mark.parametrize("use_bias", [True, False])
-def test_a_convolution_of_few_filters(filters, kernel, inputs, use_bias):
+def test_arranged_convolutions_of_few_filters_compute_the_same(filters, kernel, inputs, use_bias):
     convolution = Conv2D(filters, kernel, activation="relu", use_bias=use_bias)
     model = keras.Sequential([keras.Input((10, 12, inputs)), convolution, MaxPooling2D(), Flatten(), Dense(4)])
     draw_weights(model, np.random.default_rng(0))
-    assert difference(model, arrange.fast(model)) <= TOLERANCE
+    assert difference(model, arrange.for_cpu(model)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("build, layer", [(lenet5, "features_unit"), (lenet_fc, "pixels_unit")])
-def test_the_lenets_load_without_our_code_and_the_model_stays_as_it_is(build, layer, tmp_path):
+def test_arranged_lenets_are_stock_keras_and_leave_the_model_unchanged(build, layer, tmp_path):
     rng = np.random.default_rng(0)
     model = draw_weights(build(SBP), rng)
     kill(model.get_layer(layer), np.arange(model.get_layer(layer).input.shape[-1]) % 3 > 0, rng)
     if build is lenet5:
         kill(model.get_layer("conv1_unit"), np.arange(20) > 2, rng)
     smaller = pruning.shrink(model)
-    fast = arrange.fast(smaller)
+    fast = arrange.for_cpu(smaller)
     fast.save(tmp_path / "fast.keras")
     assert all(type(op).__module__.startswith("keras.") for op in fast.operations)
     assert difference(smaller, keras.models.load_model(tmp_path / "fast.keras")) <= TOLERANCE
     assert difference(smaller, pruning.shrink(smaller)) <= TOLERANCE
     assert np.ptp(fast(images(fast)), axis=0).max() > 0
+
+
+@pytest.mark.parametrize("size", [8, None])
+def test_arranged_networks_of_any_image_size_compute_the_same(size):
+    """A softmax at each pixel, images of any size, a convolution that is called twice."""
+    inputs = keras.Input((size, size, 1))
+    shared = keras.layers.Conv2D(1, 3, activation="relu")
+    x = keras.layers.Conv2D(3, 1, activation="softmax")(shared(shared(keras.layers.Conv2D(1, 3)(inputs))))
+    model = keras.Model(inputs, x)
+    x = keras_applications.examples(model, np.random.default_rng(0))
+    assert keras_applications.difference(model, arrange.for_cpu(model), x) < 1e-5
 
 
 class Turned(Flatten):
@@ -67,7 +79,7 @@ class Turned(Flatten):
         [Turned()],
     ],
 )
-def test_units_that_litert_selects_before_they_are_flattened(flatten):
+def test_litert_selects_the_right_units_before_flatten(flatten):
     """All units differ, so that a wrong one shows."""
     inputs = keras.Input((3, 4, 5) if flatten else (60,))
     x = inputs
@@ -76,19 +88,19 @@ def test_units_that_litert_selects_before_they_are_flattened(flatten):
     taken = keras.ops.take(x, [59, 0, 7, 31, 30, 12], axis=-1)
     model = keras.Model(inputs, keras.layers.Concatenate()([taken, x]))
     given = np.random.default_rng(0).random((4, *inputs.shape[1:]), np.float32)
-    np.testing.assert_array_equal(runtimes.answers(runtimes.to_litert(model))(given), model(given))
+    np.testing.assert_array_equal(runtimes.predictor(runtimes.to_litert(model))(given), model(given))
 
 
 @pytest.mark.parametrize("build, layer", [(lenet5, "features_unit"), (lenet_fc, "pixels_unit")])
-def test_the_lenets_in_litert(build, layer):
+def test_lenets_in_litert_compute_the_same(build, layer):
     rng = np.random.default_rng(0)
     model = draw_weights(build(SBP), rng)
     kill(model.get_layer(layer), np.arange(model.get_layer(layer).input.shape[-1]) % 3 > 0, rng)
     smaller = pruning.shrink(model)
     given = images(smaller)
-    np.testing.assert_allclose(runtimes.answers(runtimes.to_litert(smaller))(given), smaller(given), atol=1e-5)
+    np.testing.assert_allclose(runtimes.predictor(runtimes.to_litert(smaller))(given), smaller(given), atol=1e-5)
     # LiteRT would copy what is flattened.
-    assert not any(isinstance(op, Flatten) for op in arrange.fast(smaller, litert=True).operations)
+    assert not any(isinstance(op, Flatten) for op in arrange.for_cpu(smaller, litert=True).operations)
 
 
 def test_exports_compute_what_the_network_does(tmp_path, capsys):
@@ -121,45 +133,11 @@ def test_exports_compute_what_the_network_does(tmp_path, capsys):
     assert "network-int8.tflite: 12.50 % error, network.keras has 25.00 %" in capsys.readouterr().err
 
 
-def test_eight_bits_have_their_ranges_from_examples_of_any_type():
+def test_int8_ranges_come_from_examples_of_any_dtype():
     """As `fit` takes them: bytes for a network that scales them itself."""
     model = keras.Sequential([keras.Input((8,)), keras.layers.Rescaling(1 / 255), Dense(4)])
     draw_weights(model, np.random.default_rng(0))
     given = np.random.default_rng(1).integers(256, size=(200, 8), dtype=np.uint8)
     expected = np.asarray(model(given))
-    found = runtimes.answers(runtimes.to_litert(model, given))(given.astype(np.float32))
+    found = runtimes.predictor(runtimes.to_litert(model, given))(given.astype(np.float32))
     assert 0 < np.abs(found - expected).max() < 0.03 * np.ptp(expected)
-
-
-def test_tensorflow_runs_every_batch_in_turn():
-    """The images of a batch tell which it is."""
-    run = runtimes.TensorFlow("CPU:0").runner(identity(), batches())
-    # The loop sums up the outputs: of batches 0, 1, 2 and 0 again, of two images each.
-    assert float(run(4)) == 2 * (0 + 1 + 2 + 0)
-
-
-def test_litert_is_fed_before_the_clock_runs(monkeypatch):
-    calls, make_interpreter = [], runtimes.make_interpreter
-
-    def listening(*arguments):
-        interpreter = make_interpreter(*arguments)
-        set_tensor, invoke = interpreter.set_tensor, interpreter.invoke
-        interpreter.set_tensor = lambda place, images: (calls.append(images[0, 0]), set_tensor(place, images))
-        interpreter.invoke = lambda: (calls.append("invoke"), invoke())
-        return interpreter
-
-    monkeypatch.setattr(runtimes, "make_interpreter", listening)
-    run = runtimes.LiteRT(1).runner(identity(), batches() + 5)
-    assert calls == [5]
-    run(3)
-    assert calls == [5] + 3 * ["invoke"]
-
-
-def identity():
-    inputs = keras.Input((1,))
-    return keras.Model(inputs, Dense(1, kernel_initializer="ones")(inputs))
-
-
-def batches():
-    """Three of two images, (3, 2, 1): all of 0, all of 1, all of 2."""
-    return np.arange(3, dtype=np.float32)[:, None, None] * np.ones((3, 2, 1), np.float32)

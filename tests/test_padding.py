@@ -1,0 +1,73 @@
+"""Filters of zeros up to a multiple: what a network computes stays the same."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras.layers import Conv2D, Dense, Flatten
+
+from keras_sbp.utils import pruning
+from tests.stress import keras_applications
+from tests.support.networks import TOLERANCE, difference, draw_weights, random_network
+from tests.test_odd_networks import IMAGES, StandardizedConv2D
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_padded_networks_compute_the_same(seed):
+    rng = np.random.default_rng(seed)
+    smaller = pruning.shrink(draw_weights(random_network(rng), rng, zeros=0.15))
+    wide = pruning.pad_filters(smaller, 8)
+    assert difference(smaller, wide) <= TOLERANCE
+    assert {layer.filters for layer in wide.layers if isinstance(layer, Conv2D)} <= {8}
+    assert wide.output_shape == smaller.output_shape
+
+
+def from_the_mean(x):
+    return x - keras.ops.mean(x, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("activation", ["relu", "softmax", "sparsemax", from_the_mean])
+def test_layers_that_mix_units_are_not_padded(activation):
+    """A softmax of zeros is not 0, and they change the others; and a network gives as many values as before."""
+    inputs = keras.Input((8, 8, 3))
+    x = Conv2D(5, 3, activation=activation, name="first")(inputs)
+    x = layers.Softmax()(Conv2D(6, 3, groups=1, name="second")(x))
+    grouped = Conv2D(6, 3, groups=2, name="grouped")(x)
+    model = draw_weights(keras.Model(inputs, [Conv2D(3, 1, name="map")(x), grouped]), np.random.default_rng(0))
+    wide = pruning.pad_filters(model, 4)
+    assert difference(model, wide) <= TOLERANCE
+    filters = {layer.name: layer.filters for layer in wide.layers if isinstance(layer, Conv2D)}
+    assert filters == {"first": 8 if activation == "relu" else 5, "second": 8, "grouped": 6, "map": 4}
+    assert [tensor.shape[-1] for tensor in wide.outputs] == [3, 6]
+
+
+def test_padding_with_a_broadcast_sum():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Add()([Conv2D(5, 3)(inputs), Conv2D(1, 3)(inputs)])
+    model = draw_weights(keras.Model(inputs, Conv2D(4, 3)(x)), np.random.default_rng(0))
+    assert difference(model, pruning.pad_filters(model, 8)) <= TOLERANCE
+
+
+def test_only_shared_layers_without_weights_can_be_padded():
+    inputs = keras.Input((8, 8, 3))
+    relu, twice = layers.ReLU(), Conv2D(3, 3, padding="same", name="twice")
+    model = keras.Model(inputs, Dense(2)(relu(Dense(4)(Flatten()(relu(Conv2D(6, 3)(relu(Conv2D(5, 3)(inputs)))))))))
+    assert difference(draw_weights(model, np.random.default_rng(0)), pruning.pad_filters(model, 8)) <= TOLERANCE
+    with pytest.raises(ValueError, match="calls twice more than once"):
+        pruning.pad_filters(keras.Model(inputs, twice(twice(inputs))), 8)
+
+
+CHANNELS_FIRST = {"data_format": "channels_first"}
+
+
+def test_channels_first_and_custom_convolutions_are_not_padded():
+    rng, inputs = np.random.default_rng(0), keras.Input((3, 8, 8))
+    x = layers.Conv2D(5, 3, activation="relu", **CHANNELS_FIRST)(inputs)
+    x = layers.MaxPooling2D(**CHANNELS_FIRST)(layers.BatchNormalization(axis=1)(x))
+    x = layers.Flatten(**CHANNELS_FIRST)(layers.Conv2D(6, 2, activation="relu", **CHANNELS_FIRST)(x))
+    images = keras.Input(IMAGES)
+    y = StandardizedConv2D(4, 3)(layers.Conv2D(5, 3, activation="relu")(images))
+    for model in (keras.Model(inputs, layers.Dense(3)(x)), keras.Model(images, y)):
+        keras_applications.randomize(model, rng)
+        examples = keras_applications.examples(model, rng)
+        np.testing.assert_allclose(pruning.pad_filters(model, 8)(examples), model(examples), rtol=1e-4, atol=1e-5)

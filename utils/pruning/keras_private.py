@@ -1,0 +1,102 @@
+"""Everything private in Keras that pruning and deployment rely on, and what each name stands for.
+
+tests/test_keras_private.py checks these functions one by one, so that it says which broke when Keras moves.
+"""
+
+import copy
+from typing import Any, Protocol
+
+import keras
+from keras import tree
+
+
+class Node(Protocol):
+    """One call of an operation in a model's graph. A layer called twice has two nodes."""
+
+    operation: keras.Operation
+    input_tensors: list[keras.KerasTensor]
+    outputs: list[keras.KerasTensor]
+
+
+def functional(model: keras.Model) -> keras.Model | None:
+    """The graph of a functional or built Sequential model; None if the model has none."""
+    found = getattr(model, "_functional", model)  # what a Sequential builds from its layers
+    return found if hasattr(found, "_nodes_by_depth") else None
+
+
+def nodes(graph: keras.Model) -> list[Node]:
+    """The nodes of what `functional` returned, each after those whose outputs it takes."""
+    by_depth = graph._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+
+
+def flat_inputs(graph: keras.Model, inputs: Any) -> list[keras.KerasTensor]:
+    """The inputs of a nested model's call (a tensor, list or dict) in the order of its `inputs`."""
+    return graph._standardize_inputs(inputs)
+
+
+def arguments(node: Node, tensors: list[keras.KerasTensor] | None = None) -> tuple[tuple, dict[str, Any]]:
+    """(args, kwargs) of a recorded call; with `tensors` in place of `node.input_tensors`, if given."""
+    new = node.input_tensors if tensors is None else tensors
+    return node.arguments.fill_in({id(old): tensor for old, tensor in zip(node.input_tensors, new)})
+
+
+def call(node: Node, operation: keras.Operation, tensors: list, **changes: Any) -> list:
+    """Repeat a recorded call with another operation and other tensors, and return the list of outputs.
+
+    Args:
+        node: the call.
+        operation: called in place of `node.operation`.
+        tensors: in place of `node.input_tensors`; symbolic, or arrays.
+        changes: to the keyword arguments.
+    """
+    args, kwargs = arguments(node, tensors)
+    return tree.flatten(operation(*args, **kwargs | changes))
+
+
+def calls(operation: keras.Operation) -> list[Node]:
+    """All calls of an operation, in any model."""
+    return operation._inbound_nodes
+
+
+def producer(tensor: keras.KerasTensor) -> Node:
+    """The call that a tensor is an output of."""
+    operation, index, _ = tensor._keras_history
+    return calls(operation)[index]
+
+
+def renamed(operation: keras.Operation, name: str) -> keras.Operation:
+    """A copy of one of keras.ops under another name, not called yet."""
+    other = copy.copy(operation)
+    other.name, other._inbound_nodes, other._outbound_nodes = name, [], []
+    return other
+
+
+def mask_of(tensor: keras.KerasTensor) -> keras.KerasTensor | None:
+    """The mask that comes with a tensor, like that of an Embedding with mask_zero=True."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def is_from_keras(thing: type | Any) -> bool:
+    """Whether a class or a function is defined in Keras."""
+    return thing.__module__.startswith("keras.")
+
+
+def is_keras_op(operation: keras.Operation, names: set[str] | frozenset[str]) -> bool:
+    """Whether an operation is Keras's class of one of these names: those behind keras.ops are not public."""
+    return type(operation).__name__ in names and is_from_keras(type(operation))
+
+
+def lookup_table(layer: keras.Layer) -> keras.Layer:
+    """The table of a TextVectorization, StringLookup or IntegerLookup."""
+    return getattr(layer, "_lookup_layer", layer)
+
+
+def attention_axes(layer: keras.layers.MultiHeadAttention) -> tuple[int, ...]:
+    """The axes along which a built attention layer attends."""
+    return layer._attention_axes
+
+
+def lambda_output_shape(layer: keras.layers.Lambda) -> Any:
+    """The output shape that a Lambda was given, a tuple or a function; its config holds neither as it is."""
+    return layer._output_shape

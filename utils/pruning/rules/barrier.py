@@ -1,0 +1,130 @@
+"""The rules of the model's inputs, and of layers without a pruning rule, which keep all their units."""
+
+import inspect
+import math
+
+import numpy as np
+from keras import layers
+
+from keras_sbp.utils.pruning import keras_private
+from keras_sbp.utils.pruning.keras_private import Node
+from keras_sbp.utils.pruning.rules.kernel import positions
+from keras_sbp.utils.pruning.rules.rule import (
+    Array,
+    Indices,
+    LiveTensor,
+    Mask,
+    Rebuilder,
+    Rule,
+    at_all_positions,
+    is_training,
+    width,
+)
+
+# Operations without weights that sum up products all the same.
+PRODUCTS = frozenset(
+    "AdditiveAttention Attention Conv ConvTranspose Correlate DepthwiseConv Dot DotProductAttention Einsum Inner Matmul "
+    "SeparableConv Tensordot Vdot".split()
+)
+
+
+class Input(Rule):
+    """An input of the model: all its units vary."""
+
+    kinds = (layers.InputLayer,)
+    fixed = True
+
+    def varying_outputs(self, varying: list[Mask], constants: list[Array]) -> list[Mask]:
+        return [np.ones(width(tensor), bool) for tensor in self.node.outputs]
+
+    def used_inputs(self, kept: list[Mask]) -> list[Mask]:
+        return []
+
+    def required_inputs(self, kept: list[Mask], pinned: list[Mask]) -> list[Mask]:
+        return []
+
+    def rebuild(self, build: Rebuilder, inputs: list[LiveTensor], kept: list[Indices]) -> list[LiveTensor]:
+        return [build.live(tensor) for tensor in self.node.outputs]
+
+
+class Barrier(Rule):
+    """An operation that the other rules do not know: all that it reads and outputs is kept, or it goes as a whole."""
+
+    fixed = True
+
+    @classmethod
+    def matches(cls, node: Node) -> bool:
+        return not cls.kinds or super().matches(node)
+
+    def varying_outputs(self, varying: list[Mask], constants: list[Array]) -> list[Mask]:
+        any_varies = any(units.any() for units in varying)
+        return [np.full(width(tensor), any_varies) for tensor in self.node.outputs]
+
+    def constant_outputs(self, constants: list[Array]) -> list[Array]:
+        whole = [at_all_positions(constant, tensor) for constant, tensor in zip(constants, self.node.input_tensors)]
+        if any(np.isnan(constant).any() for constant in whole) or is_training(self.node):
+            return [np.full(width(tensor), np.nan) for tensor in self.node.outputs]
+        return super().constant_outputs(whole)
+
+    def coupled_outputs(self, kept: list[Mask]) -> list[Mask]:
+        return [np.full_like(units, any(some.any() for some in kept)) for units in kept]
+
+    def used_inputs(self, kept: list[Mask]) -> list[Mask]:
+        return [np.full(width(tensor), kept[0].any()) for tensor in self.node.input_tensors]
+
+    def required_inputs(self, kept: list[Mask], pinned: list[Mask]) -> list[Mask]:
+        return self.used_inputs(kept)
+
+    def rebuild(self, build: Rebuilder, inputs: list[LiveTensor], kept: list[Indices]) -> list[LiveTensor]:
+        inputs = [build.apply_scale(live, self.op) for live in inputs]
+        layer = build.clone(self)
+        outputs = keras_private.call(self.node, layer, [live.tensor for live in inputs])
+        build.set_weights(layer, self.op, [...] * len(getattr(self.op, "weights", [])))
+        return [build.live(tensor) for tensor in outputs]
+
+    def multiply_adds(self, inputs: list[int], outputs: list[int]) -> int | None:
+        return None if getattr(self.op, "weights", []) or type(self.op).__name__ in PRODUCTS else 0
+
+
+class Recurrent(Barrier):
+    """An LSTM, GRU or simple recurrent layer: both kernels at each step."""
+
+    kinds = (layers.LSTM, layers.GRU, layers.SimpleRNN)
+
+    def multiply_adds(self, inputs: list[int], outputs: list[int]) -> int:
+        kernels = self.op.cell.kernel, self.op.cell.recurrent_kernel
+        return positions(self.node.input_tensors[0]) * sum(int(np.prod(kernel.shape)) for kernel in kernels)
+
+
+class Attention(Barrier):
+    """keras.layers.MultiHeadAttention: four projections, and the products of queries, keys and values."""
+
+    kinds = (layers.MultiHeadAttention,)
+
+    def multiply_adds(self, inputs: list[int], outputs: list[int]) -> int:
+        args, kwargs = keras_private.arguments(self.node)
+        given = inspect.signature(self.op.call).bind(*args, **kwargs).arguments
+        query, value, key = given["query"], given["value"], given.get("key")
+        heads, key_dim, value_dim = self.op.num_heads, self.op.key_dim, self.op.value_dim or self.op.key_dim
+        key_width = width(value if key is None else key)
+        projections = positions(query) * (width(query) * key_dim + value_dim * width(self.node.outputs[0]))
+        projections += positions(value) * (key_width * key_dim + width(value) * value_dim)
+        attended = math.prod(value.shape[axis] or 1 for axis in keras_private.attention_axes(self.op))
+        return heads * (projections + positions(query) * attended * (key_dim + value_dim))
+
+
+class NoProducts(Barrier):
+    """A look-up or a normalization: no products of weights and units are summed up."""
+
+    kinds = (
+        layers.Embedding,
+        layers.GroupNormalization,
+        layers.LayerNormalization,
+        layers.BatchNormalization,
+        layers.Normalization,
+        layers.RMSNormalization,
+        layers.UnitNormalization,
+    )
+
+    def multiply_adds(self, inputs: list[int], outputs: list[int]) -> int:
+        return 0
