@@ -6,11 +6,11 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test
 
-# So few images are few steps an epoch: more epochs and a higher rate than the defaults.
+# So few images are few steps per epoch: more epochs and a higher rate than the defaults.
 demo: .venv/scripts
 	.venv/bin/python scripts/lenet5-sbp.py --dataset=digits --epochs=80 --noise_learning_rate=0.05
 
-# Two processes would ask for the whole of a GPU each, and for all cores.
+# Each test process would otherwise claim the whole GPU and every core.
 test: export CUDA_VISIBLE_DEVICES := -1
 test: export TF_NUM_INTRAOP_THREADS := 1
 test: .venv/tests
