@@ -58,8 +58,8 @@ class SBP(keras.layers.Layer):
         log_sigma: initial value of log sigma (-5 in the paper). mu starts at 0.
         seed: of the noise. None: a random one.
         scale: multiplies theta, > 0. With 1 / E theta of the initial posterior, a trained network starts unchanged.
-        criterion: "snr": units above the threshold live. "evidence": units live with which the model's evidence is more
-            than e times the evidence without them (BMRS, see `truncated_log_normal.log_evidence_ratio`).
+        criterion: "snr": units above the threshold are live. "evidence": units are live with which the model's evidence
+            is more than e times the evidence without them (BMRS, see `truncated_log_normal.log_evidence_ratio`).
     Raises:
         ValueError: the criterion is unknown.
     """

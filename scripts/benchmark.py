@@ -44,14 +44,14 @@ flags.DEFINE_enum(
     ["original", "sbp", "sparsevd"],
     "Without noise, or with noise after every unit or on every weight.",
 )
-flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1, upper_bound=IMAGES)
+flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1, upper_bound=IMAGES)
 flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "bfloat16 is Keras's mixed_bfloat16.")
 flags.DEFINE_float("seconds", 20, "How long to measure, after the graph has been made and warmed up.", lower_bound=0.1)
-flags.DEFINE_bool("peer", False, "Measure the same step in PyTorch for the CPU in turns with ours.")
+flags.DEFINE_bool("peer", False, "Measure the same step in PyTorch for the CPU, alternating with ours.")
 flags.DEFINE_list("infer", None, "Networks to time beside --net: run folders, network.keras files, or 'dense': itself.")
 flags.DEFINE_enum("runtime", "tensorflow", ["tensorflow", "litert", "litert-int8"], "What --infer runs them with.")
 flags.DEFINE_integer("threads", 1, "Of LiteRT.", lower_bound=1)
-define(StructuredBP, default={"noise_learning_rate": 5e-2})
+define(StructuredBP, defaults={"noise_learning_rate": 5e-2})
 
 # Seconds that one side of --peer runs before it is the other's turn.
 TURN = 1.0

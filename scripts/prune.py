@@ -229,7 +229,7 @@ def run(model, data, loss, optimizer, epochs, folder, *callbacks):
         model.fit(data.x, data.y, FLAGS.batch_size, epochs, callbacks=[backup, stop, *callbacks])
     except OSError as error:
         raise UserError(
-            f"cannot write {folder} ({error.strerror or error}): make room; the same command goes on from there"
+            f"cannot write {folder} ({error.strerror or error}): free disk space; the same command goes on from there"
         ) from None
     if not all(np.isfinite(weight).all() for weight in model.get_weights()):
         raise UserError("the loss is no longer finite: give lower learning rates and another --checkpoints_dir")

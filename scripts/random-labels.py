@@ -84,7 +84,7 @@ class RandomLabels(StructuredBP):
 flags.DEFINE_enum("network", "lenet5", list(TITLES), "The network.")
 flags.DEFINE_enum("method", None, list(METHODS), "Train with this one only. Default: both, one after the other.")
 experiment_flags.define_figures_dir()
-experiment_flags.define(Settings, RandomLabels, default=DEFAULTS["lenet5"])
+experiment_flags.define(Settings, RandomLabels, defaults=DEFAULTS["lenet5"])
 
 
 def main():

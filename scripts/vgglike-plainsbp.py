@@ -46,5 +46,12 @@ def train(run):
 
 if __name__ == "__main__":
     experiment.main(
-        train, NETWORKS["VGG-like"], "StructuredBP, plain", StructuredBP, CropAndFlip, paper=PAPER, short=SHORT
+        train,
+        NETWORKS["VGG-like"],
+        "StructuredBP, plain",
+        StructuredBP,
+        CropAndFlip,
+        default_schedule="paper",
+        paper=PAPER,
+        short=SHORT,
     )

@@ -55,5 +55,13 @@ def train(run):
 
 if __name__ == "__main__":
     experiment.main(
-        train, NETWORKS["VGG-like"], "StructuredBP", StructuredBP, CropAndFlip, Retraining, paper=PAPER, short=SHORT
+        train,
+        NETWORKS["VGG-like"],
+        "StructuredBP",
+        StructuredBP,
+        CropAndFlip,
+        Retraining,
+        default_schedule="paper",
+        paper=PAPER,
+        short=SHORT,
     )

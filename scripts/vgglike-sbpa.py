@@ -58,5 +58,13 @@ def train(run):
 
 if __name__ == "__main__":
     experiment.main(
-        train, NETWORKS["VGG-like"], "StructuredBPa", StructuredBP, CropAndFlip, Retraining, paper=PAPER, short=SHORT
+        train,
+        NETWORKS["VGG-like"],
+        "StructuredBPa",
+        StructuredBP,
+        CropAndFlip,
+        Retraining,
+        default_schedule="paper",
+        paper=PAPER,
+        short=SHORT,
     )

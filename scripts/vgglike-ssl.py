@@ -52,5 +52,13 @@ def train(run):
 
 if __name__ == "__main__":
     experiment.main(
-        train, NETWORKS["VGG-like"], "SSL", NormalizedSSL, CropAndFlip, Retraining, paper=PAPER, short=SHORT
+        train,
+        NETWORKS["VGG-like"],
+        "SSL",
+        NormalizedSSL,
+        CropAndFlip,
+        Retraining,
+        default_schedule="paper",
+        paper=PAPER,
+        short=SHORT,
     )

@@ -53,4 +53,13 @@ def train(run):
 
 
 if __name__ == "__main__":
-    experiment.main(train, NETWORKS["VGG-like"], "Original", NormalizedOriginal, CropAndFlip, paper=PAPER, short=SHORT)
+    experiment.main(
+        train,
+        NETWORKS["VGG-like"],
+        "Original",
+        NormalizedOriginal,
+        CropAndFlip,
+        default_schedule="paper",
+        paper=PAPER,
+        short=SHORT,
+    )

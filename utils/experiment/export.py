@@ -32,7 +32,7 @@ def export(run: Experiment) -> None:
         checkpoint.write(small, lambda file: file.write(int8))
     except (OSError, tf.errors.OpError) as error:
         raise UserError(
-            f"cannot write the exports in {run.directory} ({error}): make room or choose another directory"
+            f"cannot write the exports in {run.directory} ({error}): free disk space or choose another directory"
         ) from None
 
     images = np.random.default_rng(0).random((100, *model.inputs[0].shape[1:]), np.float32)

@@ -25,24 +25,23 @@ _SUFFIXES = {
 }
 
 
-def define(*groups: type, **schedules: Mapping[str, Any]) -> None:
+def define(*groups: type, defaults: Mapping[str, Any], schedules: Sequence[str] = ()) -> None:
     """Define a flag for each field of these dataclasses.
 
     Args:
-        schedules: {name: {flag's name: its default}}, the first one's being the defaults without --schedule. With only
-            one, there is no --schedule.
+        defaults: {flag's name: its default}; the others have their fields' defaults.
+        schedules: the choices of --schedule. With fewer than two, there is no such flag.
     """
-    default, *_ = schedules
     for group in groups:
         for field in dataclasses.fields(group):
             name = flag_name(group, field.name)
             if name == "schedule":
                 if len(schedules) > 1:
                     flags.DEFINE_enum(
-                        name, default, list(schedules), f"{field.metadata['help']} Each has its defaults."
+                        name, defaults["schedule"], schedules, f"{field.metadata['help']} Each has its defaults."
                     )
             else:
-                _define(name, field, get_type_hints(group)[field.name], schedules[default])
+                _define(name, field, get_type_hints(group)[field.name], defaults)
 
 
 def _define(name, field, kind, defaults):

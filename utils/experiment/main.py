@@ -11,7 +11,7 @@ from keras_sbp.utils.experiment.run import Experiment, Network
 from keras_sbp.utils.experiment.settings import Settings
 from keras_sbp.utils.experiment.table import table
 from keras_sbp.utils.io import command_line, report
-from keras_sbp.utils.methods import Finetuning, Method
+from keras_sbp.utils.methods import Finetuning, Method, PruningMethod
 
 
 def main(
@@ -21,6 +21,7 @@ def main(
     method: type[Method],
     augment: type,
     finetuning: type[Finetuning] | None = None,
+    default_schedule: str = "short",
     **schedules: Mapping[str, Any],
 ) -> None:
     """Define a script's flags, parse them, run its experiment and print its row.
@@ -29,12 +30,15 @@ def main(
 
     Args:
         train: from the experiment to the result that `Experiment.finish` returns.
-        network, name: as of `Experiment`.
+        network, name: see `Experiment`.
         method, augment, finetuning: the dataclasses whose fields become flags.
-        schedules: as of `flags.define`.
+        default_schedule: the schedule of a run without --schedule.
+        schedules: {name: {flag's name: its default}}.
     """
     groups = [group for group in (Settings, method, augment, finetuning) if group]
-    flags.define(*groups, **schedules)
+    flags.define(
+        *groups, defaults={"schedule": default_schedule} | schedules[default_schedule], schedules=list(schedules)
+    )
 
     def run_script() -> None:
         if len(schedules) > 1:
@@ -56,8 +60,11 @@ def run_or_show(run: Experiment, train: Callable[[Experiment], report.Result]) -
         print(f"{run.directory} is finished: to train again, choose another --checkpoints_dir", file=sys.stderr)
     else:
         with run:
-            if not train(run):
-                return  # the chief prints the row
+            result = train(run)
+        if not result:
+            return  # the chief prints the row
+        if isinstance(run.method, PruningMethod) and result["flops_speedup"] == 1:
+            print("no unit was removed: train longer, or raise --noise_learning_rate or --strength", file=sys.stderr)
     if run.settings.export:
         export(run)
     print(table(run))

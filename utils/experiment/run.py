@@ -46,7 +46,7 @@ class Experiment:
         name: the method's name in the tables.
         settings: of the run; its checkpoints_dir is needed where there is no script.
         method: with its hyperparameters.
-        augment: what training reads of the images. None: `preprocess`.
+        augment: preprocessing of training images. None: `preprocess`.
         finetuning: of the smaller network. None: there is none.
         preprocess: what the network reads of the images. None: the data set's own.
         script: that runs it, if one does.
@@ -81,7 +81,7 @@ class Experiment:
 
     @functools.cached_property
     def strategy(self) -> tf.distribute.Strategy:
-        """Of the towers; networks are built in its scope."""
+        """The distribution strategy; networks are built in its scope."""
         return towers.strategy(self.settings.num_gpus)
 
     @functools.cached_property
@@ -90,7 +90,7 @@ class Experiment:
         return self._load("train_minus_val" if self.settings.validate else "train")
 
     def test_set(self) -> data.Images:
-        """The test images, read anew by each call; with `validate`, the images that are held out."""
+        """The test images, read by each call; with `validate`, the images that are held out."""
         return self._load("val" if self.settings.validate else "test")
 
     def _load(self, split):
@@ -153,7 +153,7 @@ class Experiment:
         return model
 
     def original(self, **layers: Any) -> keras.Model:
-        """The network, untrained."""
+        """The unpruned network, untrained."""
         return self.network.build(width=self.settings.width, **layers)
 
     def insert_batch_norm(self, model: keras.Model) -> keras.Model:
@@ -170,7 +170,7 @@ class Experiment:
     def train(
         self, model: keras.Model, measure: Callable[[keras.Model], dict[str, float]] = lambda model: {}
     ) -> keras.Model:
-        """Train the model to the last epoch, on the last checkpoint if there is one.
+        """Train the model to the last epoch, from the last checkpoint if there is one.
 
         Args:
             measure: further metrics of the model for its summaries, at the end of every epoch.

@@ -62,7 +62,7 @@ def save(directory: str, step: int, arrays: Mapping[str, np.ndarray]) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(
-            f"cannot write {name} in {directory} ({reason}): make room; the previous checkpoint is intact"
+            f"cannot write {name} in {directory} ({reason}): free disk space; the previous checkpoint is intact"
         ) from None
 
 

@@ -80,7 +80,7 @@ def write(folder: str | os.PathLike, result: Result, model: keras.Model | None =
         checkpoint.write(os.path.join(folder, "result.json"), lambda file: file.write(text.encode()))
     except OSError as error:
         raise UserError(
-            f"cannot write the result in {folder} ({error.strerror or error}): make room and repeat the command"
+            f"cannot write the result in {folder} ({error.strerror or error}): free disk space and repeat the command"
         ) from None
 
 

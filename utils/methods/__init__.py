@@ -1,7 +1,7 @@
 """How each method of the tables trains a network: a frozen dataclass of its hyperparameters each."""
 
 from keras_sbp.utils.methods.finetuning import Finetuning, Retraining
-from keras_sbp.utils.methods.method import Method
+from keras_sbp.utils.methods.method import Method, PruningMethod
 from keras_sbp.utils.methods.original import NormalizedOriginal, Original
 from keras_sbp.utils.methods.sbp import StructuredBP
 from keras_sbp.utils.methods.sparse_vd import SparseVD
@@ -14,6 +14,7 @@ __all__ = [
     "NormalizedOriginal",
     "NormalizedSSL",
     "Original",
+    "PruningMethod",
     "Retraining",
     "SparseVD",
     "StructuredBP",
