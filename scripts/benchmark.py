@@ -53,8 +53,8 @@ flags.DEFINE_enum("runtime", "tensorflow", ["tensorflow", "litert", "litert-int8
 flags.DEFINE_integer("threads", 1, "Of LiteRT.", lower_bound=1)
 define(StructuredBP, defaults={"noise_learning_rate": 5e-2})
 
-# Seconds that one side of --peer runs before it is the other's turn.
-TURN = 1.0
+# Seconds that one side of --peer runs per round.
+ROUND_SECONDS = 1.0
 INFER_BATCH_SIZES = (1, 32, 1024)
 INFER_PAIRS = 30
 
@@ -123,11 +123,11 @@ def train():
     # TensorFlow learns in its first hundred steps which operations are cheap.
     for _ in range(-(-100 // chunk)):
         step.run(0, 0, chunk)
-    # {name: runs so many steps}
+    # {name: a function that runs N steps}
     sides = {"ours": lambda steps: step.run(1, 0, steps)[0].numpy()}
     if FLAGS.peer:
         sides |= _peers(images, labels)
-    speeds, steps = _in_turns(sides, chunk)
+    speeds, steps = _alternate(sides, chunk)
     images_per_second = np.median(speeds["ours"])
     result = {
         "net": FLAGS.net,
@@ -146,14 +146,14 @@ def train():
     print(json.dumps(result))
 
 
-def _in_turns(sides, chunk):
-    """{name: images a second in each of its turns}, and our steps: all sides in turns, until ours ran for --seconds."""
+def _alternate(sides, chunk):
+    """{name: images per second in each of its rounds}, and our steps: the sides alternate until ours ran for --seconds."""
     speeds, steps, spent = {name: [] for name in sides}, 0, 0.0
     with tqdm(total=FLAGS.seconds, unit="s", bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s") as bar:
         while spent < FLAGS.seconds:
             for name, run in sides.items():
                 done, start, elapsed = 0, time.perf_counter(), 0.0
-                while elapsed < min(TURN, FLAGS.seconds):
+                while elapsed < min(ROUND_SECONDS, FLAGS.seconds):
                     run(chunk)
                     done += chunk
                     elapsed = time.perf_counter() - start
@@ -179,7 +179,7 @@ def network(build, method):
 
 
 def _peers(images, labels):
-    """{name: runs so many steps of the same training in PyTorch}, warmed up."""
+    """{name: a function that runs N steps of the same training in PyTorch}, warmed up."""
     if FLAGS.method == "sparsevd" or FLAGS.net == "resnet20":
         raise UserError("--peer has the LeNets and VGG-like, as they are or with StructuredBP: take one of them")
     try:
@@ -207,7 +207,7 @@ def _peers(images, labels):
 
 
 def _compared(speeds):
-    """The peer's figures, and the ratio of ours to the faster of its forms, turn by turn."""
+    """The peer's figures, and the ratio of ours to the faster of its forms, round by round."""
     speeds = {name: np.array(values) for name, values in speeds.items()}
     faster = max(("eager", "compiled"), key=lambda name: np.median(speeds[name]))
     ratios = speeds["ours"] / speeds[faster]

@@ -50,7 +50,7 @@ def main():
         result = report.read(folder)
         curves = figures.curves(folder)
         if not curves:
-            raise UserError(f"no summaries in {folder}: to train anew, give another --checkpoints_dir")
+            raise UserError(f"no summaries in {folder}: to train again, choose another --checkpoints_dir")
         epochs, bound = evidence_lower_bound(curves, count)
         print(f"{label:<26}{bound[-1]:>13,.0f}{result['error']:>10.2f}   {' - '.join(map(str, result['units']))}")
         color, marker = figures.COLORS[index], figures.MARKERS[index]

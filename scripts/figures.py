@@ -84,13 +84,13 @@ def error_against_flops(network, results):
         whole = counting.multiply_adds(NETWORKS[network].build())
         points = {method: (whole / row.multiply_adds, row.error) for method, row in others.items()}
         axes.plot(*zip(*points.values()), "x", color="grey", label="other papers")
-        # Above and below in turns, from left to right: labels of neighbours do not run into each other.
+        # Alternating above and below, from left to right, so that the labels of neighbors do not overlap.
         above, below = {"xytext": (3, 3)}, {"xytext": (-3, -8), "ha": "right"}
         for number, (method, point) in enumerate(sorted(points.items(), key=lambda item: item[1])):
-            place = below if number % 2 else above
-            axes.annotate(method, point, **place, textcoords="offset points", color="#555555", fontsize=6.5)
+            offset = below if number % 2 else above
+            axes.annotate(method, point, **offset, textcoords="offset points", color="#555555", fontsize=6.5)
     figures.use_log_scale(axes, "x")
-    axes.set(xlabel="times fewer multiply-adds", ylabel="test error, %", title=network)
+    axes.set(xlabel="MACs saved, ×", ylabel="test error, %", title=network)
     axes.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5))
     figures.save(axes.figure, FLAGS.figures_dir, name)
 
@@ -147,8 +147,8 @@ def pixels(folder):
     figure, (left, right) = figures.plt.subplots(1, 2, figsize=(6, 2.7))
     image = left.imshow(snr, norm="log", cmap="cividis_r")
     figure.colorbar(image, ax=left, shrink=0.85, format="{x:g}", ticks=[1, 2, 5, 10, 20, 50]).minorticks_off()
-    living = np.isfinite(snr).sum()
-    left.set_title(f"SNR: {living} pixels live, {snr.size - living} are dead (white)")
+    live = np.isfinite(snr).sum()
+    left.set_title(f"SNR: {live} pixels live, {snr.size - live} are dead (white)")
     right.imshow(mean, cmap="gray_r")
     right.set_title("mean image of MNIST")
     for axes in (left, right):

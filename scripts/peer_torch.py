@@ -57,9 +57,9 @@ def lenet5(unit):
 def vgglike(unit):
     layers, channels = [], 3
     for block in ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)):
-        for place, filters in enumerate(block, 1):
+        for index, filters in enumerate(block, 1):
             layers += [nn.Conv2d(channels, filters, 3, padding=1), nn.BatchNorm2d(filters), nn.ReLU()]
-            layers += [nn.MaxPool2d(2)] * (place == len(block)) + [unit(filters)]
+            layers += [nn.MaxPool2d(2)] * (index == len(block)) + [unit(filters)]
             channels = filters
     dense = [nn.Flatten(), unit(512), nn.Linear(512, 512), nn.ReLU(), unit(512), nn.Linear(512, 10)]
     return nn.Sequential(*layers, *dense)
@@ -100,7 +100,7 @@ class Step:
         return len(self.labels) * data_term + kl
 
     def run(self, steps):
-        """So many steps, each on its part of a new permutation."""
+        """N steps, each on its part of a new permutation."""
         order = torch.randperm(len(self.labels))
         for step in range(steps):
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]

@@ -27,7 +27,7 @@ from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.pruning import counting, fit, graph
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("model", None, "A network of keras.applications, from random weights, in MODEL.keras's place.")
+flags.DEFINE_string("model", None, "A network of keras.applications, randomly initialized, instead of MODEL.keras.")
 flags.DEFINE_string("data", None, "A .npz file with x, y and, if there is a test set, x_test, y_test. Default: digits.")
 flags.DEFINE_string("checkpoint", None, "Weights to start from: a .weights.h5 or .keras file of the same network.")
 flags.DEFINE_string("output", "smaller.keras", "Where the smaller network goes.")
@@ -61,7 +61,7 @@ flags.DEFINE_integer(
 
 # Flags that make no difference to the training.
 NOT_IN_TRAINING = ("output", "checkpoints_dir", "multiple_of")
-# How many examples are timed at a time, and how often both networks are, in turns.
+# Examples per timed batch, and how often each network is timed, alternating.
 TIMED_BATCH, TIMED_PAIRS = 32, 30
 
 
@@ -217,7 +217,7 @@ def train(noisy, data, loss, folder):
 
 
 def run(model, data, loss, optimizer, epochs, folder, *callbacks):
-    """Train for so many epochs, from the last one that the folder holds."""
+    """Train for this many epochs, from the last one in the folder."""
     model.compile(optimizer, loss, metrics=["accuracy"])
     # Where fit makes the variables of optimiser and metrics, in the midst of its step, it traces that step twice.
     model.optimizer.build(model.trainable_variables)

@@ -19,9 +19,7 @@ from keras_sbp.utils.pruning import counting
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("format", "text", ["text", "markdown"], "markdown is what the README shows.")
-flags.DEFINE_bool(
-    "measure", False, "Time all networks anew, in this one run, and put the figures in their result.json."
-)
+flags.DEFINE_bool("measure", False, "Time all networks in this run, and put the figures in their result.json.")
 
 
 def main():

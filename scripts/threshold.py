@@ -111,7 +111,7 @@ def draw(title, rows, own):
     units.set_ylabel("units alive")
     units.legend(fontsize=7)
     speedups.plot(x, [times or np.nan for times in speedup], color=figures.BLACK, marker="o")
-    speedups.set_ylabel("times fewer multiply-adds")
+    speedups.set_ylabel("MACs saved, ×")
     for axes, value in ((errors, by_evidence[1]), (speedups, by_evidence[3])):
         if value:
             axes.axhline(value, color="grey", linestyle="--", linewidth=1, label="by the evidence")

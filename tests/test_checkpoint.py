@@ -32,13 +32,13 @@ def test_what_is_saved_comes_back(newest, tmp_path):
 
 def test_no_bit_that_flips_changes_an_array(newest, tmp_path):
     good, passed_over = newest.read_bytes(), 0
-    for place in range(len(good)):
+    for index in range(len(good)):
         bad = bytearray(good)
-        bad[place] ^= 1 << place % 8
+        bad[index] ^= 1 << index % 8
         newest.write_bytes(bad)
         arrays = checkpoint.latest(tmp_path)
         before = same(arrays, {"a": np.zeros(1)})
-        assert before or same(arrays, ARRAYS), place
+        assert before or same(arrays, ARRAYS), index
         passed_over += before
     # Every bit of an array and of its header is among them; a date's is not.
     assert passed_over > len(good) / 2

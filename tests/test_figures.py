@@ -67,7 +67,7 @@ def test_finetuning_changes_the_weights_and_the_row_shows_both_errors(finetuned)
     result = report.read(folder)
     before, after = result["error_before_finetuning"], result["error"]
     assert f"{before:.2f} -> {after:.2f}" in done.stdout
-    # By hand: the error of either network, and the same living units in both.
+    # By hand: the error of either network, and the same live units in both.
     test = data.load("digits", "", "test")
     trained, smaller = (
         training.load_network(checkpoint.latest(folder)),
@@ -76,8 +76,8 @@ def test_finetuning_changes_the_weights_and_the_row_shows_both_errors(finetuned)
     for model, error in ((trained, before), (smaller, after)):
         wrong = np.argmax(model(preprocessing.scale(test.images)), -1) != test.labels
         assert 100 * wrong.mean() == pytest.approx(error, abs=1e-4)
-    living = [int((layer.snr().numpy() > 1).sum()) for layer in trained.layers if isinstance(layer, SBP)]
-    assert all(0 < left <= alive for left, alive in zip(result["units"], living)) and result["units"][0] < 784
+    live = [int((layer.snr().numpy() > 1).sum()) for layer in trained.layers if isinstance(layer, SBP)]
+    assert all(0 < left <= alive for left, alive in zip(result["units"], live)) and result["units"][0] < 784
     assert [smaller.get_layer(name).kernel.shape[0] for name in ("dense1", "dense2", "logits")] == result["units"][:3]
     mask = trained.get_layer("dense2_unit").snr().numpy() > 1
     before = trained.get_layer("logits").bias.numpy()

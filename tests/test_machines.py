@@ -31,17 +31,17 @@ def started(logs, folders, epochs, batch_size=64, chief="worker", last=()):
     logs: the folder of what they say. chief: what the cluster calls the first of them. last: flags of the last alone.
     """
     cluster, tasks = {}, []
-    for place, port in enumerate(ports(len(folders))):
-        machines = cluster.setdefault("worker" if place else chief, [])
-        tasks.append({"type": "worker" if place else chief, "index": len(machines)})
+    for index, port in enumerate(ports(len(folders))):
+        machines = cluster.setdefault("worker" if index else chief, [])
+        tasks.append({"type": "worker" if index else chief, "index": len(machines)})
         machines.append(f"127.0.0.1:{port}")
     processes = []
-    for place, (task, folder) in enumerate(zip(tasks, folders)):
+    for index, (task, folder) in enumerate(zip(tasks, folders)):
         config = json.dumps({"cluster": cluster, "task": task})
         before = [("environment", {"TF_CONFIG": config})] if len(folders) > 1 else []
         arguments = [f"--checkpoints_dir={folder}", "--dataset=digits", f"--epochs={epochs}"]
         arguments += [f"--batch_size={batch_size}", *(last if folder is folders[-1] else ())]
-        processes.append(scripts.started("lenet-fc", arguments, logs / f"machine{place}", before))
+        processes.append(scripts.started("lenet-fc", arguments, logs / f"machine{index}", before))
     return processes
 
 

@@ -27,8 +27,8 @@ def made(count):
     rng = np.random.default_rng(count)
     y = rng.integers(3, size=count)
     x = rng.random((count, 8, 8, 1)).astype(np.float32) / 2
-    for image, place in zip(x, y):
-        image[3 * place : 3 * place + 2] += 1
+    for image, index in zip(x, y):
+        image[3 * index : 3 * index + 2] += 1
     return x, y
 
 
@@ -62,7 +62,7 @@ def test_it_leaves_a_smaller_network_and_a_table(given, tmp_path):
         assert (int(before), int(after)) == (whole[name], kernels.get(name, (0,))[-1])
         assert " ".join(why) == ("output of the network" if name == "classes" else "")
     found = {" ".join(line[:-3]) if line[-1].endswith("x") else line[0]: line for line in figures[1:]}
-    # 64 places of 9 weights from 1 to 8 filters, and twice from 8 to 8; 512 values to 16, and 16 to 3.
+    # 64 positions of 9 weights from 1 to 8 filters, and twice from 8 to 8; 512 values to 16, and 16 to 3.
     assert found["Multiply-adds"][1] == f"{64 * 9 * (8 + 2 * 64) + 512 * 16 + 48:,}"
     assert found["Multiply-adds"][2] == f"{counting.multiply_adds(smaller):,}"
     assert found["Parameters"][2] == f"{smaller.count_params():,}"
@@ -246,8 +246,8 @@ BAD = {
     "damaged network": "as a Keras model", "a pickle": "as .npz",
     "a pickle for a file": "as .npz", "subclassed": "keras.applications has no Model",
     "other shape": "reads examples of", "other count": "a class for each", "out of range": "knows classes 0 to 2",
-    "beyond int32": "no whole numbers",
-    "negative": "no whole numbers", "halves": "no whole numbers", "not a number": "not finite", "text": "no numbers",
+    "beyond int32": "integer classes",
+    "negative": "integer classes", "halves": "integer classes", "not a number": "not finite", "text": "numeric examples",
     "no y": "has no y", "half a test set": "both or neither", "too few": "examples of", "no data": "no data at",
     "no digits": "without --data", "no network": "no network at", "no name": "give one network",
     "no such application": "has no ResNet51", "too small": "does not take examples", "two inputs": "one input",

@@ -23,8 +23,8 @@ VGGLIKE = {
 WHOLE = {"Lenet-fc": 545_000, "LeNet5": 2_293_000, "VGG-like": 313_463_808, "ResNet-20": 40_813_184}
 
 
-def place(network, name):
-    """At how many places a layer's kernel is."""
+def num_positions(network, name):
+    """The number of positions that a layer computes."""
     if network == "ResNet-20":
         stage = {"conv": 1, "logits": 0}.get(name) if name in ("conv", "logits") else int(name[5])
         return (1, 32**2, 16**2, 8**2)[stage]
@@ -36,7 +36,7 @@ def test_a_network_in_git_is_what_its_result_says(folder):
     result = json.loads((folder / "result.json").read_text())
     network, model = result["network"], keras.models.load_model(folder / "network.keras")
     kernels = {layer.name: np.shape(layer.kernel) for layer in model.layers if hasattr(layer, "kernel")}
-    multiply_adds = sum(place(network, name) * np.prod(kernel) for name, kernel in kernels.items())
+    multiply_adds = sum(num_positions(network, name) * np.prod(kernel) for name, kernel in kernels.items())
     assert result["multiply_adds"] == multiply_adds
     assert result["flops_speedup"] == pytest.approx(WHOLE[network] / multiply_adds)
     outputs, inputs = ([kernel[side] for kernel in kernels.values()] for side in (-1, -2))

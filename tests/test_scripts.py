@@ -199,14 +199,14 @@ def test_bad_input_gets_one_line_and_status_2(script, arguments, said, prepare, 
 def test_a_published_network_is_measured_and_where_it_differs_said(undisturbed, tmp_path):
     """Of a run that is published here as it ended, and of one whose result.json has another error."""
     folder, done = undisturbed
-    places = {}
+    changes = {}
     for name, error in ("same", 0.0), ("other", 0.5):
-        place = tmp_path / name / "lenet-fc-sbp-digits-seed99"
-        shutil.copytree(folder, place)
-        result = json.loads((place / "result.json").read_text())
-        (place / "result.json").write_text(json.dumps(result | {"error": result["error"] + error}))
-        places[name] = [("published_at", str(tmp_path / name))]
-    same, other = (scripts.run("lenet-fc-sbp", *SBP, "--evaluate", before=before) for before in places.values())
+        published = tmp_path / name / "lenet-fc-sbp-digits-seed99"
+        shutil.copytree(folder, published)
+        result = json.loads((published / "result.json").read_text())
+        (published / "result.json").write_text(json.dumps(result | {"error": result["error"] + error}))
+        changes[name] = [("published_at", str(tmp_path / name))]
+    same, other = (scripts.run("lenet-fc-sbp", *SBP, "--evaluate", before=before) for before in changes.values())
     assert same.returncode == other.returncode == 0, same.stderr + other.stderr
     header, published, here = same.stdout.splitlines()
     assert published.split()[1] == "published" and here.split()[0] == "here"
@@ -220,12 +220,12 @@ def test_a_published_network_is_measured_and_where_it_differs_said(undisturbed, 
 
 
 def test_a_run_starts_from_the_published_network_and_has_its_rows_above(pretrained, tmp_path):
-    place = tmp_path / "published" / "lenet5-digits-seed99"
-    shutil.copytree(pretrained, place)
+    published = tmp_path / "published" / "lenet5-digits-seed99"
+    shutil.copytree(pretrained, published)
     arguments = "--dataset=digits", "--epochs=1", "--seed=99"
     done = run("lenet5-sbp", tmp_path / "run", *arguments, before=[("published_at", str(tmp_path / "published"))])
     assert done.returncode == 0, done.stderr
-    assert f"{place}: restored conv1" in done.stderr
+    assert f"{published}: restored conv1" in done.stderr
     header, original, own = done.stdout.splitlines()
     assert original.split()[:2] == ["Original", "published"] and own.split()[:2] == ["StructuredBP", "ours"]
 

@@ -71,7 +71,7 @@ def test_it_has_the_papers_size_and_units():
 def test_the_papers_rows_have_the_papers_flops():
     """The multiply-adds of Table 2's units, counted by hand, give its speed-ups to the last digit.
 
-    BC's units give the multiply-adds that `paper` has, 2.22 and 2.57 times fewer than the Original's.
+    BC's units give the multiply-adds that `paper` has, 2.22x and 2.57x fewer than the Original's.
     """
     sides = [32] * 2 + [16] * 2 + [8] * 3 + [4] * 3 + [2] * 3
 
@@ -91,7 +91,7 @@ def test_the_papers_rows_have_the_papers_flops():
 
 
 def test_a_start_as_the_identity_hands_on_the_brightest_of_each_colour():
-    """Through 13 convolutions and five poolings, each of which takes the largest of four places."""
+    """Through 13 convolutions and five poolings, each of which takes the largest of four positions."""
     model = vgglike.vgglike(width=NARROW)
     vgglike.start_as_identity(model)
     images = np.random.default_rng(0).random((5, 32, 32, 3), np.float32)
@@ -113,15 +113,15 @@ def test_shifted_images_are_windows_of_the_padded_image():
     padded = np.pad(preprocessing.scale(images), [(0, 0), (2, 2), (2, 2), (0, 0)])
     seen = set()
     for ours, image in zip(preprocessing.Shift(2)(images, (3, 4)).numpy(), padded, strict=True):
-        places = [
+        positions = [
             (top, left)
             for top in range(5)
             for left in range(5)
             if np.array_equal(ours, image[top : top + 32, left : left + 32])
         ]
-        assert len(places) == 1
-        seen.update(places)
-    # Of 25 places, 200 images miss one with a probability of 25 * (24 / 25)^200 = 0.007.
+        assert len(positions) == 1
+        seen.update(positions)
+    # Of 25 positions, 200 images miss one with a probability of 25 * (24 / 25)^200 = 0.007.
     assert len(seen) == 25
     np.testing.assert_array_equal(preprocessing.Shift(0)(images, (3, 4)), preprocessing.scale(images))
 
@@ -131,16 +131,16 @@ def test_augmented_images_are_crops_of_the_padded_image_flipped_or_not():
     padded = np.pad(preprocessing.standardize(images), [(0, 0), (4, 4), (4, 4), (0, 0)])
     seen = set()
     for ours, image in zip(preprocessing.CropAndFlip()(images, (3, 4)).numpy(), padded, strict=True):
-        places = [
+        positions = [
             (top, left, flip)
             for top in range(9)
             for left in range(9)
             for flip in (1, -1)
             if np.array_equal(ours, image[top : top + 32, left : left + 32][:, ::flip])
         ]
-        assert len(places) == 1
-        seen.update(places)
-    # 162 places, 400 images: 14 places are missed on average, with a standard deviation of 3.
+        assert len(positions) == 1
+        seen.update(positions)
+    # 162 positions, 400 images: 14 positions are missed on average, with a standard deviation of 3.
     assert len(seen) > 130
     np.testing.assert_array_equal(
         preprocessing.CropAndFlip()(images, (3, 4)), preprocessing.CropAndFlip()(images, (3, 4))
@@ -161,7 +161,7 @@ def test_a_square_of_its_own_is_cut_out_of_every_augmented_image():
         assert rows.max() - top < 8 and columns.max() - left < 8
         assert not after[rows, columns].any()
         corners.add((top, left))
-    # 625 places, 400 images: 295 of them on average.
+    # 625 positions, 400 images: 295 of them on average.
     assert len(corners) > 250
     assert min(min(corners)) == 0 and max(max(corners)) >= 24
 

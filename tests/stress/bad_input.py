@@ -77,19 +77,19 @@ class Case:
     def damaged(self, content, first=0):
         """Bytes cut short, with flipped bits, zeros, bytes too many or others' bytes, from `first` on."""
         chance, content = self.chance, bytearray(content)
-        place = chance.randrange(first, len(content))
+        offset = chance.randrange(first, len(content))
         kind = chance.choice(["cut", "flip", "zero", "insert", "remove", "empty", "html", "noise"])
         if kind == "cut":
-            del content[place:]
+            del content[offset:]
         elif kind == "flip":
             for _ in range(chance.randint(1, 8)):
                 content[chance.randrange(first, len(content))] ^= 1 << chance.randrange(8)
         elif kind == "zero":
-            content[place : place + 64] = bytes(x ^ 255 for x in content[place : place + 64])
+            content[offset : offset + 64] = bytes(x ^ 255 for x in content[offset : offset + 64])
         elif kind == "insert":
-            content[place:place] = chance.randbytes(chance.randint(1, 64))
+            content[offset:offset] = chance.randbytes(chance.randint(1, 64))
         elif kind == "remove":
-            del content[place : place + chance.randint(1, 64)]
+            del content[offset : offset + chance.randint(1, 64)]
         else:
             content = {"empty": b"", "html": b"<html>Not found</html>", "noise": chance.randbytes(1000)}[kind]
         return kind, bytes(content)
@@ -105,7 +105,7 @@ class Case:
         path.write_bytes(content)
 
     def put_odd(self, path):
-        """Something in a file's place that is none: what it is."""
+        """Something instead of a file that is not one: what it is."""
         path.parent.mkdir(parents=True, exist_ok=True)
         kind = self.chance.choice(["folder", "pipe", "device", "loop"])
         if kind == "folder":

@@ -45,8 +45,8 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_writing(number, share):
-    """Be killed when a share of the number-th file is written."""
+def die_writing(number, fraction):
+    """Be killed when a fraction of the number-th file is written."""
 
     def change():
         write, left = checkpoint.write, number
@@ -58,7 +58,7 @@ def die_writing(number, share):
             def part(file):
                 whole = io.BytesIO()
                 fill(whole)
-                file.write(whole.getvalue()[: int(share * len(whole.getvalue()))])
+                file.write(whole.getvalue()[: int(fraction * len(whole.getvalue()))])
                 file.flush()
                 die()
 
@@ -119,7 +119,7 @@ def end(folder, row):
 
 
 class Runs:
-    """Runs of one script on so many towers, in folders of their own."""
+    """Runs of one script on N towers, in folders of their own."""
 
     def __init__(self, script, towers, folder, chance):
         self.script, self.folder, self.chance = script, folder, chance
@@ -190,8 +190,8 @@ def main():
     settings = [(script, towers) for towers in options.towers for script in options.scripts]
     rows = []
     with tempfile.TemporaryDirectory() as folder, tqdm(total=options.kills, unit="kill") as bar:
-        for place, (script, towers) in enumerate(settings):
-            numbers = range(place, options.kills, len(settings))
+        for index, (script, towers) in enumerate(settings):
+            numbers = range(index, options.kills, len(settings))
             if numbers:
                 own = Path(folder, f"{script}-{towers}")
                 own.mkdir()

@@ -82,7 +82,7 @@ class Start:
             os._exit(status)
 
     def wait(self, seconds=None):
-        """The exit status (negative: the signal), or None after so many seconds, when the script is killed."""
+        """The exit status (negative: the signal), or None if it does not end in `seconds`: it is killed then."""
         ended, _, _ = select.select([os.pidfd_open(self.process)], [], [], seconds)
         if not ended:
             os.kill(self.process, signal.SIGKILL)
@@ -116,18 +116,18 @@ def two_towers():
 
 
 def largest_file(size):
-    """As on a full disk: no file grows beyond so many bytes."""
+    """As on a full disk: no file grows beyond `size` bytes."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def limited(addresses, seconds):
-    """No more address space than so many bytes, and no more of a processor's time."""
+    """Limit the address space in bytes, and the processor time."""
     resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 
 
 def signal_after(number, files):
-    """The process sends itself a signal when it has written so many files."""
+    """The process sends itself a signal after it has written `files` files."""
     write, left = checkpoint.write, files
 
     def stopping(path, fill, aside=None):
@@ -153,7 +153,7 @@ def killed_in_epoch(number):
 
 
 def made_images():
-    """Sixty images in the form of CIFAR-10 in the place of any data set."""
+    """Sixty images in the form of CIFAR-10 instead of any data set."""
     from tests.test_vgglike import made
 
     data.load = lambda dataset, data_dir, split, seed=0: made(60, seed=split == "test")

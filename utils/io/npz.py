@@ -71,12 +71,10 @@ def _checked(path, x, y):
     if y.shape != x.shape[:1] or not len(y):
         raise UserError(f"{path} has {x.shape} examples and {y.shape} classes: it takes a class for each example")
     if x.dtype.kind not in "fiub" or y.dtype.kind not in "iuf" or (y != y.astype(np.int32)).any() or (y < 0).any():
-        raise UserError(
-            f"{path} has classes that are no whole numbers from 0 on, or examples that are no numbers: make them so"
-        )
+        raise UserError(f"{path} needs integer classes from 0 and numeric examples: convert them")
     given, x = x, x.astype(np.int32 if x.dtype.kind in "iu" and x.ndim == 2 else np.float32)
     if not np.isfinite(x).all() or (x.dtype == np.int32 and (x != given).any()):
-        raise UserError(f"{path} has examples that are not finite, or that int32 does not hold: take them out")
+        raise UserError(f"{path} has examples that are not finite or do not fit int32: remove them")
     return x, y.astype(np.int32)
 
 
