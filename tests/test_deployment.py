@@ -1,5 +1,9 @@
 """Deployed networks, arranged for a CPU and converted for LiteRT, against the networks themselves."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -62,8 +66,8 @@ def test_arranged_networks_of_any_image_size_compute_the_same(size):
     assert keras_applications.difference(model, arrange.for_cpu(model), x) < 1e-5
 
 
-class Turned(Flatten):
-    """Flattens backwards."""
+class Reversed(Flatten):
+    """Flattens in reverse order."""
 
     def call(self, inputs):
         return super().call(inputs)[:, ::-1]
@@ -76,11 +80,11 @@ class Turned(Flatten):
         [Flatten()],
         [Flatten(), Flatten()],
         [Flatten(data_format="channels_first")],
-        [Turned()],
+        [Reversed()],
     ],
 )
 def test_litert_selects_the_right_units_before_flatten(flatten):
-    """All units differ, so that a wrong one shows."""
+    """No two units are equal."""
     inputs = keras.Input((3, 4, 5) if flatten else (60,))
     x = inputs
     for layer in flatten:
@@ -99,7 +103,7 @@ def test_lenets_in_litert_compute_the_same(build, layer):
     smaller = pruning.shrink(model)
     given = images(smaller)
     np.testing.assert_allclose(runtimes.predictor(runtimes.to_litert(smaller))(given), smaller(given), atol=1e-5)
-    # LiteRT would copy what is flattened.
+    # LiteRT copies what is flattened.
     assert not any(isinstance(op, Flatten) for op in arrange.for_cpu(smaller, litert=True).operations)
 
 
@@ -108,11 +112,11 @@ def test_exports_compute_what_the_network_does(tmp_path, capsys):
     smaller = pruning.shrink(draw_weights(model, np.random.default_rng(0), zeros=0.3))
     smaller.save(tmp_path / "network.keras")
     given, expected = images(smaller), np.asarray(smaller(images(smaller)))
-    answers = []
+    predictions = []
 
     def error(network):
-        answers.append(np.asarray(network(given, training=False)))
-        return 12.5 * len(answers)
+        predictions.append(np.asarray(network(given, training=False)))
+        return 12.5 * len(predictions)
 
     export.export(tmp_path, np.random.default_rng(1).random((200, 8, 8, 1), np.float32), error)
     archive = tf.saved_model.load(tmp_path / "saved_model")
@@ -123,21 +127,95 @@ def test_exports_compute_what_the_network_does(tmp_path, capsys):
         lite.set_tensor(lite.get_input_details()[0]["index"], image[None])
         lite.invoke()
         np.testing.assert_allclose(lite.get_tensor(lite.get_output_details()[0]["index"])[0], logits, atol=1e-5)
-    # Of eight bits: off by some 256ths of what the outputs span, and no more.
+    # Eight bits: the outputs are off by a few 256ths of their range.
     int8 = Interpreter(str(tmp_path / "network-int8.tflite"))
     floats = [tensor["index"] for tensor in int8.get_tensor_details() if tensor["dtype"] == np.float32]
     assert len(floats) == 2, "more than its inputs and its outputs"
     span = np.ptp(expected)
-    assert 0 < np.abs(answers[0] - expected).max() < 0.03 * span
-    np.testing.assert_array_equal(answers[1], expected)
+    assert 0 < np.abs(predictions[0] - expected).max() < 0.03 * span
+    np.testing.assert_array_equal(predictions[1], expected)
     assert "network-int8.tflite: 12.50 % error, network.keras has 25.00 %" in capsys.readouterr().err
 
 
 def test_int8_ranges_come_from_examples_of_any_dtype():
-    """As `fit` takes them: bytes for a network that scales them itself."""
+    """As `fit` takes them: uint8 for a network with its own Rescaling."""
     model = keras.Sequential([keras.Input((8,)), keras.layers.Rescaling(1 / 255), Dense(4)])
     draw_weights(model, np.random.default_rng(0))
     given = np.random.default_rng(1).integers(256, size=(200, 8), dtype=np.uint8)
     expected = np.asarray(model(given))
     found = runtimes.predictor(runtimes.to_litert(model, given))(given.astype(np.float32))
     assert 0 < np.abs(found - expected).max() < 0.03 * np.ptp(expected)
+
+
+def two_inputs():
+    images, features = keras.Input((8, 8, 1), name="z"), keras.Input((5,), name="a")
+    x = keras.layers.Concatenate()([Flatten()(Conv2D(3, 3, activation="relu")(images)), features])
+    return keras.Model([images, features], [Dense(4)(x), Dense(2)(features)])
+
+
+@pytest.mark.parametrize("form", [list, dict])
+def test_int8_networks_with_several_inputs_and_outputs(form):
+    model = two_inputs()
+    examples = [np.random.default_rng(0).normal(size=(100, *x.shape[1:])) for x in model.inputs]
+    content = runtimes.to_litert(model, examples if form is list else {"a": examples[1], "z": examples[0]})
+    run = Interpreter(model_content=content).get_signature_runner()
+    floats = [example[:1].astype(np.float32) for example in examples]
+    found, expected = run(z=floats[0], a=floats[1]), model(floats)
+    for name, output in zip(("output_0", "output_1"), expected):
+        assert 0 < np.abs(found[name] - output).max() < 0.05 * np.ptp(model(examples)[0])
+
+
+@pytest.mark.parametrize(
+    "layer, missing",
+    [
+        (keras.layers.LSTM(8), "TensorListReserve"),
+        (keras.layers.Conv1DTranspose(4, 3, padding="same", dilation_rate=2), "Conv2DBackpropInput"),
+    ],
+)
+def test_error_for_networks_that_litert_cannot_run(layer, missing):
+    inputs = keras.Input((6, 5))
+    network = keras.Model(inputs, Dense(2)(layer(inputs)), name="network")
+    with pytest.raises(ValueError, match=f"^LiteRT cannot run network .no kernel for {missing}.*unroll=True") as error:
+        runtimes.to_litert(network)
+    assert "\n" not in str(error.value)
+
+
+def test_unrolled_recurrent_networks_run_in_litert():
+    inputs = keras.Input((6, 5))
+    network = keras.Model(inputs, Dense(2)(keras.layers.LSTM(8, unroll=True)(inputs)))
+    given = np.random.default_rng(0).normal(size=(3, 6, 5)).astype(np.float32)
+    np.testing.assert_allclose(runtimes.predictor(runtimes.to_litert(network))(given), network(given), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["kernel", "text"])
+def test_error_for_networks_that_litert_cannot_convert_or_only_load(kind):
+    if kind == "kernel":
+        inputs = keras.Input((4,))
+        network, missing = keras.Model(inputs, keras.ops.erfinv(inputs), name="network"), "no kernel for Erfinv"
+    else:
+        inputs = keras.Input((), dtype="string")
+        words = keras.layers.TextVectorization(30, output_sequence_length=8, vocabulary=["a", "b"])
+        x = keras.layers.Embedding(30, 4)(words(inputs))
+        network, missing = keras.Model(inputs, Dense(2)(x), name="network"), "no kernel for "
+    with pytest.raises(ValueError, match=f"^LiteRT cannot run network .{missing}") as error:
+        runtimes.to_litert(network)
+    assert "\n" not in str(error.value)
+
+
+def test_networks_for_images_of_any_size_run_in_litert():
+    inputs = keras.Input((None, None, 3))
+    network = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(Conv2D(4, 5)(inputs)))
+    interpreter = runtimes.make_interpreter(runtimes.to_litert(network), 1, 2, 9)
+    assert interpreter.get_input_details()[0]["shape"].tolist() == [2, 9, 9, 3]
+
+
+def test_error_for_examples_of_another_shape():
+    model = two_inputs()
+    with pytest.raises(ValueError, match=r"examples of \(5, 7\) do not fit the input a of \(None, 5\)"):
+        runtimes.to_litert(model, {"a": np.ones((5, 7)), "z": np.ones((5, 8, 8, 1))})
+
+
+def test_import_of_the_runtimes_does_not_load_litert():
+    code = "import sys, keras_sbp; assert not any(name.startswith(('ai_edge', 'tqdm')) for name in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

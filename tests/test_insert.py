@@ -184,3 +184,19 @@ def test_errors_say_what_to_do():
     noisy.compile(fit.optimizer(keras.optimizers.Adam(), keras.optimizers.Adam()), "mse")
     with pytest.raises(ValueError, match="insert it with kl_weight=1 / N"):
         noisy.fit(np.zeros((4, *IMAGES)), np.zeros((4, 3)), verbose=0, callbacks=[fit.AnnealKL()])
+
+
+def test_reasons_name_what_keeps_a_layer_of_a_kind_with_a_rule():
+    first = {"data_format": "channels_first"}
+    images, features = keras.Input((3, 12, 12)), keras.Input((12,))
+    x = L.Conv2D(8, 3, activation="relu", name="conv", **first)(images)
+    x = L.GlobalAveragePooling2D(**first)(L.BatchNormalization(axis=1, name="norm")(x))
+    lora = L.Dense(16, activation="relu", name="lora")
+    y = L.Dense(8, activation=L.PReLU(), name="learned")(lora(features))
+    model = keras.Model([images, features], [L.Dense(3, name="one")(x), L.Dense(3, name="two")(y)])
+    lora.enable_lora(2)
+    output = "output of the network"
+    assert pruning.unprunable(model) == {
+        "conv": "data_format is channels_first", "norm": "axis is 1, not the last", "lora": "LoRA is enabled",
+        "learned": "its activation has weights", "one": output, "two": output,
+    }  # fmt: skip

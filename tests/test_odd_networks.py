@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.utils import pruning
-from keras_sbp.utils.pruning import counting, fit
+from keras_sbp.utils.pruning import counting, fit, keras_private
 from tests.stress import keras_applications
 
 IMAGES = (8, 8, 3)
@@ -255,6 +255,46 @@ def test_integer_images_are_rescaled_before_a_convolution(dtype):
     np.testing.assert_allclose(smaller.predict(images, verbose=0), noisy(images, training=False), atol=1e-5)
 
 
+KEEP_THE_DTYPE = {
+    "padding": lambda x: L.ZeroPadding2D(1)(x), "cropping": lambda x: L.Cropping2D(2)(x),
+    "upsampling": lambda x: L.UpSampling2D()(x), "concatenation": lambda x: L.Concatenate()([x, x]),
+    "pooling": lambda x: L.MaxPooling2D()(x), "reshape": lambda x: L.Reshape((4, 16, 3))(x),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KEEP_THE_DTYPE)
+def test_integer_images_behind_layers_that_keep_their_dtype(kind):
+    """Keras's symbolic dtype of these is float32, whatever they read."""
+    images = np.random.default_rng(0).integers(0, 256, (4, *IMAGES)).astype("uint8")
+    inputs = keras.Input(IMAGES, dtype="uint8")
+    x = L.Conv2D(8, 3, activation="relu")(L.Rescaling(1 / 255)(KEEP_THE_DTYPE[kind](inputs)))
+    model = keras.Model(inputs, L.Dense(3)(L.GlobalMaxPooling2D()(x)))
+    np.testing.assert_allclose(
+        pruning.shrink(model).predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("scaling", [L.Rescaling(1 / 255), L.Normalization(mean=128.0, variance=5000.0)])
+def test_fine_tuning_goes_on_where_training_ended(scaling):
+    """With the 1 / 255 in the first kernel, one epoch at this rate makes guesses of the predictions."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(2, size=512)
+    x = rng.uniform(0, 255, (512, *IMAGES)).astype(np.float32)
+    x[:, :4] *= np.where(y, 1.0, 0.5)[:, None, None, None]
+    inputs = keras.Input(IMAGES)
+    features = L.Flatten()(L.Conv2D(8, 3, activation="relu")(scaling(inputs)))
+    noisy = pruning.insert(keras.Model(inputs, L.Dense(2)(features)))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    noisy.compile(keras.optimizers.Adam(3e-3), loss)
+    noisy.fit(x, y, 32, 10, verbose=0)
+    keras_applications.kill(noisy, 0.2, rng)
+    smaller = pruning.shrink(noisy)
+    smaller.compile(keras.optimizers.Adam(1e-3), loss)
+    before = smaller.evaluate(x, y, verbose=0)
+    during = smaller.fit(x, y, 32, verbose=0).history["loss"][0]
+    assert before < 0.3 and max(during, smaller.evaluate(x, y, verbose=0)) < 1.1 * before
+
+
 def test_text_vectorization_keeps_its_vocabulary():
     words = L.TextVectorization(30, output_sequence_length=8)
     words.adapt(np.array(["a b c d", "e f g"]))
@@ -323,6 +363,72 @@ def test_two_nested_models_with_operations_of_the_same_name(tmp_path):
     outputs_stay(keras.Model(inputs, L.Average()([one(inputs), two(inputs)])))
 
 
+def test_units_are_pruned_where_they_enter_nested_models():
+    assert set(pruning.unprunable(keras_applications.nested()).values()) == {"output of the network"}
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_nested_models_called_with_training(depth):
+    """Monte Carlo dropout: on unless told otherwise."""
+    inputs = keras.Input((6,))
+    x = L.Dropout(0.5)(L.Dense(16, activation="relu")(inputs))
+    inner = keras.Model(inputs, L.TimeDistributed(L.Dropout(0.5))(L.Reshape((4, 4))(x)))
+    for _ in range(depth - 1):
+        inner = keras.Sequential([keras.Input((6,)), inner])
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, L.Dense(2)(L.Flatten()(inner(inputs, training=True))))
+    x = np.ones((64, 6), np.float32)
+    for network in (pruning.insert(model), pruning.shrink(model)):
+        assert np.ptp(network(x), axis=0).min() > 0
+        np.testing.assert_allclose(network(x, training=False), model(x, training=False), atol=1e-5)
+        dropout = [layer for layer in network.layers if isinstance(layer, (L.Dropout, L.TimeDistributed))]
+        calls = [keras_private.arguments(node)[1] for layer in dropout for node in keras_private.calls(layer)]
+        assert [call["training"] for call in calls] == [True, True]
+
+
+def test_nested_models_called_with_masks():
+    inner = keras.Sequential([keras.Input((12, 8)), L.LSTM(5)])
+    words = keras.Input((12,), dtype="int32")
+    x = L.Embedding(50, 8, mask_zero=True)(words)
+    outputs_stay(keras.Model(words, L.Dense(3)(inner(x))))
+    mask = keras.Input((12,), dtype="bool")
+    with pytest.raises(ValueError, match="is called with mask="):
+        pruning.insert(keras.Model([words, mask], L.Dense(3)(inner(x, mask=mask))))
+
+
+@pytest.mark.parametrize("layer", [L.ZeroPadding2D(1), L.PReLU(shared_axes=[1, 2])])
+def test_constants_behind_layers_for_images_of_any_size(layer):
+    """Batch normalization makes dead units constants other than 0, whose positions are not known."""
+    inputs = keras.Input((None, None, 3))
+    norm = L.BatchNormalization(beta_initializer=keras.initializers.Constant(-1.0))
+    x = norm(SBP(name="noise")(L.Conv2D(6, 3)(inputs)))
+    model = keras.Model(inputs, L.Conv2D(3, 3)(layer(x)))
+    keras_applications.kill(model, 0.5, np.random.default_rng(0))
+    images = keras_applications.examples(model, np.random.default_rng(0))
+    assert keras_applications.difference(model, pruning.shrink(model), images) <= keras_applications.TOLERANCE
+
+
+def two_lengths():
+    """A question and an answer through the same layers."""
+    inputs = [keras.Input((length,), dtype="int32") for length in (6, 9)]
+    words, convolution = L.Embedding(50, 8), L.Conv1D(10, 3, activation="relu")
+    x = L.Concatenate()([L.GlobalMaxPooling1D()(convolution(words(text))) for text in inputs])
+    return keras.Model(inputs, L.Dense(1)(L.Dense(8, activation="relu")(x)))
+
+
+def two_widths():
+    """A PReLU of one slope for all units, of 8 and of 6."""
+    inputs, slope = keras.Input(IMAGES), L.PReLU(shared_axes=[1, 2, 3])
+    x = slope(L.Conv2D(6, 1)(slope(L.Conv2D(8, 1)(inputs))))
+    return keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
+
+
+@pytest.mark.parametrize("build", [two_lengths, two_widths])
+def test_layers_shared_by_inputs_of_different_widths(build):
+    outputs_stay(build())
+    assert all(cost > 0 for cost in counting.unit_costs(pruning.insert(build())).values())
+
+
 def test_dropout_is_kept_also_if_it_is_always_on():
     inputs = keras.Input((6,))
     x = L.Dropout(0.5, name="first")(L.Dense(50, activation="relu")(inputs), training=True)
@@ -384,3 +490,61 @@ def test_error_for_a_network_with_its_own_call():
         pruning.insert(Twice(inputs, L.Dense(5)(inputs)))
     with pytest.raises(ValueError, match="has a call\\(\\) of its own"):
         pruning.insert(Residual([inputs, L.Dense(6)]))
+
+
+@keras.saving.register_keras_serializable("tests")
+class Scaled(keras.Model):
+    """A functional network that scales its loss, by a setting of its own."""
+
+    def __init__(self, *args, factor=1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.factor = factor
+
+    def compute_loss(self, *args, **kwargs):
+        return self.factor * super().compute_loss(*args, **kwargs)
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+class ScaledStack(keras.Sequential):
+    def compute_loss(self, *args, **kwargs):
+        return 2 * super().compute_loss(*args, **kwargs)
+
+
+class ScaledByDefault(Scaled):
+    """Which says nothing of how to build it."""
+
+    def __init__(self, units):
+        inputs = keras.Input((6,))
+        super().__init__(inputs, L.Dense(2)(L.Dense(units, activation="relu")(inputs)), factor=3.0)
+
+
+def test_models_with_their_own_training_keep_their_class():
+    inputs = keras.Input((6,))
+    inner = keras.Sequential([keras.Input((6,)), L.Dense(8, activation="relu")])
+    model = Scaled(inputs, L.Dense(2)(inner(inputs)), factor=3.0, name="scaled")
+    x, y = np.ones((8, 6)), np.zeros((8, 2))
+    for network in (pruning.insert(model), pruning.shrink(model), pruning.pad_filters(model, 8)):
+        plain = keras.Model(network.inputs, network.outputs)
+        for each in (network, plain):
+            each.compile("sgd", "mse")
+        assert type(network) is Scaled and network.name == "scaled"
+        assert network.evaluate(x, y, verbose=0) == pytest.approx(3 * plain.evaluate(x, y, verbose=0))
+
+
+@pytest.mark.parametrize("build", [lambda: ScaledStack([keras.Input((6,)), L.Dense(2)]), lambda: ScaledByDefault(5)])
+def test_error_for_models_whose_own_training_cannot_be_kept(build):
+    for prune in (pruning.insert, pruning.shrink):
+        with pytest.raises(ValueError, match="has its own compute_loss.*pass keras.Model\\("):
+            prune(build())
+    assert counting.multiply_adds(build()) > 0
+
+
+def test_classes_without_training_of_their_own_become_plain_models():
+    class Backbone(keras.Model):
+        def __init__(self, units):
+            inputs = keras.Input((6,))
+            super().__init__(inputs, L.Dense(2)(L.Dense(units, activation="relu")(inputs)))
+
+    assert not isinstance(pruning.insert(Backbone(5)), Backbone)

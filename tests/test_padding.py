@@ -28,7 +28,7 @@ def from_the_mean(x):
 
 @pytest.mark.parametrize("activation", ["relu", "softmax", "sparsemax", from_the_mean])
 def test_layers_that_mix_units_are_not_padded(activation):
-    """A softmax of zeros is not 0, and they change the others; and a network gives as many values as before."""
+    """Zeros among the inputs of a softmax change all its outputs. The number of outputs stays the same."""
     inputs = keras.Input((8, 8, 3))
     x = Conv2D(5, 3, activation=activation, name="first")(inputs)
     x = layers.Softmax()(Conv2D(6, 3, groups=1, name="second")(x))
@@ -71,3 +71,29 @@ def test_channels_first_and_custom_convolutions_are_not_padded():
         keras_applications.randomize(model, rng)
         examples = keras_applications.examples(model, rng)
         np.testing.assert_allclose(pruning.pad_filters(model, 8)(examples), model(examples), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_padded_random_graphs_compute_the_same(seed):
+    rng = np.random.default_rng(seed)
+    model = keras_applications.random_graph(rng)
+    keras_applications.randomize(model, rng)
+    wide = pruning.pad_filters(model, 8)
+    examples = keras_applications.examples(model, rng)
+    assert keras_applications.difference(model, wide, examples) <= keras_applications.TOLERANCE
+    own = {layer.name: layer.filters for layer in wide.layers if type(layer) in (Conv2D, layers.SeparableConv2D)}
+    assert all(filters == 8 or wide.get_layer(name).groups == 2 for name, filters in own.items())
+
+
+def test_convolutions_of_any_rank_are_padded():
+    texts, volumes = keras.Input((9, 3)), keras.Input((5, 5, 5, 2))
+    x = layers.Conv1D(5, 3, activation="relu", name="one")(texts)
+    x = layers.Conv1D(3, 3, name="last")(layers.Dropout(0.5)(layers.AveragePooling1D(2)(x)))
+    y = layers.Conv3DTranspose(6, 2, activation="relu", name="other")(volumes)
+    model = keras.Model([texts, volumes], [x, layers.Conv3D(2, 2)(layers.LeakyReLU()(y))])
+    keras_applications.randomize(model, np.random.default_rng(0))
+    wide = pruning.pad_filters(model, 4)
+    assert [wide.get_layer(name).filters for name in ("one", "last", "other")] == [8, 4, 8]
+    assert wide.get_layer("last").kernel.shape == (3, 8, 4), "it reads the padding"
+    examples = keras_applications.examples(model, np.random.default_rng(0))
+    assert keras_applications.difference(model, wide, examples) <= keras_applications.TOLERANCE

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # TensorFlow alternates between this number of batches.
 BATCHES = 4
+# Inputs that may have any size have this one when `to_litert` tries whether LiteRT can run a network.
+TRIAL_SIZE = 128
 
 
 class LiteRT:
@@ -96,7 +98,7 @@ def to_litert(model: keras.Model, examples: Any = None) -> bytes:
         examples: (N, ...), inputs of the network; for several inputs a list, or a dict by their names. If given, weights
             and activations are int8, in the ranges that they have for these; inputs and outputs remain float32.
     Raises:
-        ValueError: the model has no graph, or LiteRT cannot run it.
+        ValueError: the model has no graph, LiteRT cannot run it, or `examples` do not fit.
         ImportError: LiteRT is not installed.
     """
     int8 = {}
@@ -107,28 +109,23 @@ def to_litert(model: keras.Model, examples: Any = None) -> bytes:
             {name: array[None] for name, array in zip(arrays, example)} for example in zip(*arrays.values())
         )
     arranged = arrange.for_cpu(model, litert=True)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            arranged.export(f"{folder}/network.tflite", format="litert", verbose=False, **int8)
-        except Exception as error:  # of the converter, which has many
-            (first, *_) = str(error).splitlines() or [type(error).__name__]
-            raise ValueError(_cannot_run(model, first)) from error
-        with open(f"{folder}/network.tflite", "rb") as file:
-            content = file.read()
     try:
-        make_interpreter(content, 1, 1)
-    except RuntimeError as error:
-        # TensorFlow's operations, for which LiteRT has no kernel, are called Flex...
-        missing = re.findall(r"\(Flex(\w+)\)", str(error))
-        raise ValueError(_cannot_run(model, f"no kernel for {missing[0]}" if missing else str(error))) from None
+        with tempfile.TemporaryDirectory() as folder:
+            arranged.export(f"{folder}/network.tflite", format="litert", verbose=False, **int8)
+            with open(f"{folder}/network.tflite", "rb") as file:
+                content = file.read()
+        _run_once(content)
+    except ImportError:
+        raise
+    except Exception as error:  # the converter raises all kinds
+        # An operation of TensorFlow's without a kernel in LiteRT is called Flex..., if the converter knows it.
+        missing = re.search(r"\(Flex(\w+)\)|'tf\.(\w+)' op is neither", str(error))
+        why = f"no kernel for {missing[1] or missing[2]}" if missing else str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"LiteRT cannot run {model.name} ({why}): build recurrent layers with unroll=True and transposed convolutions "
+            "without dilation, or deploy it as a SavedModel by its export()"
+        ) from error
     return content
-
-
-def _cannot_run(model: keras.Model, why: str) -> str:
-    return (
-        f"LiteRT cannot run {model.name} ({' '.join(why.split())}): build recurrent layers with unroll=True and transposed "
-        "convolutions without dilation, or deploy it as a SavedModel by its export()"
-    )
 
 
 def _by_input(model: keras.Model, examples: Any) -> dict[str, np.ndarray]:
@@ -136,12 +133,31 @@ def _by_input(model: keras.Model, examples: Any) -> dict[str, np.ndarray]:
     if not isinstance(examples, dict):
         arrays = examples if len(model.inputs) > 1 else [examples]
         examples = {x.name: array for x, array in zip(model.inputs, arrays, strict=True)}
-    return {x.name: np.asarray(examples[x.name], x.dtype) for x in model.inputs}
+    found = {x.name: np.asarray(examples[x.name], x.dtype) for x in model.inputs}
+    for x in model.inputs:
+        shape = found[x.name].shape
+        if len(shape) != len(x.shape) or any(size not in (None, own) for size, own in zip(x.shape[1:], shape[1:])):
+            raise ValueError(f"examples of {shape} do not fit the input {x.name} of {x.shape}")
+    return found
 
 
-def make_interpreter(content: bytes, threads: int, batch_size: int) -> "Interpreter":
+def _run_once(content: bytes) -> None:
+    """Run a .tflite file's content on zeros.
+
+    Raises:
+        RuntimeError: LiteRT cannot run it.
+    """
+    interpreter = make_interpreter(content, 1, 1, TRIAL_SIZE)
+    for details in interpreter.get_input_details():
+        interpreter.set_tensor(details["index"], np.zeros(details["shape"], details["dtype"]))
+    interpreter.invoke()
+
+
+def make_interpreter(content: bytes, threads: int, batch_size: int, size: int = 1) -> "Interpreter":
     """LiteRT's interpreter of a .tflite file's content, for batches of this size.
 
+    Args:
+        size: that of the other axes whose size is not known.
     Raises:
         ImportError: LiteRT is not installed.
         RuntimeError: LiteRT cannot run it.
@@ -153,7 +169,8 @@ def make_interpreter(content: bytes, threads: int, batch_size: int) -> "Interpre
 
     interpreter = Interpreter(model_content=content, num_threads=threads)
     for details in interpreter.get_input_details():
-        interpreter.resize_tensor_input(details["index"], (batch_size, *details["shape"][1:]))
+        _, *shape = np.where(details["shape_signature"] < 0, size, details["shape"]).tolist()
+        interpreter.resize_tensor_input(details["index"], (batch_size, *shape))
     interpreter.allocate_tensors()
     return interpreter
 

@@ -32,7 +32,15 @@ def nodes(graph: keras.Model) -> list[Node]:
 
 def flat_inputs(graph: keras.Model, inputs: Any) -> list[keras.KerasTensor]:
     """The inputs of a nested model's call (a tensor, list or dict) in the order of its `inputs`."""
-    return graph._standardize_inputs(inputs)
+    return [_unconverted(tensor) for tensor in graph._standardize_inputs(inputs)]
+
+
+def _unconverted(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """What was converted to a tensor, if it is one of that dtype already."""
+    made = producer(tensor)
+    if is_keras_op(made.operation, {"ConvertToTensor"}) and made.input_tensors[0].dtype == tensor.dtype:
+        return made.input_tensors[0]
+    return tensor
 
 
 def arguments(node: Node, tensors: list[keras.KerasTensor] | None = None) -> tuple[tuple, dict[str, Any]]:

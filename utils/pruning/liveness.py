@@ -36,6 +36,7 @@ class Liveness:
         varying: {tensor's id: (units,) bool}.
         constants: {tensor's id: (..., units)}, the values of the units that do not vary; an axis of positions has
             length 1 if the values are the same at all of them.
+        unknown: {tensor's id: (units,) bool}, constants that are not known and thus count as varying.
         pinned: {tensor's id: (units,) bool}, the units that are kept even if they do not vary.
         kept: {tensor's id: (units,) bool}, the units that are live or pinned.
     """
@@ -75,7 +76,7 @@ class Liveness:
         Args:
             keep_one: whether a tensor that becomes constant has its first unit count as varying.
         """
-        self.varying, self.constants = {}, {}
+        self.varying, self.constants, self.unknown = {}, {}, {}
         for rule in self.rules:
             inputs, outputs = _ids(rule.node)
             given = [self.constants[tensor] for tensor in inputs]
@@ -88,7 +89,8 @@ class Liveness:
                 constant = np.asarray(constant, np.float32)
                 constant = constant.reshape((1,) * (len(symbol.shape) - 1 - constant.ndim) + constant.shape)
                 # A unit whose constant is not known counts as one that varies.
-                units = units | np.isnan(constant).reshape(-1, len(units)).any(0)
+                self.unknown[tensor] = np.isnan(constant).reshape(-1, len(units)).any(0)
+                units = units | self.unknown[tensor]
                 if keep_one and not units.any() and any(self.varying[source].any() for source in inputs):
                     units = np.arange(len(units)) == 0
                 self.varying[tensor] = units
@@ -106,7 +108,9 @@ class Liveness:
                 self.kept[tensor] = before | after
             if self.is_constant(rule.node):
                 continue
-            kept, pinned = ([of[tensor] for tensor in outputs] for of in (self.kept, self.pinned))
+            kept = [self.kept[tensor] for tensor in outputs]
+            # The inputs of a constant that is not known must be there to compute it.
+            pinned = [self.pinned[tensor] | self.kept[tensor] & self.unknown[tensor] for tensor in outputs]
             for tensor, uses, requires in zip(inputs, rule.used_inputs(kept), rule.required_inputs(kept, pinned)):
                 used[tensor] |= uses
                 self.pinned[tensor] |= requires

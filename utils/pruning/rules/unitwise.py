@@ -143,7 +143,7 @@ class Elementwise(Unitwise):
     """A function of keras.ops or keras.activations that treats every number alone, called on a tensor."""
 
     names = frozenset(
-        "Abs Celu Elu Exp Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid Mish ReLU Relu Relu6 Selu "
+        "Absolute Celu Elu Exp Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid ReLU Relu Relu6 Selu "
         "Sigmoid Silu SoftShrink Softplus Softsign SparseSigmoid Square Squareplus Tanh TanhShrink Threshold".split()
     )
 

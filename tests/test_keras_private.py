@@ -1,0 +1,178 @@
+"""The contract with Keras: each private name that pruning relies on, so that a failure says which one has changed."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_sbp.utils.pruning import keras_private
+from keras_sbp.utils.pruning.rules.merge import Merge, Product
+from keras_sbp.utils.pruning.rules.unitwise import Elementwise, Scalar
+
+
+@pytest.fixture
+def model():
+    inputs = keras.Input((4,), name="x")
+    dense = layers.Dense(4, name="dense")
+    return keras.Model(inputs, layers.Add(name="add")([dense(dense(inputs)), inputs]))
+
+
+def test_functional_models_are_graphs_and_subclasses_are_not(model):
+    class Own(keras.Model):
+        def call(self, x):
+            return x
+
+    assert keras_private.functional(model) is model
+    assert keras_private.functional(Own()) is None
+
+
+def test_sequential_models_have_a_graph_once_they_are_built():
+    assert keras_private.functional(keras.Sequential([layers.Dense(2)])) is None
+    built = keras.Sequential([keras.Input((3,)), layers.Dense(2, name="dense")])
+    assert [node.operation.name for node in keras_private.nodes(keras_private.functional(built))][1:] == ["dense"]
+
+
+def test_nodes_follow_those_whose_outputs_they_take(model):
+    nodes = keras_private.nodes(model)
+    assert [node.operation.name for node in nodes] == ["x", "dense", "dense", "add"]
+    first, second, add = nodes[1:]
+    assert second.input_tensors[0] is first.outputs[0]
+    assert [id(x) for x in add.input_tensors] == [id(second.outputs[0]), id(model.inputs[0])]
+    assert not nodes[0].input_tensors
+
+
+def test_calls_of_a_layer_and_the_producer_of_a_tensor(model):
+    dense = model.get_layer("dense")
+    assert keras_private.calls(dense) == keras_private.nodes(model)[1:3]
+    for call in keras_private.calls(dense):
+        assert keras_private.producer(call.outputs[0]) is call
+
+
+def test_recorded_arguments_and_a_call_repeated_with_others():
+    inputs, other = keras.Input((4,)), keras.Input((4,))
+    dropout = layers.Dropout(0.5)
+    dropout(inputs, training=True)
+    (node,) = keras_private.calls(dropout)
+    assert keras_private.arguments(node) == ((inputs,), {"training": True})
+    assert keras_private.arguments(node, [other]) == ((other,), {"training": True})
+    keras_private.call(node, dropout, [other], training=False)
+    assert keras_private.arguments(keras_private.calls(dropout)[1]) == ((other,), {"training": False})
+
+
+def test_training_is_recorded_for_layers_that_do_not_take_it():
+    """Thus a layer inside a layer still gets it."""
+    dense = layers.Dense(2)
+    dense(keras.Input((3,)), training=True)
+    assert keras_private.arguments(keras_private.calls(dense)[0])[1] == {"training": True}
+
+
+def test_inputs_of_a_nested_call_in_order():
+    second, first = keras.Input((6,), name="b"), keras.Input((5,), name="a")
+    model = keras.Model([second, first], layers.Concatenate()([second, first]))
+    one, other = keras.Input((5,)), keras.Input((6,))
+    assert [id(x) for x in keras_private.flat_inputs(model, {"a": one, "b": other})] == [id(other), id(one)]
+    (converted, _) = keras_private.flat_inputs(model, [keras.Input((6,), dtype="int32"), one])
+    assert converted.dtype == "float32"
+
+
+def test_renamed_operations_are_copies_without_calls():
+    (node,) = keras_private.calls(keras_private.producer(ops.relu(keras.Input((3,)))).operation)
+    other = keras_private.renamed(node.operation, "other")
+    assert other.name == "other" and keras_private.calls(other) == [] and node.operation.name != "other"
+    y = other(keras.Input((2,)))
+    assert keras_private.producer(y).operation is other
+
+
+def test_masks_come_with_tensors():
+    embedding, dense = layers.Embedding(5, 3, mask_zero=True), layers.Dense(2)
+    x = embedding(keras.Input((4,), dtype="int32"))
+    assert keras_private.mask_of(x).shape == (None, 4)
+    assert keras_private.mask_of(dense(x)) is not None
+    assert keras_private.mask_of(keras.Input((4,))) is None
+
+
+def test_masks_of_inputs_are_recorded_in_the_call_of_a_nested_model():
+    inner = keras.Sequential([keras.Input((4, 3)), layers.Dense(2)])
+    x = layers.Embedding(5, 3, mask_zero=True)(keras.Input((4,), dtype="int32"))
+    inner(x)
+    assert keras_private.arguments(keras_private.calls(inner)[-1])[1]["mask"] is keras_private.mask_of(x)
+
+
+def test_what_is_defined_in_keras():
+    class Own(layers.Dense):
+        def call(self, x):
+            return x
+
+    assert keras_private.is_from_keras(layers.Dense) and keras_private.is_from_keras(keras.Model.train_step)
+    assert not keras_private.is_from_keras(Own) and not keras_private.is_from_keras(Own.call)
+
+
+UNARY = {
+    "Absolute": ops.abs, "Celu": ops.celu, "Elu": ops.elu, "Exp": ops.exp, "Gelu": ops.gelu, "HardShrink": ops.hard_shrink,
+    "HardSigmoid": ops.hard_sigmoid, "HardSilu": ops.hard_silu, "HardTanh": ops.hard_tanh, "LeakyRelu": ops.leaky_relu,
+    "LogSigmoid": ops.log_sigmoid, "ReLU": lambda x: keras.activations.relu(x, 0.1),
+    "Relu": ops.relu, "Relu6": ops.relu6, "Selu": ops.selu, "Sigmoid": ops.sigmoid, "Silu": ops.silu,
+    "SoftShrink": ops.soft_shrink, "Softplus": ops.softplus, "Softsign": ops.softsign,
+    "SparseSigmoid": ops.sparse_sigmoid, "Square": ops.square, "Squareplus": ops.squareplus, "Tanh": ops.tanh,
+    "TanhShrink": ops.tanh_shrink, "Threshold": lambda x: ops.threshold(x, 0.1, 0.0),
+}  # fmt: skip
+BINARY = {
+    "Add": ops.add, "Divide": ops.divide, "Maximum": ops.maximum, "Minimum": ops.minimum, "Multiply": ops.multiply,
+    "Subtract": ops.subtract, "TrueDivide": ops.true_divide,
+}  # fmt: skip
+OTHERS = {
+    "Take": lambda x: ops.take(x, [0, 2], axis=-1), "Concatenate": lambda x: ops.concatenate([x, x], axis=-1),
+    "Matmul": lambda x: ops.matmul(x, ops.transpose(x)), "Einsum": lambda x: ops.einsum("bi,bj->bij", x, x),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, function", (UNARY | OTHERS).items())
+def test_class_names_of_keras_ops(name, function):
+    assert keras_private.is_keras_op(keras_private.producer(function(keras.Input((4,)))).operation, {name})
+
+
+@pytest.mark.parametrize("name, function", BINARY.items())
+def test_class_names_of_keras_ops_of_two_operands(name, function):
+    x = keras.Input((4,))
+    for y in (function(x, 2.0), function(x, keras.Input((4,)))):
+        assert keras_private.is_keras_op(keras_private.producer(y).operation, {name})
+
+
+def test_every_class_name_in_the_rules_is_tested_here():
+    assert Elementwise.names == UNARY.keys()
+    assert Scalar.names == BINARY.keys()
+    assert (Merge.names | Product.names) - {"CustomScaleLayer"} <= BINARY.keys()
+
+
+def test_class_name_of_the_sum_in_inception_resnet():
+    inputs = keras.Input((75, 75, 3))
+    model = keras.applications.InceptionResNetV2(weights=None, include_top=False, input_tensor=inputs)
+    kinds = [op for op in model.operations if keras_private.is_keras_op(op, {"CustomScaleLayer"})]
+    assert len(kinds) == 40
+
+
+def test_settings_of_keras_ops():
+    x = keras.Input((4,))
+    relu = keras_private.producer(keras.activations.relu(x, max_value=6.0, threshold=1.0)).operation
+    take = keras_private.producer(ops.take(x, [1], axis=-1))
+    assert (relu.max_value, relu.threshold) == (6.0, 1.0)
+    assert take.operation.axis == -1 and keras_private.arguments(take)[0][1] == [1]
+    assert keras_private.producer(ops.concatenate([x, x], axis=1)).operation.axis == 1
+
+
+@pytest.mark.parametrize("kind", [layers.TextVectorization, layers.StringLookup])
+def test_lookup_table_of_text_layers(kind):
+    layer = kind(max_tokens=9, output_mode="tf_idf")
+    layer.adapt(np.array(["a b", "b c"]))
+    assert np.size(keras_private.lookup_table(layer).idf_weights) >= layer.vocabulary_size()
+
+
+def test_axes_of_attention():
+    attention = layers.MultiHeadAttention(2, 4, attention_axes=(2,))
+    x = keras.Input((4, 6, 8))
+    attention(x, x)
+    assert tuple(keras_private.attention_axes(attention)) == (2,)
+
+
+def test_output_shape_of_a_lambda():
+    assert keras_private.lambda_output_shape(layers.Lambda(lambda x: x, output_shape=(3,))) == (3,)
