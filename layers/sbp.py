@@ -13,7 +13,8 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
-from keras_sbp.layers import keras_private, truncated_log_normal
+from keras_sbp import keras_private
+from keras_sbp.layers import truncated_log_normal
 
 # mu and log sigma are clipped to this interval, on which the distribution is computed exactly.
 PARAMETER_BOUNDS = (-20.0, 5.0)

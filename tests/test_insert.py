@@ -6,9 +6,10 @@ import pytest
 from keras import layers as L
 from keras import ops
 
+from keras_sbp import keras_private
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.utils import pruning
-from keras_sbp.utils.pruning import counting, fit, keras_private
+from keras_sbp.utils.pruning import counting, fit
 from tests.stress import keras_applications
 from tests.test_odd_networks import IMAGES, Doubled, network, outputs_stay
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_sbp.utils.pruning import keras_private
+from keras_sbp import keras_private
 from keras_sbp.utils.pruning.rules.merge import Merge, Product
 from keras_sbp.utils.pruning.rules.unitwise import Elementwise, Scalar
 
@@ -176,3 +176,15 @@ def test_axes_of_attention():
 
 def test_output_shape_of_a_lambda():
     assert keras_private.lambda_output_shape(layers.Lambda(lambda x: x, output_shape=(3,))) == (3,)
+
+
+def test_optimizers_keep_a_moment_for_each_variable():
+    first, second = keras.Variable(np.zeros(3)), keras.Variable(np.zeros(2))
+    adam, sgd = keras.optimizers.Adam(0.1, beta_1=0.5, beta_2=0.75), keras.optimizers.SGD(0.1, 0.5)
+    for optimizer in (adam, sgd):
+        optimizer.build([first, second])
+        optimizer.apply([np.zeros(3, np.float32), np.full(2, 4, np.float32)])
+    momentum, velocity = keras_private.adam_moments(adam, second)
+    np.testing.assert_allclose(momentum, 2)
+    np.testing.assert_allclose(velocity, 4)
+    np.testing.assert_allclose(keras_private.sgd_momentum(sgd, second), -0.4, rtol=1e-6)

@@ -7,9 +7,10 @@ import tensorflow as tf
 from keras import layers as L
 from keras import ops
 
+from keras_sbp import keras_private
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.utils import pruning
-from keras_sbp.utils.pruning import counting, fit, keras_private
+from keras_sbp.utils.pruning import counting, fit
 from tests.stress import keras_applications
 
 IMAGES = (8, 8, 3)

@@ -10,11 +10,12 @@ import pytest
 from keras import layers
 from keras.layers import Conv2D, Dense, Flatten
 
+from keras_sbp import keras_private
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets.lenet5 import lenet5
 from keras_sbp.nets.lenet_fc import lenet_fc
 from keras_sbp.utils import pruning
-from keras_sbp.utils.pruning import counting, keras_private
+from keras_sbp.utils.pruning import counting
 from tests.support.networks import (
     TOLERANCE,
     WEIGHTED,

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from mpmath import fp
 
-from keras_sbp.layers import keras_private, sbp
+from keras_sbp import keras_private
+from keras_sbp.layers import sbp
 from keras_sbp.layers.sbp import SBP
 from tests.support import scripts
 

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sbp.utils.pruning import graph, keras_private, rules
+from keras_sbp import keras_private
+from keras_sbp.utils.pruning import graph, rules
 from keras_sbp.utils.pruning.graph import Tensors
 from keras_sbp.utils.pruning.rules import Node
 

@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 
+from keras_sbp import keras_private
 from keras_sbp.layers.batch_normalization import BatchNormalization
-from keras_sbp.utils.pruning import graph, keras_private
+from keras_sbp.utils.pruning import graph
 
 
 def insert_batch_norm(model: keras.Model, inputs: np.ndarray) -> keras.Model:

@@ -7,8 +7,9 @@ from typing import Any
 import keras
 from keras import tree
 
-from keras_sbp.utils.pruning import keras_private, rules
-from keras_sbp.utils.pruning.keras_private import Node
+from keras_sbp import keras_private
+from keras_sbp.keras_private import Node
+from keras_sbp.utils.pruning import rules
 
 # What a class overrides to train, evaluate or predict in a way of its own.
 TRAINING_METHODS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "compile", "fit")

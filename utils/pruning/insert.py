@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 import keras
 import numpy as np
 
+from keras_sbp import keras_private
 from keras_sbp.layers import truncated_log_normal
 from keras_sbp.layers.sbp import SBP
-from keras_sbp.utils.pruning import graph, keras_private, rules
+from keras_sbp.utils.pruning import graph, rules
 from keras_sbp.utils.pruning.rules import Rule
 
 LOG_SIGMA = -5.0  # where log sigma starts, as in the paper

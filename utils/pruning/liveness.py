@@ -16,7 +16,8 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from keras_sbp.utils.pruning import graph, keras_private, rules
+from keras_sbp import keras_private
+from keras_sbp.utils.pruning import graph, rules
 from keras_sbp.utils.pruning.rules import Array, Indices, Mask, Node, Rule
 
 

@@ -8,7 +8,8 @@ and a pruned VGG-like is slower than the whole one; padded to multiples of 8 it 
 import keras
 import numpy as np
 
-from keras_sbp.utils.pruning import graph, keras_private, rules
+from keras_sbp import keras_private
+from keras_sbp.utils.pruning import graph, rules
 from keras_sbp.utils.pruning.graph import Tensors
 from keras_sbp.utils.pruning.rules import Node
 

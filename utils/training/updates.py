@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_sbp import keras_private
 from keras_sbp.utils.io.command_line import UserError
 
 
@@ -33,11 +34,12 @@ class FusedAdam(keras.optimizers.Adam):
     """Keras's Adam with a single operation per update: Keras's dozen operations pass over memory a dozen times."""
 
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
-        index, step = self._get_variable_index(variable), tf.cast(self.iterations.value + 1, tf.float32)
+        momentum, velocity = keras_private.adam_moments(self, variable)
+        step = tf.cast(self.iterations.value + 1, tf.float32)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
+            m=momentum.value.handle,
+            v=velocity.value.handle,
             beta1_power=self.beta_1**step,
             beta2_power=self.beta_2**step,
             lr=tf.cast(learning_rate, tf.float32),
@@ -57,7 +59,7 @@ class FusedNesterov(keras.optimizers.SGD):
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,
-            accum=self.momentums[self._get_variable_index(variable)].value.handle,
+            accum=keras_private.sgd_momentum(self, variable).value.handle,
             lr=tf.cast(learning_rate, tf.float32),
             grad=gradient,
             momentum=self.momentum,
@@ -97,7 +99,7 @@ class Muon(FusedNesterov):
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         if len(variable.shape) != 4:
             return super().update_step(gradient, variable, learning_rate)
-        accumulated, units = self.momentums[self._get_variable_index(variable)], variable.shape[-1]
+        accumulated, units = keras_private.sgd_momentum(self, variable), variable.shape[-1]
         kernel = variable * (units**0.5 / tf.norm(variable))
         gradient -= kernel * tf.reduce_sum(gradient * kernel) / units
         self.assign(accumulated, self.KERNEL_MOMENTUM * accumulated + gradient)

@@ -16,7 +16,7 @@ import inspect
 
 import keras
 
-from keras_sbp.utils.pruning.keras_private import Node
+from keras_sbp.keras_private import Node
 from keras_sbp.utils.pruning.rules.barrier import Attention, Barrier, Input, NoProducts, Recurrent
 from keras_sbp.utils.pruning.rules.cloning import clone_layer, set_weights
 from keras_sbp.utils.pruning.rules.depthwise import Depthwise, Separable

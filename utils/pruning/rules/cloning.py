@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_sbp.utils.pruning import keras_private
+from keras_sbp import keras_private
 
 
 def clone_layer(layer: keras.Layer, kind: type[keras.Layer] | None = None, **changes: Any) -> keras.Layer:

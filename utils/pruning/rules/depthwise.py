@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_sbp.utils.pruning.keras_private import Node
+from keras_sbp.keras_private import Node
 from keras_sbp.utils.pruning.rules.kernel import Convolution, positions
 from keras_sbp.utils.pruning.rules.norm import UNCONSTRAINED
 from keras_sbp.utils.pruning.rules.rule import Array, Indices, LiveTensor, Mask, Rebuilder, is_unitwise, width

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_sbp.utils.pruning.keras_private import Node
+from keras_sbp.keras_private import Node
 from keras_sbp.utils.pruning.rules.norm import UNCONSTRAINED, scale_and_shift
 from keras_sbp.utils.pruning.rules.rule import (
     Array,

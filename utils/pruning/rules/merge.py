@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_sbp.utils.pruning import keras_private
-from keras_sbp.utils.pruning.keras_private import Node
+from keras_sbp import keras_private
+from keras_sbp.keras_private import Node
 from keras_sbp.utils.pruning.rules.rule import Array, Indices, LiveTensor, Mask, Rebuilder, Rule, is_kind, width
 
 

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_sbp import keras_private
+from keras_sbp.keras_private import Node
 from keras_sbp.layers.batch_normalization import BatchNormalization
-from keras_sbp.utils.pruning import keras_private
-from keras_sbp.utils.pruning.keras_private import Node
 from keras_sbp.utils.pruning.rules.rule import Array, Indices, LiveTensor, Rebuilder, is_training
 from keras_sbp.utils.pruning.rules.unitwise import Unitwise
 

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_sbp.utils.pruning import keras_private
-from keras_sbp.utils.pruning.keras_private import Node
+from keras_sbp import keras_private
+from keras_sbp.keras_private import Node
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]  # (units,), one for each unit of a tensor

@@ -1,4 +1,4 @@
-"""Everything private in Keras that pruning and deployment rely on, and what each name stands for.
+"""Everything private in Keras that this package relies on, and what each name stands for.
 
 tests/test_keras_private.py checks these functions one by one, so that it says which broke when Keras moves.
 """
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import keras
 from keras import tree
+from keras.src.backend.common import global_state
 
 
 class Node(Protocol):
@@ -108,3 +109,23 @@ def attention_axes(layer: keras.layers.MultiHeadAttention) -> tuple[int, ...]:
 def lambda_output_shape(layer: keras.layers.Lambda) -> Any:
     """The output shape that a Lambda was given, a tuple or a function; its config holds neither as it is."""
     return layer._output_shape
+
+
+def forward_pass() -> Any | None:
+    """An object that stands for the forward pass in progress on this thread; None if there is none.
+
+    A forward pass is the call of an outermost layer, usually a model, with the calls of all layers in it. Each tower
+    has its own, in a thread of its own.
+    """
+    return global_state.get_global_attribute("current_call_ctx")
+
+
+def adam_moments(optimizer: keras.optimizers.Adam, variable: keras.Variable) -> tuple[keras.Variable, keras.Variable]:
+    """The first and second moment that a built Adam keeps of a variable's gradient."""
+    index = optimizer._get_variable_index(variable)
+    return optimizer._momentums[index], optimizer._velocities[index]
+
+
+def sgd_momentum(optimizer: keras.optimizers.SGD, variable: keras.Variable) -> keras.Variable:
+    """The momentum that a built SGD keeps of a variable."""
+    return optimizer.momentums[optimizer._get_variable_index(variable)]
