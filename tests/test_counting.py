@@ -150,7 +150,7 @@ def test_macs_of_recurrent_layers_and_attention():
     # Dense at 12 steps; four gates of an LSTM with 16 and 8 inputs, three of a GRU with 8 and 6, at 12 steps each.
     recurrent = 12 * 5 * 16 + 12 * 4 * 8 * (16 + 8) + 12 * 3 * 6 * (8 + 6) + 6 * 10 + 10 * 3
     assert counting.multiply_adds(keras_applications.recurrent()) == recurrent
-    # Queries, keys, values and outputs of 2 heads of 8; 12 by 12 products of queries and keys, of attention weights and values.
+    # Queries, keys, values and outputs of 2 heads of 8; 12 by 12 products of queries and keys, and of those and values.
     attention = 4 * 12 * 16 * 2 * 8 + 2 * 2 * 12 * 12 * 8
     assert counting.multiply_adds(keras_applications.transformer()) == attention + 2 * 12 * 16 * 32 + 16 * 3
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -118,7 +119,8 @@ def test_exports_compute_what_the_network_does(tmp_path, capsys):
         predictions.append(np.asarray(network(given, training=False)))
         return 12.5 * len(predictions)
 
-    export.export(tmp_path, np.random.default_rng(1).random((200, 8, 8, 1), np.float32), error)
+    examples = np.random.default_rng(1).random((200, 8, 8, 1), np.float32)
+    export.export(SimpleNamespace(directory=tmp_path, examples=lambda: examples, error=error))
     archive = tf.saved_model.load(tmp_path / "saved_model")
     np.testing.assert_allclose(archive.serve(given), expected, atol=1e-5)
     lite = Interpreter(str(tmp_path / "network.tflite"))

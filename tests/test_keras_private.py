@@ -108,13 +108,14 @@ def test_what_is_defined_in_keras():
 
 
 UNARY = {
-    "Absolute": ops.abs, "Celu": ops.celu, "Elu": ops.elu, "Exp": ops.exp, "Gelu": ops.gelu, "HardShrink": ops.hard_shrink,
-    "HardSigmoid": ops.hard_sigmoid, "HardSilu": ops.hard_silu, "HardTanh": ops.hard_tanh, "LeakyRelu": ops.leaky_relu,
-    "LogSigmoid": ops.log_sigmoid, "ReLU": lambda x: keras.activations.relu(x, 0.1),
-    "Relu": ops.relu, "Relu6": ops.relu6, "Selu": ops.selu, "Sigmoid": ops.sigmoid, "Silu": ops.silu,
-    "SoftShrink": ops.soft_shrink, "Softplus": ops.softplus, "Softsign": ops.softsign,
-    "SparseSigmoid": ops.sparse_sigmoid, "Square": ops.square, "Squareplus": ops.squareplus, "Tanh": ops.tanh,
-    "TanhShrink": ops.tanh_shrink, "Threshold": lambda x: ops.threshold(x, 0.1, 0.0),
+    "Absolute": ops.abs, "Celu": ops.celu, "Elu": ops.elu, "Exp": ops.exp, "Gelu": ops.gelu,
+    "HardShrink": ops.hard_shrink, "HardSigmoid": ops.hard_sigmoid, "HardSilu": ops.hard_silu,
+    "HardTanh": ops.hard_tanh, "LeakyRelu": ops.leaky_relu, "LogSigmoid": ops.log_sigmoid,
+    "ReLU": lambda x: keras.activations.relu(x, 0.1), "Relu": ops.relu, "Relu6": ops.relu6, "Selu": ops.selu,
+    "Sigmoid": ops.sigmoid, "Silu": ops.silu, "SoftShrink": ops.soft_shrink, "Softplus": ops.softplus,
+    "Softsign": ops.softsign, "SparseSigmoid": ops.sparse_sigmoid, "Square": ops.square,
+    "Squareplus": ops.squareplus, "Tanh": ops.tanh, "TanhShrink": ops.tanh_shrink,
+    "Threshold": lambda x: ops.threshold(x, 0.1, 0.0),
 }  # fmt: skip
 BINARY = {
     "Add": ops.add, "Divide": ops.divide, "Maximum": ops.maximum, "Minimum": ops.minimum, "Multiply": ops.multiply,

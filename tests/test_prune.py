@@ -251,7 +251,7 @@ BAD = {
     "no y": "has no y", "half a test set": "both or neither", "too few": "examples of", "no data": "no data at",
     "no digits": "without --data", "no network": "no network at", "no name": "give one network",
     "no such application": "has no ResNet51", "too small": "does not take examples", "two inputs": "one input",
-    "shared": "twice in several places", "excluded": "nowhere", "no weights": "no weights for",
+    "shared": "calls twice more than once", "excluded": "nowhere", "no weights": "no weights for",
     "batch": "use a smaller value",
     "not finite": "no longer finite",
     "one-hot": "y.argmax(1)", "a number": "an axis of examples", "sigmoid": "neither probabilities nor logits",

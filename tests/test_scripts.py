@@ -181,7 +181,6 @@ def not_a_network(folder):
         ("lenet-fc-sbp", ["--dataset=digits", "--kl_scale=1,2"], "--kl_scale=1,2", None),
         ("lenet5", ["--dataset=digits", "--learning_rate=0"], "every learning rate is 0", None),
         ("vgglike-ssl", ["--dataset=digits", "--checkpoint={tmp}"], "reads images of (32, 32, 3)", None),
-        ("random-labels", ["--dataset=digits-random", "--width=2"], "--width=2", None),
     ],
 )
 def test_bad_input_gets_one_line_and_status_2(script, arguments, said, prepare, pretrained, tmp_path):

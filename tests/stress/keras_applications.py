@@ -287,7 +287,7 @@ def check(model, fractions=FRACTIONS):
 
 
 def timed(name, batch_size=32, pairs=12):
-    """Print how long a network takes without half of its units, relative to the whole network, at its own image size."""
+    """Print how long a network takes without half of its units, relative to the whole one, at its own image size."""
     rng, model = np.random.default_rng(0), getattr(keras.applications, name)(weights=None)
     noisy = pruning.insert(model)
     kill(noisy, 0.5, rng)

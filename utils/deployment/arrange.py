@@ -51,8 +51,8 @@ def for_cpu(model: keras.Model, litert: bool = False) -> keras.Model:
 
 def _select(x: keras.KerasTensor, units: list[int], name: str) -> keras.KerasTensor:
     x = keras.ops.take(keras.ops.transpose(x), units, axis=0)
-    # Through a third axis: otherwise TensorFlow merges the transpose into the product with the next kernel, for which it
-    # has a slower kernel.
+    # Through a third axis: otherwise TensorFlow merges the transpose into the product with the next kernel, which it
+    # then computes more slowly.
     return keras.layers.Flatten(name=f"{name}_rows")(keras.ops.transpose(keras.ops.expand_dims(x, -1), (1, 0, 2)))
 
 

@@ -95,8 +95,8 @@ def to_litert(model: keras.Model, examples: Any = None) -> bytes:
 
     Args:
         model: functional or Sequential.
-        examples: (N, ...), inputs of the network; for several inputs a list, or a dict by their names. If given, weights
-            and activations are int8, in the ranges that they have for these; inputs and outputs remain float32.
+        examples: (N, ...), inputs of the network; for several inputs a list, or a dict by their names. If given,
+            weights and activations are int8, in the ranges that they have for these; inputs and outputs remain float32.
     Raises:
         ValueError: the model has no graph, LiteRT cannot run it, or `examples` do not fit.
         ImportError: LiteRT is not installed.
@@ -122,8 +122,8 @@ def to_litert(model: keras.Model, examples: Any = None) -> bytes:
         missing = re.search(r"\(Flex(\w+)\)|'tf\.(\w+)' op is neither", str(error))
         why = f"no kernel for {missing[1] or missing[2]}" if missing else str(error).strip().split("\n")[0]
         raise ValueError(
-            f"LiteRT cannot run {model.name} ({why}): build recurrent layers with unroll=True and transposed convolutions "
-            "without dilation, or deploy it as a SavedModel by its export()"
+            f"LiteRT cannot run {model.name} ({why}): build recurrent layers with unroll=True and transposed "
+            "convolutions without dilation, or deploy it as a SavedModel by its export()"
         ) from error
     return content
 

@@ -90,7 +90,7 @@ def seconds_per_batch(
 ) -> np.ndarray:
     """Seconds that a batch takes in each of two networks, which alternate: (pairs, 2), or fewer if they take long.
 
-    Both are arranged in the same way (`as_deployed`, `arrange.for_cpu`). A network's turn is as many batches as take the
+    Both are arranged in the same way (`as_deployed`, `arrange.for_cpu`). Each runs as many batches as take the
     original a tenth of a second, after one that is not timed.
 
     Args:

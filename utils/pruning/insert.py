@@ -24,8 +24,8 @@ def insert(
 ) -> keras.Model:
     """A copy of a network, weights included, with noise after every group of units that can be removed.
 
-    Units form a group if they can only be removed together, like those that a residual connection adds up: theta (a + b)
-    is theta a + theta b, so the group has one noise layer, called at several places. The noise follows the last unitwise
+    Units form a group if they can only be removed together, like those that a residual connection adds up: theta (a +
+    b) is theta a + theta b, so the group has one noise layer with several calls. The noise follows the last unitwise
     layer, where a dead unit is exactly 0.
 
     If a group feeds only batch-norm layers, as in DenseNet and pre-activation ResNets, the noise goes after them: batch
@@ -182,7 +182,7 @@ def _groups(model: keras.Model, exclude: Sequence[str]) -> tuple["_Groups", dict
             factors += [(tensor, output, rule.op.name) for tensor in scaling]
         elif rule.fixed:
             kept |= {id(tensor): f"read by {rule.op.name} ({type(rule.op).__name__})" for tensor in inputs}
-            kept |= {id(tensor): f"given by {rule.op.name}" for tensor in rule.node.outputs}
+            kept |= {id(tensor): f"output of {rule.op.name} ({type(rule.op).__name__})" for tensor in rule.node.outputs}
         if rule.op.name in exclude:
             kept |= {id(tensor): EXCLUDED for tensor in rule.node.outputs}
     for tensor, output, name in factors:

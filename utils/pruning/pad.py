@@ -17,8 +17,8 @@ from keras_sbp.utils.pruning.rules import Node
 def pad_filters(model: keras.Model, multiple: int) -> keras.Model:
     """A copy of a network with units of zeros after those of its convolutions, up to a multiple.
 
-    It computes the same. With activations that are 0 at 0, like ReLU, the zeros remain in training: the weights into such
-    a unit get no gradient through the zeros out of it, and vice versa.
+    It computes the same. With activations that are 0 at 0, like ReLU, the zeros remain in training: the weights into
+    such a unit get no gradient through the zeros out of it, and vice versa.
 
     Args:
         model: as `shrink` returns it.

@@ -20,7 +20,7 @@ def shrink(model: keras.Model) -> keras.Model:
     """The smaller network: live units only, theta's mean in the weights, stock Keras layers and ops in float32.
 
     What a dead unit still adds is a constant, which goes into the biases of the layers that use it. Batch normalization
-    right after a dense layer or convolution becomes part of its kernel and bias. Weight constraints are dropped, as they
+    right after a dense layer or convolution becomes part of its kernel and bias. Weight constraints are dropped: they
     were meant for other weights. Rescaling and Normalization stay layers: fine-tuning needs weights of the usual size.
 
     Layers without a pruning rule keep all their units; `unprunable(model)` lists them with the reason.

@@ -23,8 +23,8 @@ from keras_sbp.utils.pruning.rules.rule import (
 
 # Operations without weights that sum up products all the same.
 PRODUCTS = frozenset(
-    "AdditiveAttention Attention Conv ConvTranspose Correlate DepthwiseConv Dot DotProductAttention Einsum Inner Matmul "
-    "SeparableConv Tensordot Vdot".split()
+    "AdditiveAttention Attention Conv ConvTranspose Correlate DepthwiseConv Dot DotProductAttention Einsum Inner "
+    "Matmul SeparableConv Tensordot Vdot".split()
 )
 
 
