@@ -147,7 +147,7 @@ def train():
 
 
 def _alternate(sides, chunk):
-    """{name: images per second in each of its rounds}, and our steps: the sides alternate until ours ran for --seconds."""
+    """{name: images per second in each round}, and our steps: the sides alternate until ours ran for --seconds."""
     speeds, steps, spent = {name: [] for name in sides}, 0, 0.0
     with tqdm(total=FLAGS.seconds, unit="s", bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s") as bar:
         while spent < FLAGS.seconds:

@@ -1,8 +1,19 @@
 """Settings of all tests."""
 
+import os
+
 import hypothesis
-import keras
 import pytest
+
+# What TensorFlow logs while it is imported would stand in the midst of the tests' output.
+stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+os.dup2(nowhere, 2)
+try:
+    import keras
+finally:
+    os.dup2(stderr, 2)
+    os.close(stderr)
+    os.close(nowhere)
 
 # The same examples each time: a test that passed passes again.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)

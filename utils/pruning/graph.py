@@ -152,8 +152,8 @@ def _nested_call(node: Node, tensors: Tensors) -> tuple[Tensors, dict[str, bool]
     other += ["mask"] if any(x is not None and not any(x is own for own in own_masks) for x in mask) else []
     if other:
         raise ValueError(
-            f"{model.name} is called with {', '.join(other)}=, but only the inputs and training= of a nested model's call "
-            "can be kept: call its layers one by one"
+            f"{model.name} is called with {', '.join(other)}=, but only the inputs and training= of a nested model's "
+            "call can be kept: call its layers one by one"
         )
     inputs = keras_private.flat_inputs(_functional(model), given["inputs"])
     return inputs, {} if training is None else {"training": training}
