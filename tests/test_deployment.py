@@ -22,6 +22,7 @@ from tests.stress import keras_applications
 from tests.support.networks import difference, draw_weights, images, kill, random_network
 
 TOLERANCE = 1e-5
+pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 
 
 @pytest.mark.parametrize("seed", range(10))

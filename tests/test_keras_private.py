@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 from keras_sbp import keras_private
+from keras_sbp.utils.pruning.rules import barrier
 from keras_sbp.utils.pruning.rules.merge import Merge, Product
 from keras_sbp.utils.pruning.rules.unitwise import Elementwise, Scalar
 
@@ -91,6 +92,7 @@ def test_masks_come_with_tensors():
     assert keras_private.mask_of(keras.Input((4,))) is None
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
 def test_masks_of_inputs_are_recorded_in_the_call_of_a_nested_model():
     inner = keras.Sequential([keras.Input((4, 3)), layers.Dense(2)])
     x = layers.Embedding(5, 3, mask_zero=True)(keras.Input((4,), dtype="int32"))
@@ -123,11 +125,28 @@ BINARY = {
 }  # fmt: skip
 OTHERS = {
     "Take": lambda x: ops.take(x, [0, 2], axis=-1), "Concatenate": lambda x: ops.concatenate([x, x], axis=-1),
-    "Matmul": lambda x: ops.matmul(x, ops.transpose(x)), "Einsum": lambda x: ops.einsum("bi,bj->bij", x, x),
+}  # fmt: skip
+PRODUCTS = {
+    "AdditiveAttention": lambda x: layers.AdditiveAttention()([pixels(x)[0], pixels(x)[0]]),
+    "Attention": lambda x: layers.Attention()([pixels(x)[0], pixels(x)[0]]),
+    "Conv": lambda x: ops.conv(pixels(x), np.ones((1, 1, 1, 2), np.float32)),
+    "ConvTranspose": lambda x: ops.conv_transpose(pixels(x), np.ones((1, 1, 2, 1), np.float32), 2),
+    "Correlate": lambda x: ops.correlate(x[0], x[0]),
+    "DepthwiseConv": lambda x: ops.depthwise_conv(pixels(x), np.ones((1, 1, 1, 2), np.float32)),
+    "Dot": lambda x: layers.Dot(1)([x, x]),
+    "DotProductAttention": lambda x: ops.dot_product_attention(pixels(x), pixels(x), pixels(x)),
+    "Einsum": lambda x: ops.einsum("bi,bj->bij", x, x), "Inner": lambda x: ops.inner(x, x),
+    "Matmul": lambda x: ops.matmul(x, ops.transpose(x)),
+    "SeparableConv": lambda x: ops.separable_conv(pixels(x), np.ones((1, 1, 1, 2)), np.ones((1, 1, 2, 2))),
+    "Tensordot": lambda x: ops.tensordot(keras.Input(batch_shape=(2, 4)), np.ones((4, 2)), 1), "Vdot": lambda x: ops.vdot(x[0], x[0]),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name, function", (UNARY | OTHERS).items())
+def pixels(x):
+    return ops.reshape(x, (-1, 2, 2, 1))
+
+
+@pytest.mark.parametrize("name, function", (UNARY | OTHERS | PRODUCTS).items())
 def test_class_names_of_keras_ops(name, function):
     assert keras_private.is_keras_op(keras_private.producer(function(keras.Input((4,)))).operation, {name})
 
@@ -143,6 +162,7 @@ def test_every_class_name_in_the_rules_is_tested_here():
     assert Elementwise.names == UNARY.keys()
     assert Scalar.names == BINARY.keys()
     assert (Merge.names | Product.names) - {"CustomScaleLayer"} <= BINARY.keys()
+    assert barrier.PRODUCTS == PRODUCTS.keys()
 
 
 def test_class_name_of_the_sum_in_inception_resnet():

@@ -64,19 +64,17 @@ def check_class(model: keras.Model) -> None:
 
 
 def _constructor(model: keras.Model) -> tuple[Callable[..., keras.Model], str]:
-    """What makes a model of the class of another from inputs, outputs and a name, and why it cannot, or ""."""
-    kind = type(model)
+    """What builds a model of the class of another from inputs, outputs and a name, and why it cannot, or ""."""
+    kind, graph = type(model), ("name", "trainable", "dtype", "layers", "input_layers", "output_layers")
     if not _own_training(model):
         return keras.Model, ""
     try:
-        config = model.get_config()
-        if "layers" not in config or isinstance(model, keras.Sequential):
-            return keras.Model, "its config does not hold its graph"
-        graph = ("name", "trainable", "layers", "input_layers", "output_layers")
-        settings = {name: value for name, value in config.items() if name not in graph}
-        kind(model.input, model.output, name=model.name, **settings)
+        settings = {name: value for name, value in model.get_config().items() if name not in graph}
+        trial = kind(model.input, model.output, name=model.name, **settings)
+        if list(map(id, trial.outputs)) != list(map(id, model.outputs)):
+            return keras.Model, "its __init__ does not take inputs and outputs"
     except Exception as error:  # a user's class may raise anything
-        return keras.Model, str(error)
+        return keras.Model, " ".join(str(error).split())
     return lambda inputs, outputs, name: kind(inputs, outputs, name=name, **settings), ""
 
 

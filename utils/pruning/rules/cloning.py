@@ -30,9 +30,10 @@ def clone_layer(layer: keras.Layer, kind: type[keras.Layer] | None = None, **cha
             return kind(layer.function, shape, layer.mask, layer.arguments, **own)
         return kind.from_config(config)
     except Exception as error:  # a user's layer may raise anything
+        why = " ".join(str(error).split())
         raise ValueError(
-            f"{layer.name} ({type(layer).__name__}) cannot be built from its config ({error}): give it a get_config "
-            "that matches its __init__"
+            f"{layer.name} ({type(layer).__name__}) cannot be built from its config ({why}): give it a get_config that "
+            "matches its __init__"
         ) from error
 
 

@@ -122,7 +122,7 @@ class Concatenate(Rule):
             return [build.live(tensors[0], units, scale)]
         if isinstance(self.op, keras.Layer):
             return [build.live(build.new_layer(layers.Concatenate, self.op)(tensors), units, scale)]
-        # Unlike the layer it hands on no mask.
+        # Unlike the layer it passes on no mask.
         return [build.live(keras.ops.concatenate(tensors, axis=-1), units, scale)]
 
     def _ends(self) -> Array:

@@ -79,7 +79,8 @@ class Rule(abc.ABC):
         kinds: the layer classes that the rule is for; the first is their stock form (see `stock_class`).
         unitwise: whether unit i of the output comes from unit i of every input, and of no other.
         fixed: whether all units that it reads and outputs are needed, so that noise on them would be useless.
-        carries_scale: whether it hands on a scaled unit as a scaled unit, which a batch normalization after it undoes.
+        carries_scale: whether a scale on a unit of its input is one on a unit of its output, so that a batch
+            normalization after it cancels it.
         passes_padding: whether units appended to its inputs come out as units appended to its output.
         node, op: the call in the model's graph, and its layer or operation.
     """
