@@ -136,7 +136,7 @@ class Runs:
     def finish(self, name):
         """Run to the end, as a researcher does who reads the line that says what to do; what it ends in."""
         start = self.start(name)
-        if start.wait() == 2 and "is whole: remove" in start.said():
+        if start.wait() == 2 and "is intact: delete" in start.said():
             for path in (self.folder / name).glob("checkpoint-*.npz"):
                 path.unlink()
             start = self.start(name)
