@@ -1,5 +1,8 @@
 """Experiments from Python, without flags; and what identifies a run."""
 
+import re
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +13,9 @@ from keras_sbp.utils.experiment.settings import check_same
 from keras_sbp.utils.io import report
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.methods import StructuredBP
+
+
+ROOT = Path(__file__).parents[1]
 
 
 def experiment(directory, **settings):
@@ -36,6 +42,15 @@ def test_two_experiments_run_in_one_process_without_flags(tmp_path, untimed):
     smaller = keras.models.load_model(tmp_path / "one" / "network.keras")
     assert results[0]["multiply_adds"] == sum(np.prod(w.shape) for w in smaller.weights if len(w.shape) == 2) < 545_000
     assert results[0]["settings"]["noise_learning_rate"] == 0.3
+
+
+def test_the_experiment_of_the_docs_runs(tmp_path, untimed, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "running.md").read_text(), re.DOTALL)
+    assert len(code.split("\n\n")[1].splitlines()) <= 10
+    monkeypatch.chdir(tmp_path)
+    exec(code, names := {})
+    assert names["result"]["network"] == "LeNet5" and names["result"]["error"] < 50
+    assert (tmp_path / "run" / "network.keras").exists()
 
 
 def test_an_experiment_from_python_says_where_it_goes():
