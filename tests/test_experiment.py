@@ -14,7 +14,6 @@ from keras_sbp.utils.io import report
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.methods import StructuredBP
 
-
 ROOT = Path(__file__).parents[1]
 
 
