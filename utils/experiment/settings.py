@@ -104,7 +104,10 @@ def stored_record(arrays: Mapping[str, np.ndarray], directory: str) -> dict[str,
         UserError: there is none.
     """
     try:
-        return dict(json.loads(str(arrays["settings"])))
+        record = json.loads(str(arrays["settings"]))
+        if not isinstance(record, dict) or "dataset" not in record:
+            raise ValueError
+        return record
     except (KeyError, TypeError, ValueError, RecursionError):
         raise UserError(
             f"{directory} does not contain a training checkpoint: choose another --checkpoints_dir"
