@@ -138,7 +138,8 @@ PRODUCTS = {
     "Einsum": lambda x: ops.einsum("bi,bj->bij", x, x), "Inner": lambda x: ops.inner(x, x),
     "Matmul": lambda x: ops.matmul(x, ops.transpose(x)),
     "SeparableConv": lambda x: ops.separable_conv(pixels(x), np.ones((1, 1, 1, 2)), np.ones((1, 1, 2, 2))),
-    "Tensordot": lambda x: ops.tensordot(keras.Input(batch_shape=(2, 4)), np.ones((4, 2)), 1), "Vdot": lambda x: ops.vdot(x[0], x[0]),
+    "Tensordot": lambda x: ops.tensordot(keras.Input(batch_shape=(2, 4)), np.ones((4, 2)), 1),
+    "Vdot": lambda x: ops.vdot(x[0], x[0]),
 }  # fmt: skip
 
 
