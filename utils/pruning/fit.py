@@ -13,12 +13,12 @@ def optimizer(weights: keras.optimizers.Optimizer, noise: keras.optimizers.Optim
 
     The noise usually takes a learning rate 10 to 100 times that of the weights.
     """
-    return keras.optimizers.MultiOptimizer(_OptimizerMap(weights, {"noise": noise}))
+    return keras.optimizers.MultiOptimizer(NoiseOptimizerMap(weights, {"noise": noise}))
 
 
 @keras.saving.register_keras_serializable(package="sbp")
-class _OptimizerMap(keras.optimizers.OptimizerMap):
-    """The optimizer called noise for the parameters of SBP layers, the default one for everything else."""
+class NoiseOptimizerMap(keras.optimizers.OptimizerMap):
+    """The optimizer "noise" for mu and log sigma of SBP layers, the default one for all other variables."""
 
     def __call__(self, variable: keras.Variable) -> keras.optimizers.Optimizer:
         # Not by name: other layers may have a mu, too. SBP alone constrains variables by a function of its module.
