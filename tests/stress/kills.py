@@ -38,7 +38,7 @@ FLAGS = {
     "lenet-fc-ssl": [],
     "lenet-fc-sparsevd": [f"--checkpoint={ROOT / 'checkpoints' / 'published' / 'lenet-fc'}"],
 }
-TIMES = ("seconds", "command")
+TIMES = ("seconds", "seconds_before_finetuning", "command")
 
 
 def die():
@@ -107,7 +107,7 @@ def end(folder, row):
     """All that a run ends in, times aside."""
     found = {"row": row, "result": json.loads((folder / "result.json").read_text())}
     for name in TIMES:
-        del found["result"][name]
+        found["result"].pop(name, None)
     arrays = checkpoint.latest(folder)
     found |= {name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items() if name != "seconds"}
     with zipfile.ZipFile(folder / "network.keras") as archive:
