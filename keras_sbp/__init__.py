@@ -15,11 +15,14 @@ from keras_sbp.utils.deployment.runtimes import to_litert
 from keras_sbp.utils.pruning import insert, pad_filters, shrink, unprunable
 from keras_sbp.utils.pruning.counting import multiply_adds
 from keras_sbp.utils.pruning.fit import AnnealKL, LogLiveUnits, optimizer
+from keras_sbp.utils.tool.checkpoint import Checkpoint
+from keras_sbp.utils.tool.prune import prune
 
 __version__ = "1.0.0"
 
 __all__ = [
     "AnnealKL",
+    "Checkpoint",
     "LogLiveUnits",
     "SBP",
     "__version__",
@@ -27,6 +30,7 @@ __all__ = [
     "multiply_adds",
     "optimizer",
     "pad_filters",
+    "prune",
     "shrink",
     "to_litert",
     "truncated_log_normal",
