@@ -9,7 +9,7 @@ import keras
 
 from keras_sbp.utils import pruning
 from keras_sbp.utils.pruning import fit
-from keras_sbp.utils.tool import choice, compact, examples, measure, plan, run, targets, tasks, warn
+from keras_sbp.utils.tool import choice, examples, measure, plan, run, tasks, warn
 from keras_sbp.utils.tool.refusal import Refused
 from keras_sbp.utils.tool.report import Report
 from keras_sbp.utils.tool.training import Trainer
