@@ -84,7 +84,9 @@ def report(
             f"a drop of {goal.value:g} points cannot be told from none on {parts.test.count} test examples: the 95 % "
             f"interval is ± {margin:.2f}"
         )
-    if (chance := task.chance(parts.test)) is not None and after.score <= chance < before.score:
+    chance = task.chance(parts.test)
+    usable = chance is None or after.score > chance or before.score <= chance
+    if not usable:
         remarks.append(f"the smaller network is at chance ({chance:.1f} %): too much was removed, ask for less")
     counts = {name: getattr(parts, name).count for name in ("train", "validation", "test")}
     return Report(
@@ -92,7 +94,7 @@ def report(
         target={"asked": str(goal), "reached": _reached(goal, before, after, chosen, missing)},
         before=before, after=after, control=compared[1] if control else None, margin=margin,
         units=units(model, smaller, exclude), tradeoff=chosen.tradeoff, uncounted=missing, not_measured=not_measured,
-        notes=notes, warnings=remarks, settings={},
+        notes=notes, warnings=remarks, settings={}, usable=usable,
     )  # fmt: skip
 
 

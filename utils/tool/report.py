@@ -68,6 +68,7 @@ class Report:
     notes: list[str]
     warnings: list[str]
     settings: dict[str, Any]
+    usable: bool = True
 
     @property
     def ratio(self) -> float | None:
