@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_sbp as sbp
+from keras_sbp.utils.tool import latency
 from tests.support.digits import dense, digits, train
 
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -19,6 +20,13 @@ QUICK = {"epochs": 8, "finetune_epochs": 2, "verbose": 0}
 def trained():
     x, y = digits()
     return train(dense(), SPARSE, x, y)
+
+
+@pytest.fixture(autouse=True)
+def no_latency(request, monkeypatch):
+    """Most tests do not measure any."""
+    if "latency" not in request.node.name:
+        monkeypatch.setattr(latency, "milliseconds", lambda models, x: [1.0] * len(models))
 
 
 def macs(*widths):
@@ -237,8 +245,14 @@ def test_what_is_suspicious_is_said_before_training(capsys):
     x, y = digits()
     _, report = sbp.prune(dense(10, None, 1 / 255), (x, y), 2, epochs=1, finetune_epochs=0)
     said = capsys.readouterr().err
-    for text in ("x goes from 0 to 1", "too few to tell units apart well: epochs=", "is at chance"):
+    for text in ("x goes from 0 to 1", "too few to tell units apart well: epochs=", "the network as given is at chance"):
         assert text in said and sum(text in warning for warning in report.warnings) == 1
+
+
+def test_a_network_that_is_pruned_to_nothing_is_not_usable(trained):
+    x, y = digits()
+    _, report = sbp.prune(trained, (x, y), 35, **QUICK | {"epochs": 1, "finetune_epochs": 0})
+    assert not report.usable and "too much was removed" in str(report)
 
 
 def test_layers_that_are_not_counted_are_named_instead_of_a_ratio():

@@ -9,7 +9,7 @@ import numpy as np
 from keras_sbp.utils.deployment import runtimes, timing
 
 # Seconds for each network, and rounds between networks at least.
-SECONDS, ROUNDS = 1.5, 15
+SECONDS, ROUNDS = 0.75, 15
 
 
 class NotMeasured(Exception):

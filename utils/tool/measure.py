@@ -12,18 +12,18 @@ from keras_sbp.utils.tool import latency
 from keras_sbp.utils.tool.choice import DROP, LATENCY, MACS, Chosen, Goal
 from keras_sbp.utils.tool.examples import Arrays, Parts, Stream, example
 from keras_sbp.utils.tool.report import Figures, Report, Units
-from keras_sbp.utils.tool.tasks import REGRESSION, Task
+from keras_sbp.utils.tool.tasks import Task
 
 
-def figures(model: keras.Model, task: Task, test: Arrays | Stream) -> Figures:
-    """A network's score on the test data, and its sizes."""
+def figures(model: keras.Model, task: Task, test: Arrays | Stream) -> tuple[Figures, np.ndarray | None]:
+    """A network's score on the test data and its sizes; and what it gets right (`Score.right`)."""
     score = task.evaluate(model, test)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what is not counted, the report says so
         macs = counting.multiply_adds(model)
     # A copy is not compiled: the state of an optimizer is not part of the network.
     size = len(networks.content(graph.clone(model)))
-    return Figures(score.value, macs, model.count_params(), size)
+    return Figures(score.value, macs, model.count_params(), size), score.right
 
 
 def uncounted(model: keras.Model) -> list[str]:
@@ -59,11 +59,13 @@ def report(
     parts: Parts,
     goal: Goal,
     chosen: Chosen,
-    before: Figures,
+    given: tuple[Figures, np.ndarray | None],
     exclude: tuple[str, ...],
 ) -> Report:
-    """The report of a smaller network."""
-    compared = [before, *([figures(control, task, parts.test)] if control else []), figures(smaller, task, parts.test)]
+    """The report of a smaller network; `given`: what `figures` said of the network as given."""
+    found = [given, *(figures(each, task, parts.test) for each in (control, smaller) if each)]
+    (before, right_before), *_, (after, right_after) = found
+    compared = [each for each, _ in found]
     not_measured = None
     try:
         models = [model, *([control] if control else []), smaller]
@@ -71,23 +73,22 @@ def report(
             each.latency = milliseconds
     except latency.NotMeasured as error:
         not_measured = str(error)
-    after, missing, remarks = compared[-1], uncounted(model), list(chosen.warnings)
+    missing, remarks = uncounted(model), list(chosen.warnings)
     notes = list(parts.notes) + ([f"no latency: {not_measured}"] if not_measured else [])
     lost = task.drop(before.score, after.score)
     if goal.kind == DROP and lost > goal.value:
         remarks.append(
             f"on the test data, {lost:.2f} are lost: {lost - goal.value:.2f} more than max_drop={goal.value:g}"
         )
-    margin = _margin(model, smaller, task, parts.test)
+    margin = None if right_before is None else _margin(right_before, right_after)
     if goal.kind == DROP and margin and margin > max(goal.value, 0.1):
         remarks.append(
             f"a drop of {goal.value:g} points cannot be told from none on {parts.test.count} test examples: the 95 % "
             f"interval is ± {margin:.2f}"
         )
-    chance = task.chance(parts.test)
-    usable = chance is None or after.score > chance or before.score <= chance
+    usable = task.is_at_chance(before.score, parts.test) or not task.is_at_chance(after.score, parts.test)
     if not usable:
-        remarks.append(f"the smaller network is at chance ({chance:.1f} %): too much was removed, ask for less")
+        remarks.append(f"the smaller network is at chance ({after.score:.1f} %): too much was removed, ask for less")
     counts = {name: getattr(parts, name).count for name in ("train", "validation", "test")}
     return Report(
         task=f"{task.kind}, {task.source}", metric=task.metric, examples=counts,
@@ -107,9 +108,6 @@ def _reached(goal: Goal, before: Figures, after: Figures, chosen: Chosen, missin
     return f"{before.macs / max(after.macs, 1):.2f}x{counted}" if goal.kind == MACS else "?"
 
 
-def _margin(model: keras.Model, smaller: keras.Model, task: Task, test: Arrays | Stream) -> float | None:
+def _margin(first: np.ndarray, second: np.ndarray) -> float:
     """Half of the 95 % interval of the difference of two accuracies on the same examples, in points."""
-    if task.kind == REGRESSION:
-        return None
-    first, second = (task.evaluate(each, test).right for each in (model, smaller))
     return 100 * 1.96 * float(np.std(first - second)) / len(first) ** 0.5

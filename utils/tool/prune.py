@@ -79,7 +79,7 @@ def prune(
     noisy = with_noise(model, parts.train.count, exclude)
     warnings = [*planned.warnings, *warn.of_data(model, parts), *warn.of_classes(task, parts, goal)]
     before = measure.figures(model, task, parts.test)
-    warnings += warn.of_score(task, before.score, parts.test)
+    warnings += warn.of_score(task, before[0].score, parts.test)
     goal = goal.with_macs(model, noisy, parts)
     if verbose:
         print(*(f"warning: {warning}" for warning in warnings), sep="\n", end="\n" * bool(warnings), file=sys.stderr)

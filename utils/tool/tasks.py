@@ -60,7 +60,8 @@ class Task(NamedTuple):
         right, loss, count = [], 0.0, 0
         function = keras.losses.get(self.loss)
         for x, y in part.batches():
-            outputs = model.predict_on_batch(x)
+            # Not predict_on_batch: what XLA takes to compile it for each network is longer than all this takes.
+            outputs = np.asarray(model(x, training=False))
             if self.kind == REGRESSION:
                 loss += len(y) * float(np.mean(function(_as_outputs(y, outputs), outputs)))
             else:
@@ -93,6 +94,14 @@ class Task(NamedTuple):
         positive = (y > 0.5).mean(0)
         return 100 * float(np.maximum(positive, 1 - positive).mean())
 
+    def is_at_chance(self, score: float, part: Arrays | Stream) -> bool:
+        """Whether a score on these examples cannot be told from that of always giving the same answer."""
+        chance = self.chance(part)
+        if chance is None:
+            return False
+        deviation = 100 * (chance / 100 * (1 - chance / 100) / part.count) ** 0.5
+        return score <= chance + 2 * deviation
+
 
 def of(model: keras.Model, parts: Parts, loss: Any = None, metrics: Any = ()) -> Task:
     """The task of a network: as the loss says, else as the outputs and the labels look.
@@ -108,7 +117,7 @@ def of(model: keras.Model, parts: Parts, loss: Any = None, metrics: Any = ()) ->
     loss = loss if loss is not None else _compiled_loss(model)
     x, y = next(iter(parts.train.batches()))
     try:
-        outputs = model.predict_on_batch(x)
+        outputs = np.asarray(model(x, training=False))
     except Exception as error:  # whatever Keras raises where they do not fit
         shapes = ", ".join(str(np.shape(array)[1:]) for array in keras.tree.flatten(x))
         raise Refused(

@@ -79,10 +79,9 @@ def _classes(task: Task, part: Arrays) -> set[int]:
 
 def of_score(task: Task, score: float, test: Arrays | Stream) -> list[str]:
     """A network that does not know its task."""
-    chance = task.chance(test)
-    if chance is None or score > chance + 200 * (chance / 100 * (1 - chance / 100) / test.count) ** 0.5:
+    if not task.is_at_chance(score, test):
         return []
     return [
-        f"the network as given is at chance ({score:.1f} %, and {chance:.1f} % by always giving the same answer): train it "
+        f"the network as given is at chance ({score:.1f} %, and {task.chance(test):.1f} % by always giving the same answer): train it "
         "first, or give examples as it was trained on"
     ]
