@@ -1,7 +1,6 @@
 """Checkpoint: a fit of anybody's that is killed ends in the same bits."""
 
 import errno
-import random
 
 import keras
 import numpy as np
@@ -31,19 +30,23 @@ class Kill(keras.callbacks.Callback):
 
 
 class Shuffling(keras.utils.PyDataset):
-    """As people write them: shuffled by a global generator at the end of an epoch, and augmented by another."""
+    """Shuffled and augmented anew in every epoch."""
 
     def __init__(self):
         super().__init__()
         self.x = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
         self.y = self.x[:, :1] > 0
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch):
+        self.epoch, self.order = epoch, np.random.default_rng(epoch).permutation(64)
 
     def __len__(self):
         return 4
 
     def __getitem__(self, number):
-        chosen = np.random.permutation(64)[:16]
-        return self.x[chosen] + random.gauss(0, 0.1), self.y[chosen]
+        chosen = self.order[16 * number : 16 * (number + 1)]
+        return self.x[chosen] + np.random.default_rng([self.epoch, number]).normal(0, 0.1), self.y[chosen]
 
 
 def model(dtype=None):
@@ -56,12 +59,9 @@ def model(dtype=None):
     return made
 
 
-def fit(folder, *callbacks, dtype=None, data=None):
-    made = model(dtype)
-    # Whatever a process drew before.
-    random.seed(None)
-    np.random.seed(None)
-    made.fit(data or Shuffling(), epochs=5, verbose=0, callbacks=[sbp.Checkpoint(folder), *callbacks])
+def fit(folder, *callbacks, dtype=None):
+    made, data = model(dtype), Shuffling()
+    made.fit(data, epochs=5, shuffle=False, verbose=0, callbacks=[sbp.Checkpoint(folder, data), *callbacks])
     return made.get_weights()
 
 

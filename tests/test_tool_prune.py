@@ -95,7 +95,9 @@ ONE_HOT = np.eye(10)[digits()[1]]
 
 
 def focal(y, logits):
-    return keras.losses.categorical_focal_crossentropy(keras.ops.one_hot(keras.ops.cast(y, "int32"), 10), logits, from_logits=True)
+    return keras.losses.categorical_focal_crossentropy(
+        keras.ops.one_hot(keras.ops.cast(y, "int32"), 10), logits, from_logits=True
+    )
 
 
 TASKS = {
@@ -245,7 +247,11 @@ def test_what_is_suspicious_is_said_before_training(capsys):
     x, y = digits()
     _, report = sbp.prune(dense(10, None, 1 / 255), (x, y), 2, epochs=1, finetune_epochs=0)
     said = capsys.readouterr().err
-    for text in ("x goes from 0 to 1", "too few to tell units apart well: epochs=", "the network as given is at chance"):
+    for text in (
+        "x goes from 0 to 1",
+        "too few to tell units apart well: epochs=",
+        "the network as given is at chance",
+    ):
         assert text in said and sum(text in warning for warning in report.warnings) == 1
 
 

@@ -1,8 +1,7 @@
 """A training that can be killed: `fit` goes on from the last epoch that is whole, to the same bits."""
 
 import os
-import random
-from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,22 +18,27 @@ class Checkpoint(keras.callbacks.Callback):
     Saved are the weights, the optimizer, the seeds of the model's random layers, and the epoch: one .npz file, written
     aside, synced and renamed; the last two are kept. A damaged one is skipped.
 
-    To end in the same bits as without the kill, an epoch must see the same examples in the same order. At the start of
-    an epoch, the generators of `random` and `numpy.random` are seeded by (seed, epoch), so that a PyDataset that
-    shuffles or augments with them is repeated. Arrays are, if `keras.utils.set_random_seed` is called before `fit`. A
-    tf.data.Dataset is, if it yields the same examples every epoch. The state of other callbacks is not saved.
+    To end in the same bits as without the kill, each epoch must see the same examples in the same order:
+
+    - arrays do, if `keras.utils.set_random_seed` is called before `fit` (Keras then has one order for all epochs);
+    - a tf.data.Dataset does, if it yields the same every epoch (`shuffle(..., reshuffle_each_iteration=False)`);
+    - a PyDataset does, if it has a method `set_epoch(epoch)` from which its order and all else that is random in it
+      follow. Give it as `data`, too: the method is called before each epoch. The generators of `random` and
+      `numpy.random` are no help there, as Keras reads ahead in a thread of its own.
+
+    The state of other callbacks is not saved.
 
     Args:
         directory: for this training alone; made if need be.
-        seed: an int >= 0.
+        data: what `fit` is given, if it has a method `set_epoch`.
     Raises:
         UserError, when `fit` is called: another process trains in the directory, it holds another network's training,
             no checkpoint in it is whole, or it cannot be written, because the disk is full, say.
     """
 
-    def __init__(self, directory: str | os.PathLike, seed: int = 0):
+    def __init__(self, directory: str | os.PathLike, data: Any = None):
         super().__init__()
-        self.directory, self.seed = str(directory), seed
+        self.directory, self.data = str(directory), data
         self._lock = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -55,9 +59,8 @@ class Checkpoint(keras.callbacks.Callback):
         self.model._initial_epoch = int(found["epoch"])
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        state = np.random.SeedSequence([self.seed, epoch]).generate_state(4)
-        random.seed(state.tobytes())
-        np.random.seed(state)
+        if self.data is not None:
+            self.data.set_epoch(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         arrays = {name: _to_file(np.asarray(variable)) for name, variable in self._variables().items()}
@@ -73,11 +76,6 @@ class Checkpoint(keras.callbacks.Callback):
         of_model = [variable for variable in self.model.variables if id(variable) not in metrics]
         named = {f"model_{number}": variable for number, variable in enumerate(of_model)}
         return named | {f"optimizer_{n}": variable for n, variable in enumerate(self.model.optimizer.variables)}
-
-
-def is_done(directory: str | os.PathLike, epochs: int) -> bool:
-    """Whether a directory holds a training that has ended."""
-    return (Path(directory) / f"checkpoint-{epochs:08d}.npz").exists()
 
 
 def _to_file(array: np.ndarray) -> np.ndarray:

@@ -88,7 +88,7 @@ class Trainer:
         if self.verbose:
             callbacks.append(Progress(name, self.task, self.parts.validation, full))
         if self.directory:
-            callbacks.append(Checkpoint(self.directory / name, self.seed))
+            callbacks.append(Checkpoint(self.directory / name))
         model.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks)
         if not all(np.isfinite(weight).all() for weight in model.get_weights() if weight.dtype.kind == "f"):
             raise Refused("the loss is no longer finite: use a lower learning_rate and another directory")
