@@ -74,7 +74,6 @@ def test_a_run_that_is_killed_ends_in_the_same_bits(given, tmp_path):
     whole = keras.models.load_model(tmp_path / "whole/smaller.keras").get_weights()
     killed = prune(tmp_path, *arguments, before=[("killed_in_epoch", 4)])
     assert killed.returncode == -signal.SIGKILL and not (tmp_path / "smaller.keras").exists()
-    assert "the process died" in killed.stderr
     other = prune(tmp_path, *arguments, "--seed=2")
     assert other.returncode == 2 and "another seed" in other.stderr
     done = prune(tmp_path, *arguments)

@@ -1,6 +1,6 @@
 """Runs the cells of a notebook, as Jupyter does, without Jupyter.
 
-    python -m tests.support.notebook docs/prune.ipynb      # runs it and writes its outputs into it
+python -m tests.support.notebook docs/prune.ipynb      # runs it and writes its outputs into it
 """
 
 import ast

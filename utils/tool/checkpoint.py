@@ -36,13 +36,17 @@ class Checkpoint(keras.callbacks.Callback):
             no checkpoint in it is whole, or it cannot be written, because the disk is full, say.
     """
 
+    # {directory: what holds it} of this process: after Ctrl-C in a notebook, fit may be called again.
+    _held = {}
+
     def __init__(self, directory: str | os.PathLike, data: Any = None):
         super().__init__()
-        self.directory, self.data = str(directory), data
-        self._lock = None
+        self.directory, self.data = os.path.realpath(directory), data
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self._lock = checkpoint.hold(self.directory)
+        if earlier := self._held.pop(self.directory, None):
+            earlier.close()
+        self._held[self.directory] = checkpoint.hold(self.directory)
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
         found = checkpoint.latest(self.directory)
@@ -68,7 +72,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self.model._initial_epoch = 0
-        self._lock.close()
+        self._held.pop(self.directory).close()
 
     def _variables(self) -> dict[str, keras.Variable]:
         """By their numbers: the names that Keras gives to layers depend on what was made before."""

@@ -15,7 +15,7 @@ from keras_sbp.utils.tool.targets import Ranking
 
 MACS, LATENCY, DROP = "MACs", "latency", "drop"
 # Where no MACs are asked for, a training heads for this many times fewer; the choice may go beyond.
-DROP_PATH = 10.0
+DROP_PATH = 5.0
 # MACs of the trade-off's points, and of what is tried for max_drop: how many times fewer.
 RATIOS = tuple(2 ** (number / 3) for number in range(24))
 

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -14,34 +14,21 @@ from keras_sbp.utils.tool.refusal import Refused
 from keras_sbp.utils.tool.report import Report
 from keras_sbp.utils.tool.training import Trainer
 
+# Of layers that keep their units, in one line.
+MOST_REASONS = 6
+
 
 def prune(
-    model: keras.Model,
-    data: Any,
-    target: float | None = None,
-    *,
-    target_latency: float | str | None = None,
-    max_drop: float | None = None,
-    validation_data: Any = None,
-    test_data: Any = None,
-    loss: Any = None,
-    metrics: Sequence | None = None,
-    epochs: int | None = None,
-    finetune_epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float = 1e-3,
-    noise_learning_rate: float | None = None,
-    exclude: Sequence[str] = (),
-    seed: int = 0,
-    directory: str | os.PathLike | None = None,
-    control: bool = False,
-    verbose: int = 1,
-) -> tuple[keras.Model, Report]:
+    model: keras.Model, data: Any, target: float | None = None, *,
+    target_latency: float | str | None = None, max_drop: float | None = None, validation_data: Any = None,
+    test_data: Any = None, loss: Any = None, metrics: Sequence | None = None, epochs: int | None = None,
+    finetune_epochs: int | None = None, batch_size: int | None = None, learning_rate: float = 1e-3,
+    noise_learning_rate: float | None = None, exclude: Sequence[str] = (), seed: int = 0,
+    directory: str | os.PathLike | None = None, control: bool = False, verbose: int = 1,
+) -> tuple[keras.Model, Report]:  # fmt: skip
     """Make a trained network smaller: train it with noise, remove the units that do least, and fine-tune the rest.
 
         smaller, report = sbp.prune(model, (x, y), target=3)
-        print(report)
-        smaller.save("smaller.keras")
 
     Args:
         model: functional or Sequential, with one output, trained. How it was compiled says what it is for: classes (by
@@ -54,11 +41,9 @@ def prune(
         validation_data, test_data: as `data`. Choices are made on the first, the report is about the second. Default: a
             tenth each of the arrays, drawn from every class.
         loss, metrics: in place of those that the model was compiled with.
-        epochs: with noise. Default: 20, or as many as make 1,500 steps.
-        finetune_epochs: without noise. Default: a sixth of epochs.
+        epochs, finetune_epochs: with noise, by default 20 or as many as make 1,500 steps; and without, a sixth of that.
         batch_size: of arrays. Default: 64, less for few examples.
-        learning_rate: Adam's, for the weights.
-        noise_learning_rate: Adam's, for the noise. Default: 0.02, more for fewer than 1,500 steps.
+        learning_rate, noise_learning_rate: Adam's. Of the noise, by default 0.02, more for fewer than 1,500 steps.
         exclude: names of layers that keep all their units.
         seed: of the splits, the order of the examples and the noise.
         directory: keeps the training, so that the same call continues after a kill, and the same call with another
@@ -69,33 +54,49 @@ def prune(
         The smaller network, of stock Keras layers, not compiled; and the report.
     Raises:
         ValueError: before anything is trained, if the model, the data or the target cannot be used; one line says why.
-        UserError: `directory` cannot be written or holds another run.
+        UserError: `directory` cannot be written.
     """
     goal = choice.goal(target, target_latency, max_drop)
     keras.utils.set_random_seed(seed)
     parts = examples.split(data, validation_data, test_data, seed)
     task = tasks.of(model, parts, loss, metrics)
     planned = plan.of(parts, epochs, finetune_epochs, batch_size, learning_rate, noise_learning_rate)
-    noisy = with_noise(model, parts.train.count, exclude)
-    warnings = [*planned.warnings, *warn.of_data(model, parts), *warn.of_classes(task, parts, goal)]
-    before = measure.figures(model, task, parts.test)
-    warnings += warn.of_score(task, before[0].score, parts.test)
-    goal = goal.with_macs(model, noisy, parts)
-    if verbose:
-        print(*(f"warning: {warning}" for warning in warnings), sep="\n", end="\n" * bool(warnings), file=sys.stderr)
+    return _Pruning(model, parts, task, planned, tuple(exclude), seed, verbose).run(goal, directory, control)
 
-    settings = {"plan": planned._asdict(), "seed": seed, "exclude": list(exclude), "loss": tasks.loss_name(task)}
-    folder = run.open_directory(directory, settings, model, parts, goal)
-    trainer = Trainer(parts, task, planned, seed, folder, verbose)
-    run.train_once(trainer, noisy, goal, folder)
-    chosen = choice.choose(goal, noisy, trainer, model)
-    smaller = pruning.shrink(chosen.network)
-    compared = trainer.control(model) if control else None
-    report = measure.report(model, smaller, compared, task, parts, goal, chosen, before, exclude)
-    report.settings, report.warnings = settings, warnings + report.warnings
-    if folder:
-        run.save_report(report, folder)
-    return smaller, report
+
+class _Pruning(NamedTuple):
+    """The arguments of `prune`, checked one by one."""
+
+    model: keras.Model
+    parts: examples.Parts
+    task: tasks.Task
+    plan: plan.Plan
+    exclude: tuple[str, ...]
+    seed: int
+    verbose: int
+
+    def run(self, goal: choice.Goal, directory: str | os.PathLike | None, control: bool) -> tuple[keras.Model, Report]:
+        model, parts, task = self.model, self.parts, self.task
+        noisy = with_noise(model, parts.train.count, self.exclude)
+        warnings = [*self.plan.warnings, *warn.of_data(model, parts), *warn.of_classes(task, parts, goal)]
+        before = measure.figures(model, task, parts.test)
+        warnings += warn.of_score(task, before[0].score, parts.test)
+        goal = goal.with_macs(model, noisy, parts)
+        for warning in warnings if self.verbose else ():
+            print(f"warning: {warning}", file=sys.stderr)
+        settings = {"plan": self.plan._asdict(), "seed": self.seed, "exclude": list(self.exclude)}
+        settings["loss"] = tasks.loss_name(task)
+        folder = run.open_directory(directory, settings, model, parts, goal)
+        trainer = Trainer(parts, task, self.plan, self.seed, folder, self.verbose)
+        run.train_once(trainer, noisy, goal, folder)
+        chosen = choice.choose(goal, noisy, trainer, model)
+        smaller = pruning.shrink(chosen.network)
+        compared = trainer.control(model) if control else None
+        report = measure.report(model, smaller, compared, task, parts, goal, chosen, before, self.exclude)
+        report.settings, report.warnings = settings, warnings + report.warnings
+        if folder:
+            run.save_report(report, folder)
+        return smaller, report
 
 
 def with_noise(model: keras.Model, count: int, exclude: Sequence[str]) -> keras.Model:
@@ -113,6 +114,7 @@ def with_noise(model: keras.Model, count: int, exclude: Sequence[str]) -> keras.
     except ValueError as error:
         raise Refused(str(error)) from None
     if not fit.noise_layers(noisy):
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in why.items()) or "it has no layers with units"
-        raise Refused(f"nothing can be removed from {model.name}: {reasons}")
+        reasons = [f"{name}: {reason}" for name, reason in why.items()] or ["it has no layers with units"]
+        more = f"; and {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
+        raise Refused(f"nothing can be removed from {model.name}: {'; '.join(reasons[:MOST_REASONS])}{more}")
     return noisy

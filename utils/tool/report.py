@@ -49,8 +49,9 @@ class Report:
     """What `prune` did.
 
     before: the network as given. after: the smaller one. control: the network as given, trained without noise for as
-    long, if asked for. target: what was asked and what was reached. margin: half of the 95 % interval of after - before,
-    in points. uncounted: layers whose MACs are not known, so that no ratio of MACs is given.
+    long, if asked for. target: what was asked and what was reached. margin: half of the 95 % interval of after -
+    before, in points. uncounted: layers whose MACs are not known, so that no ratio of MACs is given.
+    usable: whether the smaller network knows more than chance does, if the network as given did.
     """
 
     task: str

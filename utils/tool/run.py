@@ -63,11 +63,13 @@ def train_once(trainer, noisy: keras.Model, goal: Goal, folder: Path | None) -> 
     """Train a network with noise, unless the directory has it trained."""
     if folder and (folder / NOISY).exists():
         noisy.set_weights(networks.load(folder / NOISY).get_weights())
-        return
-    trainer.with_noise(noisy, goal.macs)
-    if folder:
-        content = networks.content(noisy)
-        _write(folder, lambda: checkpoint.write(str(folder / NOISY), lambda file: file.write(content)))
+    else:
+        trainer.with_noise(noisy, goal.macs)
+        if folder:
+            content = networks.content(noisy)
+            _write(folder, lambda: checkpoint.write(str(folder / NOISY), lambda file: file.write(content)))
+    # Further layers with seeds of their own get the same ones either way.
+    keras.utils.set_random_seed(trainer.seed)
 
 
 def save_report(report: Report, folder: Path) -> None:

@@ -44,8 +44,8 @@ def _normalized(layer: keras.layers.Normalization, x: np.ndarray) -> list[str]:
     values = np.asarray(layer(x.astype(np.float32)))
     if abs(values.mean()) > 5 or not 0.05 < values.std() < 20:
         return [
-            f"{layer.name} makes a mean of {values.mean():.3g} and a standard deviation of {values.std():.3g} of x, not 0 "
-            "and 1: are these the examples that the network was adapted to?"
+            f"{layer.name} makes a mean of {values.mean():.3g} and a standard deviation of {values.std():.3g} of x, not "
+            "0 and 1: are these the examples that the network was adapted to?"
         ]
     return []
 
@@ -61,8 +61,8 @@ def of_classes(task: Task, parts: Parts, goal: Goal) -> list[str]:
         missing = sorted(_classes(task, parts.train) - _classes(task, parts.test))
         if missing:
             raise Refused(
-                f"the test data have no example of class {', '.join(map(str, missing[:5]))}{', ...' * (len(missing) > 5)}"
-                ": shuffle before splitting, or give all of it as data"
+                f"the test data have no example of class {', '.join(map(str, missing[:5]))}"
+                f"{', ...' * (len(missing) > 5)}: shuffle before splitting, or give all of it as data"
             )
     count = parts.validation.count
     if goal.kind == DROP and task.metric.endswith("%") and 100 / count > max(goal.value, 1e-9):
@@ -82,6 +82,6 @@ def of_score(task: Task, score: float, test: Arrays | Stream) -> list[str]:
     if not task.is_at_chance(score, test):
         return []
     return [
-        f"the network as given is at chance ({score:.1f} %, and {task.chance(test):.1f} % by always giving the same answer): train it "
-        "first, or give examples as it was trained on"
+        f"the network as given is at chance ({score:.1f} %, and {task.chance(test):.1f} % by always giving the same "
+        "answer): train it first, or give examples as it was trained on"
     ]
