@@ -26,7 +26,6 @@ import sys
 import traceback
 from pathlib import Path
 
-import keras
 import numpy as np
 import sklearn.datasets  # noqa: F401
 import tensorflow as tf
@@ -35,6 +34,7 @@ from keras_sbp.nets import lenet5, lenet_fc, vgglike  # noqa: F401
 from keras_sbp.utils.deployment import timing
 from keras_sbp.utils.experiment import Script
 from keras_sbp.utils.io import checkpoint, command_line, data, figures, towers  # noqa: F401
+from keras_sbp.utils.tool import checkpoint as sbp_checkpoint
 from tests.support import scripts
 
 ROOT = Path(__file__).parents[2]
@@ -142,14 +142,14 @@ def signal_after(number, files):
 
 def killed_in_epoch(number):
     """Keras's fit is killed as its epoch of this number, 1 for the first, ends, before anything is saved of it."""
-    backup, ends = keras.callbacks.BackupAndRestore, keras.callbacks.BackupAndRestore.on_epoch_end
+    ends = sbp_checkpoint.Checkpoint.on_epoch_end
 
     def dying(self, epoch, logs=None):
         if epoch + 1 == number:
             os.kill(os.getpid(), signal.SIGKILL)
         ends(self, epoch, logs)
 
-    backup.on_epoch_end = dying
+    sbp_checkpoint.Checkpoint.on_epoch_end = dying
 
 
 def made_images():

@@ -1,0 +1,213 @@
+"""What was asked for, and which units are taken out for it once the training is done."""
+
+import math
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from keras_sbp.utils import pruning
+from keras_sbp.utils.tool import compact, latency, targets
+from keras_sbp.utils.tool.examples import Parts, example
+from keras_sbp.utils.tool.refusal import Refused
+from keras_sbp.utils.tool.report import Point
+from keras_sbp.utils.tool.targets import Ranking
+
+MACS, LATENCY, DROP = "MACs", "latency", "drop"
+# Where no MACs are asked for, a training heads for this many times fewer; the choice may go beyond.
+DROP_PATH = 5.0
+# MACs of the trade-off's points, and of what is tried for max_drop: how many times fewer.
+RATIOS = tuple(2 ** (number / 3) for number in range(24))
+
+
+class Goal(NamedTuple):
+    """What was asked for.
+
+    kind: MACS, LATENCY, DROP; value: times, milliseconds or points; relative: of a latency, whether it is times. macs:
+    what the training heads for.
+    """
+
+    kind: str
+    value: float
+    relative: bool = True
+    macs: float = 0.0
+
+    def __str__(self) -> str:
+        if self.kind == MACS:
+            return f"{self.value:g}x fewer MACs"
+        if self.kind == LATENCY:
+            return f"{self.value:g}x lower latency" if self.relative else f"{self.value:g} ms"
+        return f"at most {self.value:g} lost"
+
+    def with_macs(self, model: keras.Model, noisy: keras.Model, parts: Parts) -> "Goal":
+        """The goal with the MACs that training heads for.
+
+        Raises:
+            Refused: it cannot be reached, whatever is removed.
+        """
+        full, fewest = targets.full_macs(noisy), targets.fewest_macs(noisy)
+        if self.kind == MACS:
+            if full / self.value < 0.98 * fewest:
+                raise Refused(
+                    f"target={self.value:g} cannot be reached: with one unit left per layer it is "
+                    f"{full / fewest:.2f}x{_staying(model)}"
+                )
+            return self._replace(macs=full / self.value)
+        if self.kind == LATENCY:
+            return self._replace(macs=_macs_of_latency(self, model, noisy, parts))
+        return self._replace(macs=max(full / DROP_PATH, 1.1 * fewest))
+
+
+class Chosen(NamedTuple):
+    """network: with noise off, fine-tuned, not shrunk yet. drop: on the validation data, if that was asked for."""
+
+    network: keras.Model
+    macs: int
+    drop: float | None
+    tradeoff: list[Point]
+    warnings: tuple[str, ...] = ()
+
+
+def goal(target: float | None, target_latency: float | str | None, max_drop: float | None) -> Goal:
+    """The goal that these arguments of `prune` stand for.
+
+    Raises:
+        Refused: there are several, or it makes no sense.
+    """
+    given = [value for value in (target, target_latency, max_drop) if value is not None]
+    if len(given) > 1:
+        raise Refused("give one of target, target_latency and max_drop, and see in the report what it does to the rest")
+    if target is not None:
+        value = _number(target, "target")
+        if value <= 1:
+            raise Refused(f"target={target}: give how many times fewer MACs, a number above 1")
+        return Goal(MACS, value)
+    if target_latency is not None:
+        relative = str(target_latency).endswith("x")
+        value = _number(str(target_latency).removesuffix("x").removesuffix("ms"), "target_latency")
+        if value <= relative:
+            raise Refused(f'target_latency={target_latency}: give milliseconds, or "2x" for twice as fast')
+        return Goal(LATENCY, value, relative)
+    value = 1.0 if max_drop is None else _number(max_drop, "max_drop")
+    if value < 0:
+        raise Refused(f"max_drop={max_drop}: give the points that may be lost, 0 or more")
+    return Goal(DROP, value)
+
+
+def _number(value: Any, name: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise Refused(f"{name}={value} is not a number")
+    return number
+
+
+def _staying(model: keras.Model) -> str:
+    why = pruning.unprunable(model)
+    reasons = [f"{name} ({reason})" for name, reason in why.items() if reason != "output of the network"]
+    return f"; all units stay of {', '.join(reasons[:4])}{' and others' * (len(reasons) > 4)}" if reasons else ""
+
+
+def choose(goal: Goal, noisy: keras.Model, trainer, model: keras.Model) -> Chosen:
+    """Take the units out and fine-tune what is left."""
+    ranking = Ranking(noisy)
+    points = tradeoff(ranking, trainer)
+    if goal.kind == DROP:
+        return _by_drop(goal, ranking, trainer, model, points)
+    position = ranking.nearest(goal.macs) if goal.kind == MACS else _by_latency(goal, ranking, model, trainer.parts)
+    network = compact.trainable(noisy, ranking.alive(position))
+    trainer.without_noise(network, f"fine-tuning-{position}")
+    return Chosen(network, ranking.macs(position), None, points)
+
+
+def positions(ranking: Ranking) -> list[int]:
+    """Some of a ranking, evenly in the logarithm of the MACs, from all units to the fewest."""
+    last = len(ranking.thresholds) - 1
+    full, fewest = ranking.macs(0), ranking.macs(last)
+    return sorted({ranking.nearest(full / ratio) for ratio in RATIOS if full / ratio >= fewest} | {0})
+
+
+def tradeoff(ranking: Ranking, trainer) -> list[Point]:
+    """Score over MACs, on the validation data, before fine-tuning."""
+    whole = {name: np.ones(len(score), bool) for name, score in ranking.scores.items()}
+    network = compact.trainable(ranking.noisy, whole)
+    trainer.task.compile(network, keras.optimizers.SGD(0.0))
+    fixed = {layer.name: layer for layer in network.layers if isinstance(layer, compact.Fixed)}
+    factors = {name: layer.multiplier() for name, layer in fixed.items()}
+    points = []
+    for position in positions(ranking):
+        alive = ranking.alive(position)
+        for name, layer in fixed.items():
+            layer.set_weights([factors[name] * alive[name]])
+        score = trainer.task.evaluate(network, trainer.parts.validation).value
+        points.append(Point(ranking.macs(position), score))
+    return points
+
+
+def _by_drop(goal: Goal, ranking: Ranking, trainer, model: keras.Model, points: list[Point]) -> Chosen:
+    """The smallest network that loses no more than asked for, by bisection; each that is tried is fine-tuned."""
+    before = trainer.task.evaluate(model, trainer.parts.validation).value
+    tried, candidates = {}, positions(ranking)
+
+    def too_much(number: int) -> bool:
+        position = candidates[number]
+        network = compact.trainable(ranking.noisy, ranking.alive(position))
+        trainer.without_noise(network, f"fine-tuning-{position}")
+        drop = trainer.task.drop(before, trainer.task.evaluate(network, trainer.parts.validation).value)
+        tried[number] = network, drop
+        return drop > goal.value
+
+    first = targets.first_position(too_much, len(candidates) - 1)
+    if first not in tried:
+        too_much(first)
+    holding = [number for number, (_, drop) in tried.items() if drop <= goal.value]
+    warnings = ()
+    if not holding:
+        warnings = (f"no network that was tried loses at most {goal.value:g}: the report is about the largest of them",)
+    number = max(holding) if holding else min(tried)
+    network, drop = tried[number]
+    return Chosen(network, ranking.macs(candidates[number]), drop, points, warnings)
+
+
+def _latency_reached(goal: Goal, milliseconds: list[float]) -> float:
+    """How far a latency is below the goal: 1 exactly there, more if faster."""
+    before, after = milliseconds
+    return before / after / goal.value if goal.relative else goal.value / after
+
+
+def _by_latency(goal: Goal, ranking: Ranking, model: keras.Model, parts: Parts) -> int:
+    """The position of the largest network that is fast enough, by bisection."""
+
+    def fast_enough(position: int) -> bool:
+        smaller = pruning.shrink(compact.trainable(ranking.noisy, ranking.alive(position)))
+        return _latency_reached(goal, latency.milliseconds([model, smaller], example(parts.test))) >= 1
+
+    return targets.first_position(fast_enough, len(ranking.thresholds) - 1)
+
+
+def _macs_of_latency(goal: Goal, model: keras.Model, noisy: keras.Model, parts: Parts) -> float:
+    """MACs at which the network would be as fast as asked for, if all layers became narrower alike.
+
+    Raises:
+        Refused: LiteRT does not run it, or it is too slow with one unit per layer.
+    """
+    scores = {name: np.argsort(np.argsort(-snr)) / len(snr) for name, snr in targets.snrs(noisy).items()}
+    even = Ranking(noisy, {name: 1 - order for name, order in scores.items()})
+    last = len(even.thresholds) - 1
+
+    def reached(position: int) -> float:
+        smaller = pruning.shrink(compact.trainable(noisy, even.alive(position)))
+        return _latency_reached(goal, latency.milliseconds([model, smaller], example(parts.test)))
+
+    try:
+        if reached(last) < 1:
+            raise Refused(f"{goal} cannot be reached: with one unit left per layer it is not{_staying(model)}")
+    except latency.NotMeasured as error:
+        raise Refused(f"target_latency: {error}; give target or max_drop") from None
+    low, high = 0, last
+    while high - low > last / 16:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) >= 1 else (middle, high)
+    return even.macs((low + high) // 2)

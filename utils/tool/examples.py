@@ -1,0 +1,231 @@
+"""The examples: training, validation and test data, from arrays or from streams that do not fit in memory.
+
+Arrays are never copied as a whole: a part of them is a list of indices, and a batch is cut when it is read. They keep
+their own dtype.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_sbp.utils.tool.refusal import Refused
+
+# Of the examples of each class, where no validation or test data are given.
+VALIDATION_FRACTION = TEST_FRACTION = 0.1
+# Examples at a time where nothing is trained.
+EVALUATION_BATCH = 256
+
+
+class Shuffled(keras.utils.PyDataset):
+    """Batches of some examples of arrays, for `fit` with shuffle=False.
+
+    Their order is a function of (seed, epoch): `FollowEpochs` sets the epoch, so that a run that was killed and started
+    again sees the same batches. Incomplete batches are left out.
+    """
+
+    def __init__(self, x: Any, y: np.ndarray, indices: np.ndarray, batch_size: int, seed: int):
+        super().__init__()
+        self.x, self.y, self.indices, self.batch_size, self.seed = x, y, indices, batch_size, seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._order = np.random.default_rng([self.seed, epoch]).permutation(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices) // self.batch_size
+
+    def __getitem__(self, number: int) -> tuple[Any, np.ndarray]:
+        # In the order of the file where the arrays are mapped from one.
+        chosen = np.sort(self._order[number * self.batch_size : (number + 1) * self.batch_size])
+        return keras.tree.map_structure(lambda array: array[chosen], self.x), self.y[chosen]
+
+
+class FollowEpochs(keras.callbacks.Callback):
+    """Tells a `Shuffled` which epoch it is."""
+
+    def __init__(self, batches: Any):
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        if isinstance(self.batches, Shuffled):
+            self.batches.set_epoch(epoch)
+
+
+class Arrays(NamedTuple):
+    """Some examples of arrays.
+
+    x: an array (N, ...), or a list, tuple or dict of them; y: (N, ...); indices: (count,), the examples of this part.
+    """
+
+    x: Any
+    y: np.ndarray
+    indices: np.ndarray
+
+    @property
+    def count(self) -> int:
+        return len(self.indices)
+
+    def shuffled(self, batch_size: int, seed: int) -> Shuffled:
+        return Shuffled(self.x, self.y, self.indices, batch_size, seed)
+
+    def batches(self) -> Iterator[tuple[Any, np.ndarray]]:
+        """All of them, in order."""
+        for start in range(0, self.count, EVALUATION_BATCH):
+            chosen = self.indices[start : start + EVALUATION_BATCH]
+            yield keras.tree.map_structure(lambda array: array[chosen], self.x), self.y[chosen]
+
+    def labels(self) -> np.ndarray:
+        return self.y[self.indices]
+
+
+class Stream(NamedTuple):
+    """A tf.data.Dataset or PyDataset of batches (x, y), read from its start each time.
+
+    count: how many examples it has; batch_size: how many are in its first batch.
+    """
+
+    dataset: Any
+    count: int
+    batch_size: int
+
+    def shuffled(self, batch_size: int, seed: int) -> Any:
+        """The data set itself: it comes in batches, in its own order."""
+        return self.dataset
+
+    def batches(self) -> Iterator[tuple[Any, np.ndarray]]:
+        for x, y, *_ in _batches(self.dataset):
+            yield keras.tree.map_structure(np.asarray, x), np.asarray(y)
+
+    def labels(self) -> np.ndarray:
+        return np.concatenate([y for _, y in self.batches()])
+
+
+class Parts(NamedTuple):
+    """What is trained on, what choices are made on, and what the report is about.
+
+    notes: how they came about, a line each.
+    """
+
+    train: Arrays | Stream
+    validation: Arrays | Stream
+    test: Arrays | Stream
+    notes: tuple[str, ...]
+
+
+def split(data: Any, validation_data: Any, test_data: Any, seed: int) -> Parts:
+    """The parts of the data, each class in all of them.
+
+    Raises:
+        Refused: the data are not such as `prune` takes, a class has too few examples to split, or a stream comes
+            without test data.
+    """
+    train = _part(data, "data")
+    validation, test = (
+        None if given is None else _part(given, name)
+        for given, name in ((validation_data, "validation_data"), (test_data, "test_data"))
+    )
+    notes = []
+    if isinstance(train, Stream):
+        if validation is None and test is None:
+            raise Refused("data is a stream, which cannot be split reliably: give validation_data and test_data, too")
+        if test is None:
+            notes.append("test: the validation data, as no test_data was given")
+        if validation is None:
+            notes.append("choices are made on the test data, as no validation_data was given")
+        return Parts(train, validation or test, test or validation, tuple(notes))
+    for name in ("test", "validation"):
+        if (test if name == "test" else validation) is not None:
+            continue
+        fraction = TEST_FRACTION if name == "test" else VALIDATION_FRACTION
+        train, held_out = _held_out(train, fraction, seed)
+        notes.append(f"{name}: {held_out.count} of the examples given, held out")
+        if name == "test":
+            test = held_out
+            notes.append("if the network was trained on them, its accuracy before is too good")
+        else:
+            validation = held_out
+    return Parts(train, validation, test, tuple(notes))
+
+
+def _part(given: Any, name: str) -> Arrays | Stream:
+    if isinstance(given, (tf.data.Dataset, keras.utils.PyDataset)):
+        return Stream(given, *_count(given, name))
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise Refused(f"{name} is a {type(given).__name__}: give (x, y), a tf.data.Dataset or a keras PyDataset")
+    x, y = given
+    x, y = keras.tree.map_structure(np.asarray, x), np.asarray(y)
+    arrays = keras.tree.flatten(x)
+    if any(array.dtype == object or not array.ndim for array in (*arrays, y)):
+        raise Refused(f"{name} has no arrays of numbers: x takes an axis of examples, and y a label for each")
+    if not len(y) or any(len(array) != len(y) for array in arrays):
+        raise Refused(f"{name} has {len(arrays[0])} examples and {len(y)} labels: give one label per example")
+    for array in (*arrays, y):
+        if array.dtype.kind == "f" and not _finite(array):
+            raise Refused(f"{name} holds numbers that are not finite: remove these examples")
+    return Arrays(x, y, np.arange(len(y)))
+
+
+def _finite(array: np.ndarray) -> bool:
+    step = max(1, 2**22 // max(1, array[:1].size))  # not a mask of all at once
+    return all(np.isfinite(array[start : start + step]).all() for start in range(0, len(array), step))
+
+
+def _batches(dataset: Any) -> Any:
+    return (dataset[i] for i in range(len(dataset))) if isinstance(dataset, keras.utils.PyDataset) else dataset
+
+
+def _count(dataset: Any, name: str) -> tuple[int, int]:
+    """The examples of a stream and of a batch: all batches are taken to be as large as the first."""
+    number = dataset.num_batches if isinstance(dataset, keras.utils.PyDataset) else int(dataset.cardinality())
+    if number == tf.data.INFINITE_CARDINALITY or number is None:
+        raise Refused(f"{name} has no end: give a data set of one epoch, without repeat()")
+    first = next(iter(_batches(dataset)), None)
+    if not isinstance(first, (tuple, list)) or len(first) < 2:
+        raise Refused(f"{name} does not yield batches (x, y): give a data set as fit takes it")
+    sizes = {len(array) if np.ndim(array) else -1 for array in keras.tree.flatten(list(first[:2]))}
+    if len(sizes) > 1 or -1 in sizes:
+        raise Refused(f"{name} yields single examples: batch it, with batch(64)")
+    if number == tf.data.UNKNOWN_CARDINALITY:
+        number = sum(1 for _ in dataset)
+    size = sizes.pop()
+    return number * size, size
+
+
+def classes_of(y: np.ndarray) -> np.ndarray | None:
+    """The class of each label, (N,); None if they are no classes."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 2 and ((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all():
+        y = y.argmax(1)
+    if y.ndim != 1 or y.dtype.kind not in "iubf" or (y.dtype.kind == "f" and (y != np.rint(y)).any()):
+        return None
+    found = np.unique(y)
+    return np.searchsorted(found, y) if len(found) <= max(2, len(y) // 2) else None
+
+
+def _held_out(part: Arrays, fraction: float, seed: int) -> tuple[Arrays, Arrays]:
+    """The rest, and a fraction of each class, at least one example."""
+    classes = classes_of(part.labels())
+    classes = np.zeros(part.count, int) if classes is None else classes
+    order = np.random.default_rng(seed).permutation(part.count)
+    taken = np.zeros(part.count, bool)
+    for each in range(classes.max() + 1):
+        own = order[classes[order] == each]
+        if len(own) < 3:
+            label = np.asarray(part.labels()[own[0]]).tolist()
+            raise Refused(
+                f"there are {len(own)} examples of class {label}, too few to train and test with: give 3 or more, or "
+                "validation_data and test_data"
+            )
+        taken[own[: max(1, round(fraction * len(own)))]] = True
+    return part._replace(indices=part.indices[~taken]), part._replace(indices=part.indices[taken])
+
+
+def example(part: Arrays | Stream) -> np.ndarray:
+    """The first example, of the first input: (1, ...)."""
+    x, _ = next(iter(part.batches()))
+    return keras.tree.flatten(x)[0][:1]

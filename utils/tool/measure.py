@@ -1,0 +1,113 @@
+"""The figures of a report: the same evaluation of every network."""
+
+import warnings
+
+import keras
+import numpy as np
+
+from keras_sbp.utils import pruning
+from keras_sbp.utils.io import networks
+from keras_sbp.utils.pruning import counting, graph, rules
+from keras_sbp.utils.tool import latency
+from keras_sbp.utils.tool.choice import DROP, LATENCY, MACS, Chosen, Goal
+from keras_sbp.utils.tool.examples import Arrays, Parts, Stream, example
+from keras_sbp.utils.tool.report import Figures, Report, Units
+from keras_sbp.utils.tool.tasks import Task
+
+
+def figures(model: keras.Model, task: Task, test: Arrays | Stream) -> tuple[Figures, np.ndarray | None]:
+    """A network's score on the test data and its sizes; and what it gets right (`Score.right`)."""
+    score = task.evaluate(model, test)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is not counted, the report says so
+        macs = counting.multiply_adds(model)
+    # A copy is not compiled: the state of an optimizer is not part of the network.
+    size = len(networks.content(graph.clone(model)))
+    return Figures(score.value, macs, model.count_params(), size), score.right
+
+
+def uncounted(model: keras.Model) -> list[str]:
+    """Layers whose MACs are not known: their classes."""
+    found = set()
+    for node in graph.nodes(graph.flatten_nested(model)):
+        widths = [[rules.width(tensor) for tensor in side] for side in (node.input_tensors, node.outputs)]
+        if rules.of(node).multiply_adds(*widths) is None:
+            found.add(type(node.operation).__name__)
+    return sorted(found)
+
+
+def units(model: keras.Model, smaller: keras.Model, exclude: tuple[str, ...]) -> list[Units]:
+    """Of each layer with units, how many there are before and after, and why all of them stay."""
+    why, after = pruning.unprunable(model, exclude), counting.units(smaller)
+    before = counting.units(model)
+    found = []
+    for node in graph.nodes(graph.flatten_nested(model)):
+        name = node.operation.name
+        if name in before:
+            found.append(Units(name, before[name], after.get(name, 0), why.get(name, "")))
+        elif name in why:
+            width = rules.width(node.outputs[0])
+            found.append(Units(name, width, width, why[name]))
+    return list({each.layer: each for each in found}.values())
+
+
+def report(
+    model: keras.Model,
+    smaller: keras.Model,
+    control: keras.Model | None,
+    task: Task,
+    parts: Parts,
+    goal: Goal,
+    chosen: Chosen,
+    given: tuple[Figures, np.ndarray | None],
+    exclude: tuple[str, ...],
+) -> Report:
+    """The report of a smaller network; `given`: what `figures` said of the network as given."""
+    found = [given, *(figures(each, task, parts.test) for each in (control, smaller) if each)]
+    (before, right_before), *_, (after, right_after) = found
+    compared = [each for each, _ in found]
+    not_measured = None
+    try:
+        models = [model, *([control] if control else []), smaller]
+        for each, milliseconds in zip(compared, latency.milliseconds(models, example(parts.test))):
+            each.latency = milliseconds
+    except latency.NotMeasured as error:
+        not_measured = str(error)
+    missing, remarks = uncounted(model), list(chosen.warnings)
+    notes = list(parts.notes) + ([f"no latency: {not_measured}"] if not_measured else [])
+    lost = task.drop(before.score, after.score)
+    if goal.kind == DROP and lost > goal.value:
+        remarks.append(
+            f"on the test data, {lost:.2f} are lost: {lost - goal.value:.2f} more than max_drop={goal.value:g}"
+        )
+    margin = None if right_before is None else _margin(right_before, right_after)
+    if goal.kind == DROP and margin and margin > max(goal.value, 0.1):
+        remarks.append(
+            f"a drop of {goal.value:g} points cannot be told from none on {parts.test.count} test examples: the 95 % "
+            f"interval is ± {margin:.2f}"
+        )
+    usable = task.is_at_chance(before.score, parts.test) or not task.is_at_chance(after.score, parts.test)
+    if not usable:
+        remarks.append(f"the smaller network is at chance ({after.score:.1f} %): too much was removed, ask for less")
+    counts = {name: getattr(parts, name).count for name in ("train", "validation", "test")}
+    return Report(
+        task=f"{task.kind}, {task.source}", metric=task.metric, examples=counts,
+        target={"asked": str(goal), "reached": _reached(goal, before, after, chosen, missing)},
+        before=before, after=after, control=compared[1] if control else None, margin=margin,
+        units=units(model, smaller, exclude), tradeoff=chosen.tradeoff, uncounted=missing, not_measured=not_measured,
+        notes=notes, warnings=remarks, settings={}, usable=usable,
+    )  # fmt: skip
+
+
+def _reached(goal: Goal, before: Figures, after: Figures, chosen: Chosen, missing: list[str]) -> str:
+    if goal.kind == LATENCY and after.latency:
+        return f"{before.latency / after.latency:.2f}x" if goal.relative else f"{after.latency:.3g} ms"
+    if goal.kind == DROP:
+        return f"{chosen.drop:.2f} on the validation data"
+    counted = f", {', '.join(missing)} not counted" if missing else ""
+    return f"{before.macs / max(after.macs, 1):.2f}x{counted}" if goal.kind == MACS else "?"
+
+
+def _margin(first: np.ndarray, second: np.ndarray) -> float:
+    """Half of the 95 % interval of the difference of two accuracies on the same examples, in points."""
+    return 100 * 1.96 * float(np.std(first - second)) / len(first) ** 0.5

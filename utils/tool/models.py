@@ -1,0 +1,86 @@
+"""Networks from files: .keras and .h5, with layers and losses of somebody's own."""
+
+import contextlib
+import os
+import runpy
+from typing import Any
+
+import keras
+
+from keras_sbp.utils.io import networks
+from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.tool.refusal import Refused
+
+# Of an error of Keras, which may hold a whole config.
+LONGEST_REASON = 160
+
+
+def load(path: str, custom_objects: str | None = None) -> keras.Model:
+    """A network, compiled if Keras can compile it again.
+
+    Args:
+        path: a .keras or .h5 file.
+        custom_objects: a .py file that defines the network's own layers and losses. It is run.
+    Raises:
+        Refused: the network cannot be read.
+    """
+    objects = _run(custom_objects) if custom_objects else {}
+    if not os.path.isfile(path):
+        raise Refused(f"no network at {path}: give a .keras or .h5 file")
+    try:
+        with keras.saving.custom_object_scope(objects):
+            is_h5 = _starts_with(path, b"\x89HDF")
+            # Checks what the file claims before memory is taken for it.
+            plain = keras.models.load_model(path, compile=False) if is_h5 else networks.load(path)
+            with contextlib.suppress(Exception):  # a loss or metric that is not known here
+                compiled = keras.models.load_model(path, compile=True)
+                plain = compiled if compiled.compiled else plain
+    except Exception as error:  # whatever a damaged file makes Keras raise
+        reason = " ".join(str(error).split())
+        if "Could not locate" in reason or "Unknown layer" in reason:
+            raise Refused(
+                f"{path} has layers of its own ({_class_of(reason)}): name the Python file that defines them with "
+                "--custom_objects=FILE.py"
+            ) from None
+        if isinstance(error, UserError):
+            raise
+        raise Refused(f"cannot read {path} as a Keras model ({reason[:LONGEST_REASON]}): save it again") from None
+    if not plain.built:
+        raise Refused(f"{path} is not built: give its first layer an Input, or call it once, before saving")
+    return plain
+
+
+def application(name: str, shape: tuple[int, ...], classes: int) -> keras.Model:
+    """A network of keras.applications with random weights.
+
+    Raises:
+        Refused: there is none of that name, or not for such examples.
+    """
+    build = getattr(keras.applications, name, None)
+    if not name[:1].isupper() or not callable(build):
+        names = [each for each in dir(keras.applications) if each[0].isupper()]
+        raise Refused(f"keras.applications has no {name}: choose one of {', '.join(names)}")
+    try:
+        return build(weights=None, input_shape=shape, classes=classes)
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        raise Refused(f"{name} does not take examples of {shape} ({reason}): choose another --model") from None
+
+
+def _run(path: str) -> dict[str, Any]:
+    """The classes and functions that a Python file defines."""
+    try:
+        names = runpy.run_path(path, run_name="custom_objects")
+    except Exception as error:  # whatever somebody's code raises
+        raise Refused(f"--custom_objects={path} fails ({type(error).__name__}: {error}): mend it") from None
+    return {name: value for name, value in names.items() if callable(value) and not name.startswith("__")}
+
+
+def _starts_with(path: str, start: bytes) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(start)) == start
+
+
+def _class_of(reason: str) -> str:
+    words = reason.replace("'", " ' ").split()
+    return next((words[number + 1] for number, word in enumerate(words[:-1]) if word == "'"), "unknown")

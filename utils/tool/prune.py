@@ -1,0 +1,120 @@
+"""From a trained network, data and a target to a smaller network and a report."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_sbp.utils import pruning
+from keras_sbp.utils.pruning import fit
+from keras_sbp.utils.tool import choice, examples, measure, plan, run, tasks, warn
+from keras_sbp.utils.tool.refusal import Refused
+from keras_sbp.utils.tool.report import Report
+from keras_sbp.utils.tool.training import Trainer
+
+# Of layers that keep their units, in one line.
+MOST_REASONS = 6
+
+
+def prune(
+    model: keras.Model, data: Any, target: float | None = None, *,
+    target_latency: float | str | None = None, max_drop: float | None = None, validation_data: Any = None,
+    test_data: Any = None, loss: Any = None, metrics: Sequence | None = None, epochs: int | None = None,
+    finetune_epochs: int | None = None, batch_size: int | None = None, learning_rate: float = 1e-3,
+    noise_learning_rate: float | None = None, exclude: Sequence[str] = (), seed: int = 0,
+    directory: str | os.PathLike | None = None, control: bool = False, verbose: int = 1,
+) -> tuple[keras.Model, Report]:  # fmt: skip
+    """Make a trained network smaller: train it with noise, remove the units that do least, and fine-tune the rest.
+
+        smaller, report = sbp.prune(model, (x, y), target=3)
+
+    Args:
+        model: functional or Sequential, with one output, trained. How it was compiled says what it is for: classes (by
+            softmax or logits), one label (a sigmoid), several labels, or regression. It stays as it is.
+        data: (x, y), arrays of any dtype; or a tf.data.Dataset or keras PyDataset that yields batches (x, y).
+        target: how many times fewer MACs, such as 3.
+        target_latency: in LiteRT, for one example on one thread: milliseconds, or "2x" for twice as fast.
+        max_drop: how much worse the network may get on the validation data, in points of accuracy; for a regression, in
+            percent of the loss. Of the three, give one; default: max_drop=1.
+        validation_data, test_data: as `data`. Choices are made on the first, the report is about the second. Default: a
+            tenth each of the arrays, drawn from every class.
+        loss, metrics: in place of those that the model was compiled with.
+        epochs, finetune_epochs: with noise, by default 20 or as many as make 1,500 steps; and without, a sixth of that.
+        batch_size: of arrays. Default: 64, less for few examples.
+        learning_rate, noise_learning_rate: Adam's. Of the noise, by default 0.02, more for fewer than 1,500 steps.
+        exclude: names of layers that keep all their units.
+        seed: of the splits, the order of the examples and the noise.
+        directory: keeps the training, so that the same call continues after a kill, and the same call with another
+            target takes its units from the same training; also report.json, .txt and .png.
+        control: also train the network without noise for as long, to compare with.
+        verbose: 0: nothing is printed.
+    Returns:
+        The smaller network, of stock Keras layers, not compiled; and the report.
+    Raises:
+        ValueError: before anything is trained, if the model, the data or the target cannot be used; one line says why.
+        UserError: `directory` cannot be written.
+    """
+    goal = choice.goal(target, target_latency, max_drop)
+    keras.utils.set_random_seed(seed)
+    parts = examples.split(data, validation_data, test_data, seed)
+    task = tasks.of(model, parts, loss, metrics)
+    planned = plan.of(parts, epochs, finetune_epochs, batch_size, learning_rate, noise_learning_rate)
+    return _Pruning(model, parts, task, planned, tuple(exclude), seed, verbose).run(goal, directory, control)
+
+
+class _Pruning(NamedTuple):
+    """The arguments of `prune`, checked one by one."""
+
+    model: keras.Model
+    parts: examples.Parts
+    task: tasks.Task
+    plan: plan.Plan
+    exclude: tuple[str, ...]
+    seed: int
+    verbose: int
+
+    def run(self, goal: choice.Goal, directory: str | os.PathLike | None, control: bool) -> tuple[keras.Model, Report]:
+        model, parts, task = self.model, self.parts, self.task
+        noisy = with_noise(model, parts.train.count, self.exclude)
+        warnings = [*self.plan.warnings, *warn.of_data(model, parts), *warn.of_classes(task, parts, goal)]
+        before = measure.figures(model, task, parts.test)
+        warnings += warn.of_score(task, before[0].score, parts.test)
+        goal = goal.with_macs(model, noisy, parts)
+        for warning in warnings if self.verbose else ():
+            print(f"warning: {warning}", file=sys.stderr)
+        settings = {"plan": self.plan._asdict(), "seed": self.seed, "exclude": list(self.exclude)}
+        settings["loss"] = tasks.loss_name(task)
+        folder = run.open_directory(directory, settings, model, parts, goal)
+        trainer = Trainer(parts, task, self.plan, self.seed, folder, self.verbose)
+        run.train_once(trainer, noisy, goal, folder)
+        chosen = choice.choose(goal, noisy, trainer, model)
+        smaller = pruning.shrink(chosen.network)
+        compared = trainer.control(model) if control else None
+        report = measure.report(model, smaller, compared, task, parts, goal, chosen, before, self.exclude)
+        report.settings, report.warnings = settings, warnings + report.warnings
+        if folder:
+            run.save_report(report, folder)
+        return smaller, report
+
+
+def with_noise(model: keras.Model, count: int, exclude: Sequence[str]) -> keras.Model:
+    """The network with noise, of which no unit is dead yet.
+
+    Raises:
+        Refused: no unit can be removed, or there is noise already.
+    """
+    try:
+        if fit.noise_layers(model):
+            raise Refused(f"{model.name} has noise layers already: give the network that insert was called on")
+        # Which units are dead is decided once the training is done.
+        noisy = pruning.insert(model, 1 / count, exclude, threshold=0.0)
+        why = pruning.unprunable(model, exclude)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+    if not fit.noise_layers(noisy):
+        reasons = [f"{name}: {reason}" for name, reason in why.items()] or ["it has no layers with units"]
+        more = f"; and {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
+        raise Refused(f"nothing can be removed from {model.name}: {'; '.join(reasons[:MOST_REASONS])}{more}")
+    return noisy

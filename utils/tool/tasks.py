@@ -1,0 +1,227 @@
+"""What the network is for: how it is trained, and what is right about its outputs."""
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from keras_sbp.utils.tool.examples import Arrays, Parts, Stream
+from keras_sbp.utils.tool.refusal import Refused
+
+CLASSES, BINARY, LABELS, REGRESSION = "classes", "one label", "several labels", "regression"
+
+
+class Score(NamedTuple):
+    """What an evaluation found.
+
+    value: percent right, or the mean loss of a regression. right: (N,) the right fraction of each example's outputs;
+    None for a regression. seen: the classes among the labels.
+    """
+
+    value: float
+    right: np.ndarray | None
+    count: int
+
+
+class Task(NamedTuple):
+    """How a network is trained and judged.
+
+    kind: one of CLASSES, BINARY, LABELS, REGRESSION; one_hot: whether labels of classes are. logits: whether the
+    outputs are. source: how all this is known.
+    """
+
+    kind: str
+    one_hot: bool
+    logits: bool
+    loss: Any
+    metrics: tuple
+    source: str
+
+    @property
+    def metric(self) -> str:
+        return "Loss" if self.kind == REGRESSION else "Labels right, %" if self.kind == LABELS else "Accuracy, %"
+
+    def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+        # An object of a loss or metric has a state: each model takes one of its own.
+        loss = keras.losses.deserialize(keras.losses.serialize(self.loss)) if _is_stock(self.loss) else self.loss
+        model.compile(optimizer, loss, metrics=self._metrics())
+
+    def _metrics(self) -> list:
+        threshold = 0.0 if self.logits else 0.5
+        if self.kind == CLASSES:
+            kind = keras.metrics.CategoricalAccuracy if self.one_hot else keras.metrics.SparseCategoricalAccuracy
+            return [kind(name="accuracy")]
+        if self.kind in (BINARY, LABELS):
+            return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)]
+        return []
+
+    def evaluate(self, model: keras.Model, part: Arrays | Stream) -> Score:
+        """The score of a network on some examples."""
+        right, loss, count = [], 0.0, 0
+        function = keras.losses.get(self.loss)
+        for x, y in part.batches():
+            # Not predict_on_batch: what XLA takes to compile it for each network is longer than all this takes.
+            outputs = np.asarray(model(x, training=False))
+            if self.kind == REGRESSION:
+                loss += len(y) * float(np.mean(function(_as_outputs(y, outputs), outputs)))
+            else:
+                right.append(self._right(y, outputs))
+            count += len(y)
+        if self.kind == REGRESSION:
+            return Score(loss / count, None, count)
+        right = np.concatenate(right)
+        return Score(100 * float(right.mean()), right, count)
+
+    def _right(self, y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        if self.kind == CLASSES:
+            found, wanted = outputs.argmax(-1), y.argmax(-1) if self.one_hot else y.reshape(outputs.shape[:-1])
+        else:
+            found, wanted = outputs > (0 if self.logits else 0.5), _as_outputs(y, outputs) > 0.5
+        return (found == wanted).reshape(len(y), -1).mean(1)
+
+    def drop(self, before: float, after: float) -> float:
+        """How much worse a score is: in points, of a regression's loss in percent."""
+        return 100 * (after / before - 1) if self.kind == REGRESSION else before - after
+
+    def chance(self, part: Arrays | Stream) -> float | None:
+        """Percent right if the most frequent answer is always given; None for a regression."""
+        if self.kind == REGRESSION:
+            return None
+        y = part.labels()
+        if self.kind == CLASSES:
+            classes = (y.argmax(-1) if self.one_hot else y).ravel().astype(int)
+            return 100 * float(np.bincount(classes).max() / len(classes))
+        positive = (y > 0.5).mean(0)
+        return 100 * float(np.maximum(positive, 1 - positive).mean())
+
+    def is_at_chance(self, score: float, part: Arrays | Stream) -> bool:
+        """Whether a score on these examples cannot be told from that of always giving the same answer."""
+        chance = self.chance(part)
+        if chance is None:
+            return False
+        deviation = 100 * (chance / 100 * (1 - chance / 100) / part.count) ** 0.5
+        return score <= chance + 2 * deviation
+
+
+def of(model: keras.Model, parts: Parts, loss: Any = None, metrics: Any = ()) -> Task:
+    """The task of a network: as the loss says, else as the outputs and the labels look.
+
+    Args:
+        loss: in place of what the model was compiled with.
+    Raises:
+        Refused: outputs and labels do not go together.
+    """
+    if len(model.outputs) != 1:
+        raise Refused(f"{model.name} has {len(model.outputs)} outputs: only networks with one are pruned")
+    source = "as told" if loss is not None else "as compiled"
+    loss = loss if loss is not None else _compiled_loss(model)
+    x, y = next(iter(parts.train.batches()))
+    try:
+        outputs = np.asarray(model(x, training=False))
+    except Exception as error:  # whatever Keras raises where they do not fit
+        shapes = ", ".join(str(np.shape(array)[1:]) for array in keras.tree.flatten(x))
+        raise Refused(
+            f"{model.name} reads examples of {model.input_shape[1:]}, and x has {shapes} ({_brief(error)}): bring x to "
+            "that shape"
+        ) from None
+    name = _name(loss)
+    kind, one_hot = _kind(name, y, outputs)
+    logits = getattr(loss, "from_logits", getattr(loss, "_fn_kwargs", {}).get("from_logits"))
+    if logits is None:
+        # A name says of Keras's losses that the outputs are probabilities, but not of anybody's own.
+        logits = not isinstance(loss, str) and not _are_probabilities(kind, outputs)
+    if loss is None:
+        loss, source = _loss(kind, one_hot, logits), "guessed from outputs and labels"
+    task = Task(kind, one_hot, bool(logits), loss, tuple(metrics or ()), source)
+    for part in {id(part): part for part in parts[:3]}.values():
+        _check(task, part, outputs.shape)
+    return task
+
+
+def _check(task: Task, part: Arrays | Stream, shape: tuple[int, ...]) -> None:
+    """Refuse labels that the network has no output for."""
+    if isinstance(part, Stream) or task.kind != CLASSES or task.one_hot:
+        return
+    y, classes = part.labels(), shape[-1]
+    if y.size and (y.min() < 0 or y.max() >= classes or (y != y.astype(np.int64)).any()):
+        raise Refused(
+            f"the network knows classes 0 to {classes - 1}, and the labels go from {y.min():g} to {y.max():g}: give it "
+            "an output for each class, and whole numbers from 0"
+        )
+
+
+def _kind(name: str, y: np.ndarray, outputs: np.ndarray) -> tuple[str, bool]:
+    """The kind of the task, and whether the labels are one-hot."""
+    width, same = outputs.shape[-1], y.shape == outputs.shape
+    if "categorical" in name:
+        return CLASSES, "sparse" not in name
+    if "binary" in name or name.endswith("hinge"):
+        return (BINARY if width == 1 else LABELS), False
+    if name in REGRESSIONS:
+        return REGRESSION, False
+    whole = y.dtype.kind in "iub" or (y == np.rint(y)).all()
+    zero_or_one = whole and ((y == 0) | (y == 1)).all()
+    if same and width > 1 and zero_or_one:
+        return (CLASSES, True) if (y.sum(-1) == 1).all() else (LABELS, False)
+    if width > 1 and whole and y.size * width == outputs.size and y.min() >= 0:
+        return CLASSES, False
+    return (BINARY if width == 1 and zero_or_one else REGRESSION), False
+
+
+REGRESSIONS = {
+    *("mean_squared_error", "mse", "mean_absolute_error", "mae", "mean_absolute_percentage_error", "mape"),
+    *("mean_squared_logarithmic_error", "msle", "huber", "log_cosh", "poisson", "cosine_similarity"),
+}
+
+
+def _are_probabilities(kind: str, outputs: np.ndarray) -> bool:
+    if outputs.min() < 0 or outputs.max() > 1.01 or not outputs.any():
+        return False
+    return kind != CLASSES or np.allclose(outputs.sum(-1), 1, atol=0.01)
+
+
+def _loss(kind: str, one_hot: bool, logits: bool) -> keras.losses.Loss:
+    if kind == CLASSES:
+        make = keras.losses.CategoricalCrossentropy if one_hot else keras.losses.SparseCategoricalCrossentropy
+        return make(from_logits=logits)
+    return keras.losses.MeanSquaredError() if kind == REGRESSION else keras.losses.BinaryCrossentropy(logits)
+
+
+def _compiled_loss(model: keras.Model) -> Any:
+    if not model.compiled:
+        return None
+    loss = model.loss
+    if isinstance(loss, (list, tuple, dict)):
+        found = keras.tree.flatten(loss)
+        loss = found[0] if len(found) == 1 else None
+    return loss
+
+
+def _name(loss: Any) -> str:
+    """The name of a loss in small letters: that of Keras's functions, for its classes too."""
+    if isinstance(loss, str):
+        return keras.losses.get(loss).__name__ if not loss[:1].isupper() else _snake(loss)
+    if isinstance(loss, keras.losses.Loss):
+        return _snake(type(loss).__name__) if _is_stock(loss) else ""
+    return loss.__name__ if _is_stock(loss) else ""
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).strip("_")
+
+
+def _is_stock(loss: Any) -> bool:
+    return (getattr(loss, "__module__", None) or "").startswith("keras.")
+
+
+def _as_outputs(y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    return y.reshape(outputs.shape) if y.size == outputs.size else y
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
+
+
+def loss_name(task: Task) -> str:
+    """What a loss is called."""
+    return _name(task.loss) or getattr(task.loss, "__name__", type(task.loss).__name__)

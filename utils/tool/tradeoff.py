@@ -1,0 +1,69 @@
+"""The trade-off of a finished run: accuracy over MACs, and networks at any point of it without training again."""
+
+import json
+import os
+from pathlib import Path
+
+import keras
+
+from keras_sbp.utils import pruning
+from keras_sbp.utils.io import networks
+from keras_sbp.utils.io.report import aligned
+from keras_sbp.utils.tool import compact
+from keras_sbp.utils.tool.refusal import Refused
+from keras_sbp.utils.tool.report import Point
+from keras_sbp.utils.tool.run import NOISY
+from keras_sbp.utils.tool.targets import Ranking
+
+
+class Tradeoff:
+    """Accuracy on the validation data over MACs, before fine-tuning; printed, it is a table.
+
+    Attributes:
+        metric: what the scores are.
+        points: from the most MACs to the fewest.
+    """
+
+    def __init__(self, directory: Path):
+        try:
+            report = json.loads((directory / "report.json").read_text())
+            self.metric, self._full = report["metric"], report["before"]["macs"]
+            self.points = [Point(**point) for point in report["tradeoff"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Refused(
+                f"{directory} holds no finished run ({error}): give the directory of a call of prune"
+            ) from None
+        self._noisy = networks.load(directory / NOISY)
+
+    def shrink(self, target: float) -> keras.Model:
+        """The network at a point: `target` times fewer MACs, not fine-tuned.
+
+        `prune(model, data, target, directory=...)` with the same directory takes it from the same training, too, and
+        fine-tunes it.
+        """
+        ranking = Ranking(self._noisy)
+        position = ranking.nearest(ranking.macs(0) / target)
+        return pruning.shrink(compact.trainable(self._noisy, ranking.alive(position)))
+
+    def plot(self):
+        """The picture: a matplotlib Figure."""
+        from keras_sbp.utils.tool import picture  # matplotlib takes a second to import
+
+        return picture.draw_tradeoff(self.points, self._full, self.metric)
+
+    def __str__(self) -> str:
+        rows = [(f"{self._full / point.macs:.2f}x", f"{point.macs:,}", f"{point.score:.4g}") for point in self.points]
+        return aligned([("MACs", "", self.metric), *rows], ">>>")
+
+
+def tradeoff(directory: str | os.PathLike) -> Tradeoff:
+    """The trade-off of the run that `prune(..., directory=directory)` left.
+
+        curve = sbp.tradeoff("run")
+        print(curve)
+        curve.shrink(5).save("five.keras")
+
+    Raises:
+        ValueError: there is no finished run in the directory.
+    """
+    return Tradeoff(Path(directory))

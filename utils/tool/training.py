@@ -1,0 +1,94 @@
+"""The three trainings: with noise, of what is left without noise, and for comparison of the whole network without."""
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from keras_sbp.utils.pruning import fit, graph
+from keras_sbp.utils.tool import targets
+from keras_sbp.utils.tool.checkpoint import Checkpoint
+from keras_sbp.utils.tool.examples import FollowEpochs, Parts
+from keras_sbp.utils.tool.plan import Plan
+from keras_sbp.utils.tool.refusal import Refused
+from keras_sbp.utils.tool.tasks import Task
+
+
+class Progress(keras.callbacks.Callback):
+    """One bar on stderr: epochs, and the figures of the last one."""
+
+    def __init__(self, name: str, task: Task, validation, full: int | None = None):
+        super().__init__()
+        self.name, self.task, self.validation, self.full = name, task, validation, full
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self.bar = tqdm(total=self.params["epochs"], desc=self.name, unit="epoch", file=sys.stderr)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.bar.update(epoch - self.bar.n)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        score = self.task.evaluate(self.model, self.validation).value
+        figures = f"validation {self.task.metric.split(',')[0].lower()} {score:.4g}"
+        if self.full and "macs" in logs:
+            figures = f"{self.full / logs['macs']:.2f}x fewer MACs, {figures}"
+        self.bar.set_postfix_str(figures, refresh=False)
+        self.bar.update()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self.bar.close()
+
+
+class Trainer:
+    """Trains networks on the same data.
+
+    Args:
+        directory: where the trainings are kept, each in one of its own; None: nowhere.
+        verbose: 0: nothing is shown; 1: a bar for each training.
+    """
+
+    def __init__(self, parts: Parts, task: Task, plan: Plan, seed: int, directory: Path | None, verbose: int):
+        self.parts, self.task, self.plan, self.seed = parts, task, plan, seed
+        self.directory, self.verbose = directory, verbose
+
+    def with_noise(self, noisy: keras.Model, target: float) -> None:
+        """Train a network with noise towards MACs, in place."""
+        full = targets.full_macs(noisy)
+        rates = self.plan.learning_rate, self.plan.noise_learning_rate
+        optimizer = fit.optimizer(*map(keras.optimizers.Adam, rates))
+        self._run(noisy, optimizer, self.plan.epochs, "training", [targets.TargetMACs(target)], full)
+
+    def without_noise(self, model: keras.Model, name: str = "fine-tuning") -> None:
+        """Train what is left of a network, in place; the learning rate falls to 0."""
+        epochs = self.plan.finetune_epochs
+        if epochs and model.trainable_variables:
+            self._run(model, self._falling(epochs), epochs, name, [])
+
+    def control(self, model: keras.Model) -> keras.Model:
+        """A copy of the network as given, trained without noise for as long as all the rest took."""
+        model = graph.clone(model)
+        rate = keras.optimizers.Adam(self.plan.learning_rate)
+        self._run(model, rate, self.plan.epochs, "control", [])
+        self.without_noise(model, "control-finetuning")
+        return model
+
+    def _falling(self, epochs: int) -> keras.optimizers.Optimizer:
+        steps = epochs * self.plan.steps
+        return keras.optimizers.Adam(keras.optimizers.schedules.PolynomialDecay(self.plan.learning_rate, steps, 0.0))
+
+    def _run(self, model, optimizer, epochs, name, callbacks, full=None) -> None:
+        self.task.compile(model, optimizer)
+        # If fit creates the variables of optimizer and metrics, within its step, it traces that step twice.
+        model.optimizer.build(model.trainable_variables)
+        model.test_step(next(iter(self.parts.validation.batches())))
+        batches = self.parts.train.shuffled(self.plan.batch_size, self.seed)
+        callbacks = [FollowEpochs(batches), keras.callbacks.TerminateOnNaN(), *callbacks]
+        if self.verbose:
+            callbacks.append(Progress(name, self.task, self.parts.validation, full))
+        if self.directory:
+            callbacks.append(Checkpoint(self.directory / name))
+        model.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks)
+        if not all(np.isfinite(weight).all() for weight in model.get_weights() if weight.dtype.kind == "f"):
+            raise Refused("the loss is no longer finite: use a lower learning_rate and another directory")

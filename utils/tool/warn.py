@@ -1,0 +1,87 @@
+"""What is suspicious about a model and its data, said before anything is trained: a line each."""
+
+import keras
+import numpy as np
+
+from keras_sbp.utils.pruning import graph
+from keras_sbp.utils.tool.choice import DROP, Goal
+from keras_sbp.utils.tool.examples import Arrays, Parts, Stream
+from keras_sbp.utils.tool.refusal import Refused
+from keras_sbp.utils.tool.tasks import CLASSES, Task
+
+
+def of_data(model: keras.Model, parts: Parts) -> list[str]:
+    """Inputs whose range does not fit the layers that rescale them."""
+    x, _ = next(iter(parts.train.batches()))
+    found = []
+    opened = graph.flatten_nested(model)
+    for tensor, array in zip(opened.inputs, keras.tree.flatten(x)):
+        for node in graph.nodes(opened):
+            if not any(read is tensor for read in node.input_tensors) or array.dtype.kind not in "fiu":
+                continue
+            layer = node.operation
+            if isinstance(layer, keras.layers.Rescaling):
+                found += _rescaled(layer, array)
+            elif isinstance(layer, keras.layers.Normalization):
+                found += _normalized(layer, array)
+    return found
+
+
+def _rescaled(layer: keras.layers.Rescaling, x: np.ndarray) -> list[str]:
+    scale, offset = np.max(np.abs(layer.scale)), np.asarray(layer.offset)
+    low, high = float(x.min()), float(x.max())
+    spread = scale * (high - low)
+    if spread < 0.05 or spread > 20:
+        ends = [float(np.mean(layer.scale * end + offset)) for end in (low, high)]
+        return [
+            f"x goes from {low:g} to {high:g}, and {layer.name} makes {ends[0]:.3g} to {ends[1]:.3g} of it: are these "
+            "the examples that the network was trained on?"
+        ]
+    return []
+
+
+def _normalized(layer: keras.layers.Normalization, x: np.ndarray) -> list[str]:
+    values = np.asarray(layer(x.astype(np.float32)))
+    if abs(values.mean()) > 5 or not 0.05 < values.std() < 20:
+        return [
+            f"{layer.name} makes a mean of {values.mean():.3g} and a standard deviation of {values.std():.3g} of x, not "
+            "0 and 1: are these the examples that the network was adapted to?"
+        ]
+    return []
+
+
+def of_classes(task: Task, parts: Parts, goal: Goal) -> list[str]:
+    """Too few examples of a drop.
+
+    Raises:
+        Refused: the test data have no example of a class that is trained.
+    """
+    found = []
+    if task.kind == CLASSES and not isinstance(parts.train, Stream) and not isinstance(parts.test, Stream):
+        missing = sorted(_classes(task, parts.train) - _classes(task, parts.test))
+        if missing:
+            raise Refused(
+                f"the test data have no example of class {', '.join(map(str, missing[:5]))}"
+                f"{', ...' * (len(missing) > 5)}: shuffle before splitting, or give all of it as data"
+            )
+    count = parts.validation.count
+    if goal.kind == DROP and task.metric.endswith("%") and 100 / count > max(goal.value, 1e-9):
+        found.append(
+            f"max_drop={goal.value:g} points is less than one of {count} validation examples: no drop at all is allowed"
+        )
+    return found
+
+
+def _classes(task: Task, part: Arrays) -> set[int]:
+    y = part.labels()
+    return set(np.unique(y.argmax(-1) if task.one_hot else y).astype(int).tolist())
+
+
+def of_score(task: Task, score: float, test: Arrays | Stream) -> list[str]:
+    """A network that does not know its task."""
+    if not task.is_at_chance(score, test):
+        return []
+    return [
+        f"the network as given is at chance ({score:.1f} %, and {task.chance(test):.1f} % by always giving the same "
+        "answer): train it first, or give examples as it was trained on"
+    ]
