@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __version__ = "1.0.0"
 
-# {public name: its module}. They are imported when they are first used: TensorFlow takes seconds, and `--help` needs none.
+# {public name: its module}, imported when the name is first used: TensorFlow takes seconds, and `--help` needs none.
 _MODULES = {
     "AnnealKL": "utils.pruning.fit",
     "Checkpoint": "utils.tool.checkpoint",

@@ -184,12 +184,15 @@ def write(folder, kind):
 
 
 BAD = {
-    "damaged network": "cannot be read as a Keras model", "a pickle": "cannot read", "a pickle for a file": "cannot read",
-    "other shape": "reads examples of", "out of range": "knows classes 0 to 9", "nothing to prune": "nothing can be removed",
+    "damaged network": "as a Keras model", "a pickle": "cannot read",
+    "a pickle for a file": "cannot read",
+    "other shape": "reads examples of", "out of range": "knows classes 0 to 9",
+    "nothing to prune": "nothing can be removed",
     "not built": "is not built", "quantized": "already", "no data": "no data at", "no digits": "without --data",
     "no network": "no file at", "no name": "give one network", "no such application": "has no ResNet51",
     "too small": "does not take examples", "excluded": "nowhere", "other name": "must end in .keras",
-    "no weights": "no weights for", "batch": "smaller value", "not finite": "no longer finite", "no room": "cannot write",
+    "no weights": "no weights for", "batch": "smaller value", "not finite": "no longer finite",
+    "no room": "cannot write",
     "two targets": "not allowed with", "out of reach": "cannot be reached", "not a number": "invalid float value",
 }  # fmt: skip
 

@@ -53,7 +53,10 @@ def folder(path, splits=("train", "test")):
     return path
 
 
-@pytest.mark.parametrize("splits, parts", [(("train", "test"), (6, None, 6)), (("train", "val", "test"), (6, 6, 6)), (("",), (6, None, None))])  # fmt: skip
+@pytest.mark.parametrize(
+    "splits, parts",
+    [(("train", "test"), (6, None, 6)), (("train", "val", "test"), (6, 6, 6)), (("",), (6, None, None))],
+)
 def test_a_folder_of_images_per_class(splits, parts, tmp_path):
     found = files.read(str(folder(tmp_path / "images", splits)), RGB, tmp_path)
     assert tuple(pair and len(pair[1]) for pair in found[:3]) == parts and found.classes == ("ant", "bee", "cat")

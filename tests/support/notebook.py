@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 
 def run(notebook: dict) -> dict:
-    """The notebook with the outputs of its cells: what they print, and the value of a last line that is an expression."""
+    """The notebook with the outputs of its cells: what they print, and the value of an expression in the last line."""
     names, number = {"__name__": "__main__"}, 0
     for cell in notebook["cells"]:
         if cell["cell_type"] != "code":

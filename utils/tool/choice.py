@@ -12,6 +12,7 @@ from keras_sbp.utils.tool.examples import Parts, example
 from keras_sbp.utils.tool.refusal import Refused
 from keras_sbp.utils.tool.report import Point
 from keras_sbp.utils.tool.targets import Ranking
+from keras_sbp.utils.tool.training import Trainer
 
 MACS, LATENCY, DROP = "MACs", "latency", "drop"
 # Where no MACs are asked for, a training heads for this many times fewer; the choice may go beyond.
@@ -110,7 +111,7 @@ def _staying(model: keras.Model) -> str:
     return f"; all units stay of {', '.join(reasons[:4])}{' and others' * (len(reasons) > 4)}" if reasons else ""
 
 
-def choose(goal: Goal, noisy: keras.Model, trainer, model: keras.Model) -> Chosen:
+def choose(goal: Goal, noisy: keras.Model, trainer: Trainer, model: keras.Model) -> Chosen:
     """Take the units out and fine-tune what is left."""
     ranking = Ranking(noisy)
     points = tradeoff(ranking, trainer)
@@ -129,7 +130,7 @@ def positions(ranking: Ranking) -> list[int]:
     return sorted({ranking.nearest(full / ratio) for ratio in RATIOS if full / ratio >= fewest} | {0})
 
 
-def tradeoff(ranking: Ranking, trainer) -> list[Point]:
+def tradeoff(ranking: Ranking, trainer: Trainer) -> list[Point]:
     """Score over MACs, on the validation data, before fine-tuning."""
     whole = {name: np.ones(len(score), bool) for name, score in ranking.scores.items()}
     network = compact.trainable(ranking.noisy, whole)

@@ -1,5 +1,7 @@
 """From the trained network with noise to smaller ones: one to train further, and the final one."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -11,21 +13,21 @@ from keras_sbp.utils.tool.targets import Masks
 class Fixed(keras.layers.Layer):
     """Multiplies each unit by a number that is not trained: what is left of a noise layer when the noise is off."""
 
-    def __init__(self, units: int, **settings):
+    def __init__(self, units: int, **settings: Any):
         super().__init__(**settings)
         self.units = units
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.factor = self.add_weight(name="factor", shape=(self.units,), trainable=False)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return inputs * keras.ops.cast(self.factor, inputs.dtype)
 
     def multiplier(self) -> np.ndarray:
         return np.asarray(self.factor)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}
 
 

@@ -5,10 +5,13 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_sbp.utils.io import checkpoint
-from keras_sbp.utils.io.report import aligned
+from keras_sbp.utils.io.report import align
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass
@@ -94,7 +97,7 @@ class Report:
         figure = self.plot()
         checkpoint.write(str(folder / "report.png"), lambda file: figure.savefig(file, format="png", dpi=150))
 
-    def plot(self):
+    def plot(self) -> "Figure":
         """The picture: units per layer, and the trade-off. A matplotlib Figure."""
         from keras_sbp.utils.tool import picture  # matplotlib takes a second to import
 
@@ -103,7 +106,7 @@ class Report:
     def __str__(self) -> str:
         lines = [("Layer", "Units", "after", "")]
         lines += [(unit.layer, str(unit.before), str(unit.after), unit.reason) for unit in self.units]
-        parts = [aligned(lines, "<>><"), aligned(self._figures(), "<>>>>" if self.control else "<>>>")]
+        parts = [align(lines, "<>><"), align(self._figures(), "<>>>>" if self.control else "<>>>")]
         remarks = [*self.notes, *(f"warning: {warning}" for warning in self.warnings)]
         return "\n\n".join([*parts, "\n".join([self.verdict(), *remarks])])
 

@@ -15,6 +15,7 @@ from keras_sbp.utils.tool.choice import Goal
 from keras_sbp.utils.tool.examples import Arrays, Parts
 from keras_sbp.utils.tool.refusal import Refused
 from keras_sbp.utils.tool.report import Report
+from keras_sbp.utils.tool.training import Trainer
 
 NOISY = "noisy.keras"
 
@@ -59,7 +60,7 @@ def open_directory(
     return folder
 
 
-def train_once(trainer, noisy: keras.Model, goal: Goal, folder: Path | None) -> None:
+def train_once(trainer: Trainer, noisy: keras.Model, goal: Goal, folder: Path | None) -> None:
     """Train a network with noise, unless the directory has it trained."""
     if folder and (folder / NOISY).exists():
         noisy.set_weights(networks.load(folder / NOISY).get_weights())

@@ -6,6 +6,7 @@ target is met at the end, by one threshold of the signal-to-noise ratio for the 
 """
 
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -135,7 +136,7 @@ class Ranking:
         return min(near, key=lambda position: abs(math.log(self.macs(position) / target)))
 
 
-def first_position(holds, last: int) -> int:
+def first_position(holds: Callable[[int], bool], last: int) -> int:
     """The first position from 0 to `last` where something holds that holds from some position on; `last` if nowhere."""
     low, high = 0, last
     while low < high:

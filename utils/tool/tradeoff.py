@@ -3,17 +3,21 @@
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 
 from keras_sbp.utils import pruning
 from keras_sbp.utils.io import networks
-from keras_sbp.utils.io.report import aligned
+from keras_sbp.utils.io.report import align
 from keras_sbp.utils.tool import compact
 from keras_sbp.utils.tool.refusal import Refused
 from keras_sbp.utils.tool.report import Point
 from keras_sbp.utils.tool.run import NOISY
 from keras_sbp.utils.tool.targets import Ranking
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Tradeoff:
@@ -45,7 +49,7 @@ class Tradeoff:
         position = ranking.nearest(ranking.macs(0) / target)
         return pruning.shrink(compact.trainable(self._noisy, ranking.alive(position)))
 
-    def plot(self):
+    def plot(self) -> "Figure":
         """The picture: a matplotlib Figure."""
         from keras_sbp.utils.tool import picture  # matplotlib takes a second to import
 
@@ -53,7 +57,7 @@ class Tradeoff:
 
     def __str__(self) -> str:
         rows = [(f"{self._full / point.macs:.2f}x", f"{point.macs:,}", f"{point.score:.4g}") for point in self.points]
-        return aligned([("MACs", "", self.metric), *rows], ">>>")
+        return align([("MACs", "", self.metric), *rows], ">>>")
 
 
 def tradeoff(directory: str | os.PathLike) -> Tradeoff:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,7 +20,7 @@ from keras_sbp.utils.tool.tasks import Task
 class Progress(keras.callbacks.Callback):
     """One bar on stderr: epochs, and the figures of the last one."""
 
-    def __init__(self, name: str, task: Task, validation, full: int | None = None):
+    def __init__(self, name: str, task: Task, validation: Any, full: int | None = None):
         super().__init__()
         self.name, self.task, self.validation, self.full = name, task, validation, full
 

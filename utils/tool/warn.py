@@ -44,7 +44,7 @@ def _normalized(layer: keras.layers.Normalization, x: np.ndarray) -> list[str]:
     values = np.asarray(layer(x.astype(np.float32)))
     if abs(values.mean()) > 5 or not 0.05 < values.std() < 20:
         return [
-            f"{layer.name} makes a mean of {values.mean():.3g} and a standard deviation of {values.std():.3g} of x, not "
+            f"{layer.name} gives x a mean of {values.mean():.3g} and a standard deviation of {values.std():.3g}, not "
             "0 and 1: are these the examples that the network was adapted to?"
         ]
     return []
