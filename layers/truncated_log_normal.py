@@ -53,10 +53,10 @@ def kl_divergence(mu: Tensor, log_sigma: Tensor, low: float = LOW, high: float =
     mu, log_sigma = map(ops.stop_gradient, variables)
     s, exponent, length = _quadrature(mu, log_sigma, low, high, moment=0)
     density, (_, weights) = ops.exp(exponent), _rule(mu)
-    mass = ops.tensordot(density, weights, 1)
+    mass = _integral(density, weights)
 
     def average(values):
-        return ops.tensordot(density * values, weights, 1) / mass
+        return _integral(density * values, weights) / mass
 
     average_exponent = average(exponent)
     log_mass = ops.log(length * mass)
@@ -146,7 +146,7 @@ def log_quantile(u: Tensor, mu: Tensor, log_sigma: Tensor, low: float = LOW, hig
     # From the shorter tail, in which the CDF keeps its digits.
     mass = ops.where(alpha > 0, _cdf(-alpha) - _cdf(-beta), _cdf(beta) - _cdf(alpha))
     lower, upper = _cdf(alpha) + u * mass, _cdf(-beta) + (1 - u) * mass
-    shorter = _normal_quantile(ops.minimum(lower, upper))
+    shorter = _normal_quantile(ops.where(lower < upper, lower, upper))
     z = ops.clip(ops.where(lower < upper, shorter, -shorter), alpha, beta)
     log_theta = ops.clip(mu + sigma * z, low, high)
     to_low, to_high = z - alpha, beta - z
@@ -187,10 +187,17 @@ def _rule(tensor):
     return ops.convert_to_tensor(nodes, tensor.dtype), ops.convert_to_tensor(weights / 2, tensor.dtype)
 
 
+def _integral(values, weights):
+    """The weighted sum of values (..., nodes): (...)."""
+    # Not tensordot, which Keras computes in float32 on PyTorch.
+    sums = ops.reshape(values, (-1, weights.shape[0])) @ weights[:, None]
+    return ops.reshape(sums, ops.shape(values)[:-1])
+
+
 def _relative_mass(mu, log_sigma, low, high):
     """The mass of the interval, divided by the density at its peak and by sigma: of the shape of mu."""
     _, exponent, length = _quadrature(mu, log_sigma, low, high, moment=0)
-    return length * ops.tensordot(ops.exp(exponent), _rule(mu)[1], 1)
+    return length * _integral(ops.exp(exponent), _rule(mu)[1])
 
 
 def _quadrature(mu, log_sigma, low, high, moment):
@@ -212,8 +219,8 @@ def _quadrature(mu, log_sigma, low, high, moment):
     to_high = ops.where(alpha > 0, width, beta - mode)
     reach = _REACH[_dtype(mu)]
     shifted = ops.clip(moment * sigma - mode, zero, to_high)
-    below = ops.minimum(to_low, _distance(ops.abs(mode), reach))
-    above = ops.minimum(to_high, shifted + _distance(ops.abs(moment * sigma - mode - shifted), reach))
+    below = ops.clip(_distance(ops.abs(mode), reach), zero, to_low)
+    above = ops.clip(shifted + _distance(ops.abs(moment * sigma - mode - shifted), reach), zero, to_high)
 
     length = above + below
     s = (length / 2)[..., None] * _rule(mu)[0] + ((above - below) / 2)[..., None]
@@ -256,7 +263,7 @@ def _normal_quantile(p):
     tf.math.ndtri: XLA computes it from 2 p - 1, in which a small p is lost.
     """
     tiny = _TINY[_dtype(p)]
-    q = ops.maximum(p, tiny)
+    q = ops.where(p < tiny, tiny, p)
     t = ops.sqrt(-2 * ops.log(q))
     z = (2.515517 + t * (0.802853 + t * 0.010328)) / (1 + t * (1.432788 + t * (0.189269 + t * 0.001308))) - t
     for _ in range(2):
@@ -282,7 +289,7 @@ def _refined(s, from_low, u, mu, log_sigma, low, high):
     mass = _relative_mass(mu, log_sigma, low, high) * ops.exp((x**2 - mode**2) / 2)
     nodes, weights = _rule(mu)
     r = s[..., None] * (nodes + 1) / 2
-    between = s * ops.tensordot(ops.exp(-r * (x[..., None] + r / 2)), weights, 1)
+    between = s * _integral(ops.exp(-r * (x[..., None] + r / 2)), weights)
     step = (ops.where(from_low, u, 1 - u) * mass - between) * ops.exp(s * (x + s / 2))
     return ops.maximum(s + step, 0.0)
 
@@ -299,14 +306,15 @@ def _tail_quantile(u, alpha, beta, width, from_low, from_high):
     u, rest = ops.where(from_low, u, 1 - u), ops.where(from_low, 1 - u, u)
     log_ratio = -width * (x + width / 2) + _log_mills(x + width) - _log_mills(x)
     left = ops.where(u < rest, ops.log1p(u * ops.expm1(log_ratio)), ops.log(rest + u * ops.exp(log_ratio)))
-    target = ops.minimum(-left, -log_ratio)
+    zero = ops.zeros_like(u)
+    target = ops.clip(-left, zero, -log_ratio)
     # Q(x + s) / Q(x) = exp(-s (x + s / 2)) mills(x + s) / mills(x), and the second factor hardly changes: a fixed
     # point iteration that gains a factor of x^2 >= 100 each time.
     exponent = target
     for _ in range(5):
         s = 2 * exponent / (x + ops.sqrt(x**2 + 2 * exponent))
         exponent = target + _log_mills(x + s) - _log_mills(x)
-    return ops.minimum(s, width)
+    return ops.clip(s, zero, width)
 
 
 def _log_mills(x):
