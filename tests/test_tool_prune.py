@@ -78,7 +78,7 @@ def test_the_same_call_gives_the_same_network(trained):
 
 def test_at_most_the_points_asked_for_are_lost_on_the_validation_data(trained):
     x, y = digits()
-    _, report = sbp.prune(trained, (x, y), max_drop=3, **QUICK)
+    _, report = sbp.prune(trained, (x, y), max_drop=3, **QUICK | {"epochs": 20})
     assert float(report.target["reached"].split()[0]) <= 3 and report.ratio > 1.5
 
 
@@ -126,7 +126,8 @@ def test_the_task_is_as_the_model_was_compiled(kind):
 
 def test_a_regression_is_judged_by_its_loss():
     x, y = digits()
-    target = (x @ np.random.default_rng(0).normal(size=64) / 8).astype(np.float32)
+    # Whole numbers, which are no classes: some are there only once.
+    target = np.rint(8 * x @ np.random.default_rng(0).normal(size=64))
     model = train(dense(1), "mse", x, target, 20)
     _, report = sbp.prune(model, (x, target), 2, **QUICK)
     assert report.metric == "Loss" and report.after.score < np.var(target) / 2 and report.margin is None

@@ -116,16 +116,18 @@ class Parts(NamedTuple):
     notes: tuple[str, ...]
 
 
-def split(data: Any, validation_data: Any, test_data: Any, seed: int) -> Parts:
-    """The parts of the data, each class in all of them.
+def split(train: Arrays | Stream, validation_data: Any, test_data: Any, seed: int, stratified: bool) -> Parts:
+    """The parts of the data.
 
+    Args:
+        train: all of `data`.
+        stratified: whether labels are classes, each of which is to be in all parts.
     Raises:
         Refused: the data are not such as `prune` takes, a class has too few examples to split, or a stream comes
             without test data.
     """
-    train = _part(data, "data")
     validation, test = (
-        None if given is None else _part(given, name)
+        None if given is None else part(given, name)
         for given, name in ((validation_data, "validation_data"), (test_data, "test_data"))
     )
     notes = []
@@ -141,7 +143,7 @@ def split(data: Any, validation_data: Any, test_data: Any, seed: int) -> Parts:
         if (test if name == "test" else validation) is not None:
             continue
         fraction = TEST_FRACTION if name == "test" else VALIDATION_FRACTION
-        train, held_out = _held_out(train, fraction, seed)
+        train, held_out = _held_out(train, fraction, seed, stratified)
         notes.append(f"{name}: {held_out.count} of the examples given, held out")
         if name == "test":
             test = held_out
@@ -151,7 +153,12 @@ def split(data: Any, validation_data: Any, test_data: Any, seed: int) -> Parts:
     return Parts(train, validation, test, tuple(notes))
 
 
-def _part(given: Any, name: str) -> Arrays | Stream:
+def part(given: Any, name: str) -> Arrays | Stream:
+    """All examples of an argument of `prune`.
+
+    Raises:
+        Refused: they are not such as it takes.
+    """
     if isinstance(given, (tf.data.Dataset, keras.utils.PyDataset)):
         return Stream(given, *_count(given, name))
     if not isinstance(given, (tuple, list)) or len(given) != 2:
@@ -195,22 +202,17 @@ def _count(dataset: Any, name: str) -> tuple[int, int]:
     return number * size, size
 
 
-def classes_of(y: np.ndarray) -> np.ndarray | None:
-    """The class of each label, (N,); None if they are no classes."""
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim == 2 and ((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all():
-        y = y.argmax(1)
-    if y.ndim != 1 or y.dtype.kind not in "iubf" or (y.dtype.kind == "f" and (y != np.rint(y)).any()):
-        return None
-    found = np.unique(y)
-    return np.searchsorted(found, y) if len(found) <= max(2, len(y) // 2) else None
+def _classes_of(y: np.ndarray) -> np.ndarray:
+    """The class of each example, (N,), numbered from 0 without gaps; of labels for each position, there is one class."""
+    y = y.argmax(1) if y.ndim == 2 and y.shape[1] > 1 else y
+    if y.size > len(y):
+        return np.zeros(len(y), int)
+    return np.unique(y.reshape(-1), return_inverse=True)[1]
 
 
-def _held_out(part: Arrays, fraction: float, seed: int) -> tuple[Arrays, Arrays]:
+def _held_out(part: Arrays, fraction: float, seed: int, stratified: bool) -> tuple[Arrays, Arrays]:
     """The rest, and a fraction of each class, at least one example."""
-    classes = classes_of(part.labels())
-    classes = np.zeros(part.count, int) if classes is None else classes
+    classes = _classes_of(part.labels()) if stratified else np.zeros(part.count, int)
     order = np.random.default_rng(seed).permutation(part.count)
     taken = np.zeros(part.count, bool)
     for each in range(classes.max() + 1):

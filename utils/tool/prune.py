@@ -21,7 +21,7 @@ MOST_REASONS = 6
 def prune(
     model: keras.Model, data: Any, target: float | None = None, *,
     target_latency: float | str | None = None, max_drop: float | None = None, validation_data: Any = None,
-    test_data: Any = None, loss: Any = None, metrics: Sequence | None = None, epochs: int | None = None,
+    test_data: Any = None, loss: Any = None, epochs: int | None = None,
     finetune_epochs: int | None = None, batch_size: int | None = None, learning_rate: float = 1e-3,
     noise_learning_rate: float | None = None, exclude: Sequence[str] = (), seed: int = 0,
     directory: str | os.PathLike | None = None, control: bool = False, verbose: int = 1,
@@ -40,7 +40,7 @@ def prune(
             percent of the loss. Of the three, give one; default: max_drop=1.
         validation_data, test_data: as `data`. Choices are made on the first, the report is about the second. Default: a
             tenth each of the arrays, drawn from every class.
-        loss, metrics: in place of those that the model was compiled with.
+        loss: in place of the one that the model was compiled with.
         epochs, finetune_epochs: with noise, by default 20 or as many as make 1,500 steps; and without, a sixth of that.
         batch_size: of arrays. Default: 64, less for few examples.
         learning_rate, noise_learning_rate: Adam's. Of the noise, by default 0.02, more for fewer than 1,500 steps.
@@ -58,8 +58,12 @@ def prune(
     """
     goal = choice.goal(target, target_latency, max_drop)
     keras.utils.set_random_seed(seed)
-    parts = examples.split(data, validation_data, test_data, seed)
-    task = tasks.of(model, parts, loss, metrics)
+    given = examples.part(data, "data")
+    task = tasks.of(model, given, loss)
+    tasks.check(task, given, model.output_shape[-1])
+    stratified = task.kind in (tasks.CLASSES, tasks.BINARY)
+    parts = examples.split(given, validation_data, test_data, seed, stratified)
+    tasks.check(task, parts.test, model.output_shape[-1])
     planned = plan.of(parts, epochs, finetune_epochs, batch_size, learning_rate, noise_learning_rate)
     return _Pruning(model, parts, task, planned, tuple(exclude), seed, verbose).run(goal, directory, control)
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_sbp.utils.tool.examples import Arrays, Parts, Stream
+from keras_sbp.utils.tool.examples import Arrays, Stream
 from keras_sbp.utils.tool.refusal import Refused
 
 CLASSES, BINARY, LABELS, REGRESSION = "classes", "one label", "several labels", "regression"
@@ -34,7 +34,6 @@ class Task(NamedTuple):
     one_hot: bool
     logits: bool
     loss: Any
-    metrics: tuple
     source: str
 
     @property
@@ -103,7 +102,7 @@ class Task(NamedTuple):
         return score <= chance + 2 * deviation
 
 
-def of(model: keras.Model, parts: Parts, loss: Any = None, metrics: Any = ()) -> Task:
+def of(model: keras.Model, data: Arrays | Stream, loss: Any = None) -> Task:
     """The task of a network: as the loss says, else as the outputs and the labels look.
 
     Args:
@@ -115,7 +114,7 @@ def of(model: keras.Model, parts: Parts, loss: Any = None, metrics: Any = ()) ->
         raise Refused(f"{model.name} has {len(model.outputs)} outputs: only networks with one are pruned")
     source = "as told" if loss is not None else "as compiled"
     loss = loss if loss is not None else _compiled_loss(model)
-    x, y = next(iter(parts.train.batches()))
+    x, y = next(iter(data.batches()))
     try:
         outputs = np.asarray(model(x, training=False))
     except Exception as error:  # whatever Keras raises where they do not fit
@@ -132,17 +131,14 @@ def of(model: keras.Model, parts: Parts, loss: Any = None, metrics: Any = ()) ->
         logits = not isinstance(loss, str) and not _are_probabilities(kind, outputs)
     if loss is None:
         loss, source = _loss(kind, one_hot, logits), "guessed from outputs and labels"
-    task = Task(kind, one_hot, bool(logits), loss, tuple(metrics or ()), source)
-    for part in {id(part): part for part in parts[:3]}.values():
-        _check(task, part, outputs.shape)
-    return task
+    return Task(kind, one_hot, bool(logits), loss, source)
 
 
-def _check(task: Task, part: Arrays | Stream, shape: tuple[int, ...]) -> None:
+def check(task: Task, part: Arrays | Stream, classes: int) -> None:
     """Refuse labels that the network has no output for."""
     if isinstance(part, Stream) or task.kind != CLASSES or task.one_hot:
         return
-    y, classes = part.labels(), shape[-1]
+    y = part.labels()
     if y.size and (y.min() < 0 or y.max() >= classes or (y != y.astype(np.int64)).any()):
         raise Refused(
             f"the network knows classes 0 to {classes - 1}, and the labels go from {y.min():g} to {y.max():g}: give it "
