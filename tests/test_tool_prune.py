@@ -106,9 +106,10 @@ TASKS = {
     "bytes": (BYTES, digits()[1], 10, None, SPARSE, "Accuracy, %", 85),
     "column": (FLOATS, digits()[1][:, None], 10, None, SPARSE, "Accuracy, %", 85),
     "one sigmoid": (FLOATS, digits()[1] % 2, 1, "sigmoid", "binary_crossentropy", "Accuracy, %", 85),
-    "one logit": (FLOATS, digits()[1] % 2, 1, None, keras.losses.BinaryCrossentropy(from_logits=True), "Accuracy, %", 85),
+    "one logit": (FLOATS, digits()[1] % 2, 1, None, keras.losses.BinaryCrossentropy(True), "Accuracy, %", 85),
     "several labels": (
-        FLOATS, np.stack([digits()[1] % 2, digits()[1] > 4], 1), 2, "sigmoid", "binary_crossentropy", "Labels right, %", 85,
+        FLOATS, np.stack([digits()[1] % 2, digits()[1] > 4], 1), 2, "sigmoid", "binary_crossentropy",
+        "Labels right, %", 85,
     ),
     "own loss": (FLOATS, digits()[1], 10, None, focal, "Accuracy, %", 85),
 }  # fmt: skip
@@ -229,7 +230,8 @@ REFUSED = {
     "nothing to prune": "nothing can be removed.*gru: no rule for GRU", "everything excluded": "first: excluded",
     "no test example of a class": "no example of class 9", "one example of a class": "1 examples of class 9",
     "out of reach": "cannot be reached", "two targets": "give one of", "a target of one": "a number above 1",
-    "more classes": "knows classes 0 to 4", "other shape": "bring x to that shape", "other count": "one label per example",
+    "more classes": "knows classes 0 to 4", "other shape": "bring x to that shape",
+    "other count": "one label per example",
     "not finite": "not finite", "two outputs": "2 outputs", "no layer of that name": "nowhere",
     "noise already": "has noise layers already", "no tuple": r"give \(x, y\)", "batch": "use a smaller value",
 }  # fmt: skip

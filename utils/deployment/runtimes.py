@@ -104,7 +104,7 @@ def to_litert(model: keras.Model, examples: Any = None) -> bytes:
         ImportError: LiteRT is not installed.
     """
     if (backend := keras.backend.backend()) != "tensorflow":
-        raise ValueError(f"to_litert needs KERAS_BACKEND=tensorflow, not {backend}: save {model.name} and load it there")
+        raise ValueError(f"to_litert needs KERAS_BACKEND=tensorflow, not {backend}: save {model.name}, load it there")
     import tensorflow as tf
 
     int8 = {}

@@ -203,7 +203,7 @@ def _count(dataset: Any, name: str) -> tuple[int, int]:
 
 
 def _classes_of(y: np.ndarray) -> np.ndarray:
-    """The class of each example, (N,), numbered from 0 without gaps; of labels for each position, there is one class."""
+    """The class of each example, (N,), numbered from 0 without gaps; labels for each position are one class."""
     y = y.argmax(1) if y.ndim == 2 and y.shape[1] > 1 else y
     if y.size > len(y):
         return np.zeros(len(y), int)
