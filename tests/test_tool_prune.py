@@ -50,7 +50,7 @@ def test_the_target_is_met_and_the_report_says_what_was_done(trained, tmp_path):
     assert all(type(op).__module__.startswith("keras.") for op in smaller.operations)
     saved = json.loads((tmp_path / "run/report.json").read_text())
     assert saved["after"]["macs"] == report.after.macs and saved["macs_ratio"] == report.ratio
-    assert (tmp_path / "run/report.png").stat().st_size > 10_000 and "3.0" in str(report)
+    assert (tmp_path / "run/report.png").stat().st_size > 10_000 and f"{report.ratio:.2f}x" in str(report)
     # The first point of the trade-off is the whole network, and the MACs fall from there.
     found = [point.macs for point in report.tradeoff]
     assert found[0] == report.before.macs and found == sorted(found, reverse=True) and found[-1] < found[0] / 5
@@ -76,10 +76,13 @@ def test_the_same_call_gives_the_same_network(trained):
     assert all(np.array_equal(first, second) for first, second in zip(one, other))
 
 
-def test_at_most_the_points_asked_for_are_lost_on_the_validation_data(trained):
+def test_at_most_the_points_asked_for_are_lost_on_the_validation_data():
     x, y = digits()
-    _, report = sbp.prune(trained, (x, y), max_drop=3, **QUICK | {"epochs": 20})
-    assert float(report.target["reached"].split()[0]) <= 3 and report.ratio > 1.5
+    model = train(dense(), SPARSE, x[:1000], y[:1000])
+    held_out = {"validation_data": (x[1000:1400], y[1000:1400]), "test_data": (x[1400:], y[1400:])}
+    settings = QUICK | held_out | {"epochs": 20, "finetune_epochs": 6}
+    _, report = sbp.prune(model, (x[:1000], y[:1000]), max_drop=4, **settings)
+    assert float(report.target["reached"].split()[0]) <= 4 and report.ratio > 1.5
 
 
 def test_a_latency_is_met(trained):
