@@ -67,8 +67,8 @@ def of_classes(task: Task, parts: Parts, goal: Goal) -> list[str]:
     count = parts.validation.count
     if goal.kind == DROP and any(note.startswith("validation: ") for note in parts.notes):
         found.append(
-            "the validation data are part of data: if the network was trained on them, it will seem to lose more than it "
-            "does; give validation_data that it has not seen"
+            "the validation data are part of data: if the network was trained on them, it will seem to lose more than "
+            "it does; give validation_data that it has not seen"
         )
     if goal.kind == DROP and task.metric.endswith("%") and 100 / count > max(goal.value, 1e-9):
         found.append(
