@@ -16,7 +16,7 @@ from keras import ops
 
 from keras_sbp import keras_private
 from keras_sbp.layers import truncated_log_normal
-from keras_sbp.layers.truncated_log_normal import Tensor
+from keras_sbp.layers.normal import Tensor
 
 # mu and log sigma are clipped to this interval, on which the distribution is computed exactly.
 PARAMETER_BOUNDS = (-20.0, 5.0)

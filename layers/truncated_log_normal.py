@@ -9,22 +9,22 @@ exceeds rounding error, so Gauss-Legendre quadrature (Golub and Welsch, 1969) gi
 of its sum is positive, so nothing cancels. Distances are measured from the mode, so nothing overflows either.
 
 The quantile inverts the normal CDF from the shorter tail; where both ends of the interval lie so far out in one tail
-that the CDF underflows, it solves the CDF's asymptotic expansion (Abramowitz and Stegun, 26.2.12).
+that the CDF underflows, it solves the CDF's asymptotic expansion (`normal.py`).
 
 Everything is elementwise, in the dtype of `mu` (float32 or float64), with first derivatives in mu and log_sigma, on any
 backend of Keras. Exact for mu and log_sigma in [-20, 5] and beyond.
 """
 
 import math
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-LOW, HIGH = -20.0, 0.0
+from keras_sbp.layers import normal
+from keras_sbp.layers.normal import Tensor
 
-Tensor = Any  # one of Keras's backend
+LOW, HIGH = -20.0, 0.0
 
 # Nodes and weights of the quadrature, and where it cuts the tails: where the density has fallen to exp(-reach^2 / 2) of
 # its peak. For mu and log_sigma in [-20, 5] the error is 1e-11 in float64, and that of rounding in float32: see
@@ -32,11 +32,6 @@ Tensor = Any  # one of Keras's backend
 _RULE = {"float64": np.polynomial.legendre.leggauss(48), "float32": np.polynomial.legendre.leggauss(24)}
 _REACH = {"float64": 8.0, "float32": 6.5}
 
-# Beyond this many standard deviations the quantile uses the asymptotic expansion; the normal CDF underflows at 37, in
-# float32 at 13.
-_FAR = {"float64": 20.0, "float32": 10.0}
-# What it takes for 0, as its logarithm is taken.
-_TINY = {"float64": 1e-300, "float32": 1e-37}
 # In float32, closer than this many standard deviations to an end, the quantile is refined.
 _NEAR = 0.5
 
@@ -144,19 +139,18 @@ def log_quantile(u: Tensor, mu: Tensor, log_sigma: Tensor, low: float = LOW, hig
     alpha, beta, width = (low - mu) / sigma, (high - mu) / sigma, (high - low) / sigma
 
     # From the shorter tail, in which the CDF keeps its digits.
-    mass = ops.where(alpha > 0, _cdf(-alpha) - _cdf(-beta), _cdf(beta) - _cdf(alpha))
-    lower, upper = _cdf(alpha) + u * mass, _cdf(-beta) + (1 - u) * mass
-    shorter = _normal_quantile(ops.where(lower < upper, lower, upper))
+    mass = ops.where(alpha > 0, normal.cdf(-alpha) - normal.cdf(-beta), normal.cdf(beta) - normal.cdf(alpha))
+    lower, upper = normal.cdf(alpha) + u * mass, normal.cdf(-beta) + (1 - u) * mass
+    shorter = normal.lower_quantile(ops.where(lower < upper, lower, upper))
     z = ops.clip(ops.where(lower < upper, shorter, -shorter), alpha, beta)
-    log_theta = ops.clip(mu + sigma * z, low, high)
-    to_low, to_high = z - alpha, beta - z
+    log_theta, to_low, to_high = mu + sigma * z, z - alpha, beta - z
 
     # Both ends far out in one tail: s to the nearer end.
-    from_low, from_high = alpha > _FAR[dtype], beta < -_FAR[dtype]
+    from_low, from_high = alpha > normal.FAR[dtype], beta < -normal.FAR[dtype]
     # Training seldom gets there: compute it only when needed.
     s = ops.cond(
         ops.any(from_low | from_high),
-        lambda: _tail_quantile(u, alpha, beta, width, from_low, from_high),
+        lambda: normal.tail_quantile(u, alpha, beta, width, from_low, from_high),
         lambda: ops.zeros_like(mu),
     )
     if dtype == "float32":
@@ -166,6 +160,7 @@ def log_quantile(u: Tensor, mu: Tensor, log_sigma: Tensor, low: float = LOW, hig
         s = ops.where(near, _refined(shorter, is_low, u, mu, log_sigma, low, high), s)
         from_low, from_high = from_low | (near & is_low), from_high | (near & ~is_low)
     log_theta = ops.where(from_low, low + sigma * s, ops.where(from_high, high - sigma * s, log_theta))
+    log_theta = ops.clip(log_theta, low, high)
     to_low = ops.where(from_low, s, ops.where(from_high, width - s, to_low))
     to_high = ops.where(from_low, width - s, ops.where(from_high, s, to_high))
 
@@ -252,28 +247,6 @@ def _distance(slope, reach):
     return reach**2 / (slope + ops.sqrt(slope**2 + reach**2))
 
 
-def _cdf(z):
-    return ops.erfc(-z * math.sqrt(0.5)) / 2
-
-
-def _normal_quantile(p):
-    """The z <= 0 with Phi(z) = p, for p in [0, 1/2]; -inf for 0.
-
-    Abramowitz and Stegun, 26.2.23, which is off by less than 4.5e-4, and two steps of Halley's method on log Phi. Not
-    tf.math.ndtri: XLA computes it from 2 p - 1, in which a small p is lost.
-    """
-    tiny = _TINY[_dtype(p)]
-    q = ops.where(p < tiny, tiny, p)
-    t = ops.sqrt(-2 * ops.log(q))
-    z = (2.515517 + t * (0.802853 + t * 0.010328)) / (1 + t * (1.432788 + t * (0.189269 + t * 0.001308))) - t
-    for _ in range(2):
-        cdf = _cdf(z)
-        hazard = ops.exp(-(z**2) / 2) / (math.sqrt(2 * math.pi) * cdf)
-        newton = ops.log(cdf / q) / hazard
-        z -= newton / (1 + newton * (z + hazard) / 2)
-    return ops.where(p < tiny, -math.inf, z)
-
-
 def _refined(s, from_low, u, mu, log_sigma, low, high):
     """The distance of the quantile from an end of the interval, to its last digits, by one step of Newton's method.
 
@@ -291,33 +264,4 @@ def _refined(s, from_low, u, mu, log_sigma, low, high):
     r = s[..., None] * (nodes + 1) / 2
     between = s * _integral(ops.exp(-r * (x[..., None] + r / 2)), weights)
     step = (ops.where(from_low, u, 1 - u) * mass - between) * ops.exp(s * (x + s / 2))
-    return ops.maximum(s + step, 0.0)
-
-
-def _tail_quantile(u, alpha, beta, width, from_low, from_high):
-    """The distance of the quantile from the nearer end of an interval far out in a tail, in units of sigma.
-
-    Args:
-        from_low, from_high: which end is the nearer one; elsewhere the result has no meaning.
-    """
-    # The s in [0, width] with Q(x) - Q(x + s) = u * (Q(x) - Q(x + width)); Q: upper tail of N(0, 1).
-    x = ops.where(from_low, alpha, ops.where(from_high, -beta, _FAR[_dtype(u)]))
-    # rest: 1 - u, with the digits that the subtraction would lose.
-    u, rest = ops.where(from_low, u, 1 - u), ops.where(from_low, 1 - u, u)
-    log_ratio = -width * (x + width / 2) + _log_mills(x + width) - _log_mills(x)
-    left = ops.where(u < rest, ops.log1p(u * ops.expm1(log_ratio)), ops.log(rest + u * ops.exp(log_ratio)))
-    zero = ops.zeros_like(u)
-    target = ops.clip(-left, zero, -log_ratio)
-    # Q(x + s) / Q(x) = exp(-s (x + s / 2)) mills(x + s) / mills(x), and the second factor hardly changes: a fixed
-    # point iteration that gains a factor of x^2 >= 100 each time.
-    exponent = target
-    for _ in range(5):
-        s = 2 * exponent / (x + ops.sqrt(x**2 + 2 * exponent))
-        exponent = target + _log_mills(x + s) - _log_mills(x)
-    return ops.clip(s, zero, width)
-
-
-def _log_mills(x):
-    """log of Q(x) / density(x) for x >= _FAR, to 1e-11, in float32 1e-7 (Abramowitz and Stegun, 26.2.12)."""
-    y = 1 / x**2
-    return ops.log1p(-y * (1 - 3 * y * (1 - 5 * y * (1 - 7 * y * (1 - 9 * y))))) - ops.log(x)
+    return ops.clip(s + step, ops.zeros_like(s), (high - low) / sigma)

@@ -151,7 +151,10 @@ def requirements(lines):
 @pytest.mark.parametrize(
     "path, allowed",
     [
-        ("requirements.txt", [*PROJECT["dependencies"], *EXTRAS["deploy"], *EXTRAS["experiments"]]),
+        (
+            "requirements.txt",
+            [*PROJECT["dependencies"], *EXTRAS["tensorflow"], *EXTRAS["deploy"], *EXTRAS["experiments"]],
+        ),
         ("tests/requirements.txt", EXTRAS["tests"]),
     ],
 )

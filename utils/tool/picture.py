@@ -1,11 +1,11 @@
 """The picture of a report: which units are left of each layer, and the trade-off with the chosen point."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from keras_sbp.utils.tool.report import Point, Report
 
 # Colors that the color-blind tell apart (Okabe and Ito, 2008).
 BLUE, VERMILION, GRAY = "#0072B2", "#D55E00", "#DDDDDD"
@@ -14,7 +14,7 @@ MOST_LAYERS = 40
 TICKS = (1, 1.5, 2, 3, 5, 7, 10, 20, 30, 50, 100, 200, 500, 1000)
 
 
-def draw(report: Report) -> Figure:
+def draw(report: Any) -> Figure:
     """A figure of a `Report`, which no window or notebook backend has to show."""
     most = sorted(report.units, key=lambda unit: -unit.before)[:MOST_LAYERS]
     units = [unit for unit in report.units if unit in most]
@@ -26,7 +26,7 @@ def draw(report: Report) -> Figure:
     return figure
 
 
-def draw_tradeoff(points: Sequence[Point], full: int, metric: str) -> Figure:
+def draw_tradeoff(points: Sequence, full: int, metric: str) -> Figure:
     """A figure of a trade-off alone."""
     figure = _figure(5.5, 3.5)
     _draw_tradeoff(figure.subplots(), points, full, metric)
