@@ -6,7 +6,6 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-
 # Colors that the color-blind tell apart (Okabe and Ito, 2008).
 BLUE, VERMILION, GRAY = "#0072B2", "#D55E00", "#DDDDDD"
 # Of more layers, those with the most units are shown.
