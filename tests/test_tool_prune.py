@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_sbp as sbp
-from keras_sbp.utils.tool import latency
+from keras_sbp.utils.tool import latency, training
 from tests.support.digits import dense, digits, train
 
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -242,7 +242,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_cannot_work_is_refused_in_one_line_before_training(kind, monkeypatch):
-    monkeypatch.setattr(keras.Model, "fit", None)
+    monkeypatch.setattr(training.Trainer, "with_noise", None)
     model, data, more = refused(kind)
     with pytest.raises(ValueError, match=REFUSED[kind]) as raised:
         sbp.prune(model, data, **more)
