@@ -4,6 +4,7 @@ Nothing here imports TensorFlow, which takes seconds, before the arguments are k
 """
 
 import argparse
+import errno
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from keras_sbp.utils.io import terminal
 from keras_sbp.utils.io.command_line import UserError
 
+# Of an OSError: no space, too large a file, over quota. TMPDIR may be full, too, where networks are saved first.
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 DESCRIPTION = """\
 Makes a trained Keras network smaller: trains it with noise, removes the units that do least, and fine-tunes the rest.
 Writes a plain Keras network, and beside it a folder with the report (report.txt, .json, .png), the training, and a log.
@@ -91,6 +94,11 @@ def main(arguments: list[str] | None = None) -> None:
             command.prune(options, folder)
     except UserError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"error: the disk is full ({error.strerror}): make room; the same command continues", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted: the same command continues from the last whole epoch", file=sys.stderr)
