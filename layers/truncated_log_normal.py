@@ -259,7 +259,8 @@ def _refined(s, from_low, u, mu, log_sigma, low, high):
     alpha, beta = (low - mu) / sigma, (high - mu) / sigma
     x, mode = ops.where(from_low, alpha, -beta), ops.clip(ops.zeros_like(mu), alpha, beta)
     # Relative to the density at the end, which is that at the mode times exp(-(x^2 - mode^2) / 2).
-    mass = _relative_mass(mu, log_sigma, low, high) * ops.exp((x**2 - mode**2) / 2)
+    # Where that overflows, the quantile is at the end.
+    mass = _relative_mass(mu, log_sigma, low, high) * ops.exp(ops.minimum((x**2 - mode**2) / 2, 80.0))
     nodes, weights = _rule(mu)
     r = s[..., None] * (nodes + 1) / 2
     between = s * _integral(ops.exp(-r * (x[..., None] + r / 2)), weights)
