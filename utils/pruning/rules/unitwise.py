@@ -101,7 +101,7 @@ class Unitwise(Rule):
         """Where the units are in each weight of the layer. A PReLU may have one slope for all units."""
         whole = width(self.node.input_tensors[0])
         weights = getattr(self.op, "weights", [])
-        return [(..., units) if len(weight.shape) and weight.shape[-1] == whole else ... for weight in weights]
+        return [(..., units) if weight.shape and weight.shape[-1] == whole else ... for weight in weights]
 
     def commutes_with_scale(self) -> bool:
         """Whether a positive scale on a unit can be applied after the layer instead."""
@@ -210,12 +210,12 @@ class Affine(Unitwise):
         """The scale and the offset of each unit, (units,)."""
         op, count = self.op, width(self.node.outputs[0])
         if isinstance(op, layers.Normalization):
-            scale = 1 / np.maximum(np.sqrt(keras.ops.convert_to_numpy(op.variance)), keras.config.epsilon())
-            offset = -keras.ops.convert_to_numpy(op.mean) * scale
+            scale = 1 / np.maximum(np.sqrt(np.asarray(op.variance)), keras.config.epsilon())
+            offset = -np.asarray(op.mean) * scale
             if op.invert:
-                scale, offset = 1 / scale, keras.ops.convert_to_numpy(op.mean)
+                scale, offset = 1 / scale, np.asarray(op.mean)
         else:
-            scale, offset = keras.ops.convert_to_numpy(op.scale), keras.ops.convert_to_numpy(op.offset)
+            scale, offset = np.asarray(op.scale), np.asarray(op.offset)
         return tuple(np.broadcast_to(np.ravel(numbers), count).astype(float) for numbers in (scale, offset))
 
     def varying_outputs(self, varying: list[Mask], constants: list[Array]) -> list[Mask]:
