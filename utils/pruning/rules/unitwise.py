@@ -101,7 +101,7 @@ class Unitwise(Rule):
         """Where the units are in each weight of the layer. A PReLU may have one slope for all units."""
         whole = width(self.node.input_tensors[0])
         weights = getattr(self.op, "weights", [])
-        return [(..., units) if weight.shape and weight.shape[-1] == whole else ... for weight in weights]
+        return [(..., units) if len(weight.shape) and weight.shape[-1] == whole else ... for weight in weights]
 
     def commutes_with_scale(self) -> bool:
         """Whether a positive scale on a unit can be applied after the layer instead."""
