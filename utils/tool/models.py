@@ -1,6 +1,7 @@
 """Networks from files: .keras and .h5, with layers and losses of somebody's own."""
 
 import contextlib
+import difflib
 import os
 import runpy
 from typing import Any
@@ -59,7 +60,8 @@ def application(name: str, shape: tuple[int, ...], classes: int) -> keras.Model:
     build = getattr(keras.applications, name, None)
     if not name[:1].isupper() or not callable(build):
         names = [each for each in dir(keras.applications) if each[0].isupper()]
-        raise Refused(f"keras.applications has no {name}: choose one of {', '.join(names)}")
+        similar = difflib.get_close_matches(name, names) or ["MobileNetV2", "ResNet50"]
+        raise Refused(f"keras.applications has no {name}: choose another, such as {' or '.join(similar)}")
     try:
         return build(weights=None, input_shape=shape, classes=classes)
     except ValueError as error:

@@ -77,7 +77,7 @@ def forecast(noisy: keras.Model) -> float:
     """MACs of the network with the best units of each noise layer, as many as sum up to r^2 / (1 + r^2)."""
     alive = {}
     for name, snr in snrs(noisy).items():
-        square = np.square(snr.astype(np.float64))
+        square = np.square(np.nan_to_num(snr.astype(np.float64)))  # a training that diverged is ended elsewhere
         count = max(1, round(float(np.sum(square / (1 + square)))))
         alive[name] = np.zeros(len(snr), bool)
         alive[name][np.argsort(snr)[::-1][:count]] = True

@@ -1,5 +1,6 @@
 """The three trainings: with noise, of what is left without noise, and for comparison of the whole network without."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ class Trainer:
             callbacks.append(Progress(name, self.task, self.parts.validation, full))
         if self.directory:
             callbacks.append(Checkpoint(self.directory / name))
-        model.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks)
+        with contextlib.redirect_stdout(sys.stderr):  # TerminateOnNaN prints
+            model.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks)
         if not all(np.isfinite(weight).all() for weight in model.get_weights() if weight.dtype.kind == "f"):
             raise Refused("the loss is no longer finite: use a lower learning_rate and another directory")
