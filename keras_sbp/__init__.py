@@ -19,6 +19,8 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING
 
+from keras_sbp import lazy
+
 if TYPE_CHECKING:
     from keras_sbp.layers import truncated_log_normal
     from keras_sbp.layers.sbp import SBP
@@ -68,11 +70,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    importlib.import_module("keras_sbp.layers.truncated_log_normal")
-    return getattr(importlib.import_module(f"keras_sbp.{_MODULES[name]}"), name)
+__getattr__ = lazy.attach(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

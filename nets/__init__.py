@@ -1,14 +1,16 @@
 """The networks of the tables, each written once."""
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from __future__ import annotations
 
-import keras
+import importlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import keras
 
 if __name__ != "keras_sbp.nets":  # a second copy of the modules, and of the classes that Keras knows by name
     raise ImportError(f"{__name__} is a part of keras_sbp: write keras_sbp.{__name__}")
-
-from keras_sbp.nets import lenet5, lenet_fc, resnet20, vgglike
 
 
 class Network(NamedTuple):
@@ -17,23 +19,33 @@ class Network(NamedTuple):
     Attributes:
         name: as in the tables.
         script: the name of its Original's script, with which the names of the methods' scripts start.
-        build: returns the network; a method's layers are keyword arguments.
-        units: given {layer's name: shape of its kernel} of a smaller network, returns its units per layer as the tables
-            list them.
     """
 
     name: str
     script: str
-    build: Callable[..., keras.Model]
-    units: Callable[[Mapping[str, tuple[int, ...]]], list[int]]
+
+    @property
+    def build(self) -> Callable[..., keras.Model]:
+        """Returns the network; a method's layers are keyword arguments."""
+        return getattr(self._module, self._module.__name__.rpartition(".")[2])
+
+    @property
+    def units(self) -> Callable[[Mapping[str, tuple[int, ...]]], list[int]]:
+        """From {layer's name: shape of its kernel} of a smaller network to its units per layer, as in the tables."""
+        return self._module.units
+
+    @property
+    def _module(self):
+        # Imported when it is needed: Keras takes seconds.
+        return importlib.import_module(f"{__name__}.{self.script.replace('-', '_')}")
 
 
 NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
-        Network("Lenet-fc", "lenet-fc", lenet_fc.lenet_fc, lenet_fc.units),
-        Network("LeNet5", "lenet5", lenet5.lenet5, lenet5.units),
-        Network("VGG-like", "vgglike", vgglike.vgglike, vgglike.units),
-        Network("ResNet-20", "resnet20", resnet20.resnet20, resnet20.units),
+        Network("Lenet-fc", "lenet-fc"),
+        Network("LeNet5", "lenet5"),
+        Network("VGG-like", "vgglike"),
+        Network("ResNet-20", "resnet20"),
     )
 }

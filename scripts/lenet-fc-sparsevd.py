@@ -7,7 +7,7 @@ Error, last epoch: 1.47% (mean of five seeds, 95% interval 1.36 to 1.59; paper 1
 Trials: docs/trials.md#lenet-fc-sparsevd
 """
 
-from keras_sbp.layers import sparse_vd
+from keras_sbp import layers
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import Shift
@@ -26,10 +26,10 @@ SHORT = {
 
 def train(run):
     start = experiment.find_or_train(run, "lenet-fc")
-    model = run.build(dense=sparse_vd.Dense)
+    model = run.build(dense=layers.sparse_vd.Dense)
     experiment.load_weights(run, model, start)
     model = run.train(model)
-    return run.finish(model, zero_weights=sparse_vd.zero_fraction(model))
+    return run.finish(model, zero_weights=layers.sparse_vd.zero_fraction(model))
 
 
 if __name__ == "__main__":

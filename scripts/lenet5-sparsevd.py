@@ -7,7 +7,7 @@ Error, last epoch: 0.69% (mean of five seeds, 95% interval 0.66 to 0.71; paper 0
 Trials: docs/trials.md#lenet5-sparsevd
 """
 
-from keras_sbp.layers import sparse_vd
+from keras_sbp import layers
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import Shift
@@ -26,10 +26,10 @@ SHORT = {
 
 def train(run):
     start = experiment.find_or_train(run, "lenet5")
-    model = run.build(dense=sparse_vd.Dense, conv=sparse_vd.Conv2D)
+    model = run.build(dense=layers.sparse_vd.Dense, conv=layers.sparse_vd.Conv2D)
     experiment.load_weights(run, model, start)
     model = run.train(model)
-    return run.finish(model, zero_weights=sparse_vd.zero_fraction(model))
+    return run.finish(model, zero_weights=layers.sparse_vd.zero_fraction(model))
 
 
 if __name__ == "__main__":

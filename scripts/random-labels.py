@@ -21,7 +21,7 @@ from keras_sbp.nets import NETWORKS, vgglike
 from keras_sbp.utils import experiment, training
 from keras_sbp.utils.experiment import Experiment, Settings, testing
 from keras_sbp.utils.experiment import flags as experiment_flags
-from keras_sbp.utils.experiment.main import run_or_show
+from keras_sbp.utils.experiment.session import run_or_show
 from keras_sbp.utils.io import command_line, data, figures, preprocessing, report
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.io.options import option

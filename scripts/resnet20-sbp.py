@@ -7,8 +7,7 @@ Error: 10.96% with noise, 9.41% fine-tuned (seed 0) with 2.27x fewer MACs.
 Trials: docs/trials.md#resnet20-sbp
 """
 
-import keras
-
+from keras_sbp.lazy import keras
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip

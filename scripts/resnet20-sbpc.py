@@ -7,8 +7,7 @@ Error: 11.69% with noise, 10.15% fine-tuned (seed 0) with 3.01x fewer MACs.
 It continues from resnet20-sbp.py's network. Trials: docs/trials.md#resnet20-sbpc
 """
 
-import keras
-
+from keras_sbp.lazy import keras
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip

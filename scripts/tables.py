@@ -32,11 +32,11 @@ def main():
                 print(f"{network}: python scripts/{script}.py makes a row that is not there", file=sys.stderr)
             for folder in folders:
                 result = report.read(folder)
-                if FLAGS.measure and (path := folder / "network.keras").exists():
+                if FLAGS.measure and result["method"] != "Original" and (path := folder / "network.keras").exists():
                     result |= _measured(result, timing.speedups(record.build(), networks.load(path)))
                     report.write(folder, result)
-                elif FLAGS.measure:
-                    print(f"{path}: not here, so its row keeps its figures", file=sys.stderr)
+                elif FLAGS.measure and not (folder / "network.keras").exists():
+                    print(f"{folder}/network.keras: not here, so its row keeps its figures", file=sys.stderr)
                 results.setdefault(result["method"], {}).setdefault("ours", []).append(result)
         show = report.markdown if FLAGS.format == "markdown" else report.text
         rows = report.rows(network, dataset, results)

@@ -7,8 +7,7 @@ Error, last epoch: 6.32% (seed 0; paper 7.50) with 1.33x fewer MACs (paper 2.30)
 Trials: docs/trials.md#vgglike-plainsbp
 """
 
-import keras
-
+from keras_sbp.lazy import keras
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip

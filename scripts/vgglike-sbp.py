@@ -7,8 +7,7 @@ Error: 8.61% with noise, 6.80% fine-tuned (seed 0; paper 7.50, not fine-tuned) w
 Trials: docs/trials.md#vgglike-sbp
 """
 
-import keras
-
+from keras_sbp.lazy import keras
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip

@@ -7,8 +7,7 @@ Error: 6.75% with noise, 7.04% fine-tuned (seed 0; paper 9.00) with 3.64x fewer 
 It continues from vgglike-sbp.py's network. Trials: docs/trials.md#vgglike-sbpa
 """
 
-import keras
-
+from keras_sbp.lazy import keras
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip

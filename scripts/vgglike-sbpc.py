@@ -7,8 +7,7 @@ Error: 8.36% with noise, 7.49% fine-tuned (seed 0) with 5.19x fewer MACs.
 It continues from vgglike-sbp.py's network. Trials: docs/trials.md#vgglike-sbpc
 """
 
-import keras
-
+from keras_sbp.lazy import keras
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip

@@ -7,9 +7,8 @@ Error: 21.40% with noise, 6.25% fine-tuned (seed 0; paper 7.20, not fine-tuned) 
 Trials: docs/trials.md#vgglike-sparsevd
 """
 
-import keras
-
-from keras_sbp.layers import sparse_vd
+from keras_sbp import layers
+from keras_sbp.lazy import keras
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip
@@ -46,14 +45,14 @@ SHORT = PAPER | {
 
 def train(run):
     start = experiment.find_or_train(run, "vgglike")
-    model = run.build(dense=sparse_vd.Dense, conv=sparse_vd.Conv2D)
+    model = run.build(dense=layers.sparse_vd.Dense, conv=layers.sparse_vd.Conv2D)
     original = run.build(norm=keras.layers.Identity)
     experiment.load_weights(run, original, start)
     original = run.insert_batch_norm(original)
     initialize(model, original)
     model = run.train(model)
     rewind(model, original)
-    return run.finish(model, run.finetune(original), half=True, zero_weights=sparse_vd.zero_fraction(model))
+    return run.finish(model, run.finetune(original), half=True, zero_weights=layers.sparse_vd.zero_fraction(model))
 
 
 if __name__ == "__main__":

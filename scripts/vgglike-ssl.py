@@ -7,8 +7,7 @@ Error: 89.95% after the lasso, 6.62% fine-tuned (seed 0) with 2.52x fewer MACs. 
 Trials: docs/trials.md#vgglike-ssl
 """
 
-import keras
-
+from keras_sbp.lazy import keras
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip

@@ -9,7 +9,7 @@ Without --schedule=short: the authors' 200 epochs, which were not run. Trials: d
 
 import functools
 
-from keras_sbp.nets import NETWORKS, vgglike
+from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip
 from keras_sbp.utils.methods import NormalizedOriginal
@@ -44,6 +44,8 @@ SHORT = PAPER | {
 
 
 def train(run):
+    from keras_sbp.nets import vgglike  # imports Keras
+
     model = run.build(unit=functools.partial(run.method.dropout_layer, rates=vgglike.DROPOUT))
     if run.method.identity_initialization:
         vgglike.start_as_identity(model)

@@ -27,7 +27,7 @@ def experiment(directory, **settings):
 def untimed(monkeypatch):
     from keras_sbp.utils.deployment import timing
 
-    monkeypatch.setattr(timing, "speedups", lambda original, smaller: {"cpu_speedup": None, "gpu_speedup": None})
+    monkeypatch.setattr(timing, "speedups", lambda original, smaller, what: {"cpu_speedup": None, "gpu_speedup": None})
 
 
 def test_two_experiments_run_in_one_process_without_flags(tmp_path, untimed):

@@ -32,8 +32,9 @@ def imports(module):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            source = node.module.removeprefix("keras_sbp.")
-            inner = {f"{source}.{alias.name}" for alias in node.names}
+            source = f"{node.module}.".removeprefix("keras_sbp.")
+            inner = {f"{source}{alias.name}" for alias in node.names}
+            source = source.removesuffix(".")
             found |= inner & MODULES.keys() or {source}
     return {other for other in found if other.split(".")[0] in OURS}
 

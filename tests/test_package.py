@@ -87,6 +87,7 @@ def test_importing_it_leaves_experiments_and_their_flags_out(printed):
         "keras_sbp.utils.deployment",
         "keras_sbp.utils.pruning",
         "keras_sbp.keras_private",
+        "keras_sbp.lazy",
     }
 
 
@@ -126,7 +127,7 @@ def files(wheel):
 def test_a_wheel_has_the_files_of_the_package_and_no_others(tree, tmp_path):
     linked = [path for folder in ("layers", "nets", "utils") for path in (ROOT / folder).rglob("*.py")]
     ours = {f"keras_sbp/{path.relative_to(ROOT)}": path.read_bytes() for path in linked}
-    names = ("__init__.py", "keras_private.py", "py.typed")
+    names = ("__init__.py", "keras_private.py", "lazy.py", "py.typed")
     own = {f"keras_sbp/{name}": (ROOT / "keras_sbp" / name).read_bytes() for name in names}
     found = files(build("wheel", tree, tmp_path))
     assert b"class SBP" in found["keras_sbp/layers/sbp.py"]

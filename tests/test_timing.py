@@ -13,18 +13,33 @@ from keras_sbp.utils.deployment import runtimes, timing
 from keras_sbp.utils.pruning import counting
 
 
-def test_speedups_in_each_runtime():
+def test_speedups_in_each_runtime(monkeypatch):
     models = [keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(units)]) for units in (9, 3)]
-    result = timing.speedups(*models, batch_sizes=(4,), pairs=3)
+    monkeypatch.setattr(timing, "ROW_IMAGES", 4)
+    monkeypatch.setattr(timing, "PAIRS", 3)
+    result = timing.speedups(*models)
     assert set(result) == {"cpu_speedup", "gpu_speedup", "timing"} and result["cpu_speedup"] > 0
     assert bool(result["gpu_speedup"]) == bool(tf.config.list_logical_devices("GPU"))
     first = result["timing"][0]
     assert [first[name] for name in ("runtime", "threads", "batch_size", "pairs")] == ["LiteRT", 1, 4, 3]
-    assert {timing["runtime"] for timing in result["timing"]} == {"LiteRT", "TensorFlow"}
+    assert {entry["runtime"] for entry in result["timing"]} == {"LiteRT", "TensorFlow"}
+    row = timing.speedups(*models, "row")["timing"]
+    assert [(entry["runtime"], entry["threads"]) for entry in row if entry["device"] == "CPU"] == [("LiteRT", 1)]
+
+
+@pytest.mark.parametrize("units, images", [(500, 1024), (50_000, 400)])
+def test_a_row_of_a_large_network_is_timed_on_fewer_images(units, images, monkeypatch):
+    """1,000 inputs: 500 units are 500,000 MACs an image, 50,000 are 5e7, of which 2e10 are 400 images'."""
+    asked = []
+    monkeypatch.setattr(timing, "seconds_per_batch", lambda *given, **_: asked.append(given[2]) or np.ones((1, 2)))
+    inputs = keras.Input((1000,))
+    timing.speedups(keras.Model(inputs, layers.Dense(units, use_bias=False)(inputs)), None, "row")
+    assert asked[0] == images
 
 
 def test_speedup_is_the_median_ratio(monkeypatch):
-    monkeypatch.setattr(timing, "seconds_per_batch", lambda *_: np.array([[3.0, 1.0], [8.0, 2.0], [5.0, 1.0]]))
+    pairs = np.array([[3.0, 1.0], [8.0, 2.0], [5.0, 1.0]])
+    monkeypatch.setattr(timing, "seconds_per_batch", lambda *_, **__: pairs)
     result = timing.speedups(None, None)
     assert result["cpu_speedup"] == 4 and result["timing"][0]["quartiles"] == [3.5, 4.5]
 
@@ -47,7 +62,7 @@ def test_networks_alternate_and_the_first_batch_is_not_timed(monkeypatch):
         inputs = keras.Input((4,), name="x")
         models.append(keras.Model(inputs, layers.Dense(3)(inputs), name=name))
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
-    seconds = timing.seconds_per_batch(*models, 2, 5, SimpleNamespace(runner=runner))
+    seconds = timing.seconds_per_batch(*models, 2, 5, SimpleNamespace(runner=runner, name="a runtime"))
     np.testing.assert_allclose(seconds, [[0.01, 0.002]] * 5)
     assert turns[-10:] == ["original", "smaller"] * 5
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,58 +12,69 @@ from tqdm import tqdm
 
 from keras_sbp.utils import pruning
 from keras_sbp.utils.deployment import runtimes
-from keras_sbp.utils.pruning import graph, rules
+from keras_sbp.utils.pruning import counting, graph, rules
 
 SECONDS_PER_CALL = 0.1
-# Of large networks fewer pairs are timed: what fits into this time, but at least this number.
-MAX_SECONDS, MIN_PAIRS = 30, 5
+PAIRS, MIN_PAIRS = 30, 5
+# Of large networks fewer pairs are timed, but MIN_PAIRS at least: what fits into this time.
+MAX_SECONDS, MAX_SECONDS_OF_A_ROW = 30, 5
+# A run times its row on this many images; of large networks on fewer, so that a batch takes some tenths of a second.
+ROW_IMAGES, ROW_MACS = 1024, 2e10
+# What stands in a result for what is not timed.
+NONE = {"cpu_speedup": None, "gpu_speedup": None, "timing": []}
 
 Runtime = runtimes.LiteRT | runtimes.TensorFlow
 
 
-def speedups(
-    original: keras.Model, smaller: keras.Model, batch_sizes: Sequence[int] = (1024, 1), pairs: int = 30
-) -> dict[str, Any]:
+def speedups(original: keras.Model, smaller: keras.Model, what: str = "all") -> dict[str, Any]:
     """How many times faster a network runs than the original, where people deploy it.
 
     Both run the same way on the same images, alternating; a speedup is the median of the pairs' ratios.
 
     Args:
         original, smaller: models of one input shape.
-        batch_sizes: numbers of images; the first is that of cpu_speedup and gpu_speedup.
-        pairs: how often both run.
+        what: "row": the two speed-ups of a row, in seconds, on up to 1,024 images. "all": also one image, all cores,
+            and TensorFlow, always on 1,024 images; up to minutes.
     Returns:
         {"cpu_speedup": in LiteRT on one thread, "gpu_speedup": in TensorFlow on the first GPU, or None without one,
         "timing": a list of all measurements: runtime, device, threads, batch_size, pairs, speedup, quartiles}.
     """
     cores, gpus = len(os.sched_getaffinity(0)), tf.config.list_logical_devices("GPU")
-    on_cpu = [
-        _speedup(original, smaller, batch_size, pairs, runtimes.LiteRT(threads), "CPU")
-        for batch_size in batch_sizes
-        for threads in sorted({1, cores})
-    ]
-    cpu = tf.config.list_logical_devices("CPU")[0].name
-    on_cpu.append(_speedup(original, smaller, batch_sizes[0], pairs, runtimes.TensorFlow(cpu), "CPU"))
-    on_gpu = [
-        _speedup(original, smaller, batch_sizes[0], pairs, runtimes.TensorFlow(gpu.name), "GPU") for gpu in gpus[:1]
+    if what == "row":
+        images, seconds = _images_of_a_row(original), MAX_SECONDS_OF_A_ROW
+        on_cpu = [(runtimes.LiteRT(1), images)]
+    else:
+        images, seconds = ROW_IMAGES, MAX_SECONDS
+        on_cpu = [(runtimes.LiteRT(threads), batch) for batch in (images, 1) for threads in sorted({1, cores})]
+        on_cpu.append((runtimes.TensorFlow(tf.config.list_logical_devices("CPU")[0].name), images))
+    on_gpu = [(runtimes.TensorFlow(gpu.name), images) for gpu in gpus[:1]]
+    found = [
+        _speedup(original, smaller, images, runtime, device, seconds)
+        for device, pairs in (("CPU", on_cpu), ("GPU", on_gpu))
+        for runtime, images in pairs
     ]
     return {
-        "cpu_speedup": on_cpu[0]["speedup"],
-        "gpu_speedup": on_gpu[0]["speedup"] if on_gpu else None,
-        "timing": on_cpu + on_gpu,
+        "cpu_speedup": found[0]["speedup"],
+        "gpu_speedup": found[-1]["speedup"] if on_gpu else None,
+        "timing": found,
     }
 
 
+def _images_of_a_row(original: keras.Model) -> int:
+    macs = counting.multiply_adds(original)
+    return int(min(ROW_IMAGES, max(1, ROW_MACS // max(1, macs))))
+
+
 def _speedup(
-    original: keras.Model, smaller: keras.Model, batch_size: int, pairs: int, runtime: Runtime, device: str
+    original: keras.Model, smaller: keras.Model, images: int, runtime: Runtime, device: str, seconds: float
 ) -> dict[str, Any]:
-    seconds = seconds_per_batch(original, smaller, batch_size, pairs, runtime)
-    ratios = seconds[:, 0] / seconds[:, 1]
+    found = seconds_per_batch(original, smaller, images, PAIRS, runtime, max_seconds=seconds)
+    ratios = found[:, 0] / found[:, 1]
     return {
         "runtime": runtime.name,
         "device": device,
         "threads": runtime.threads,
-        "batch_size": batch_size,
+        "batch_size": images,
         "pairs": len(ratios),
         "speedup": float(np.median(ratios)),
         "quartiles": np.quantile(ratios, [0.25, 0.75]).tolist(),
@@ -87,6 +98,7 @@ def seconds_per_batch(
     pairs: int,
     runtime: Runtime,
     examples: np.ndarray | None = None,
+    max_seconds: float = MAX_SECONDS,
 ) -> np.ndarray:
     """Seconds that a batch takes in each of two networks, which alternate: (pairs, 2), or fewer if they take long.
 
@@ -96,7 +108,7 @@ def seconds_per_batch(
     Args:
         original, smaller: models of one input shape.
         batch_size: number of images.
-        pairs: how often both run; after half a minute, five times is enough.
+        pairs: how often both run; after `max_seconds`, five times is enough.
         runtime: what runs them.
         examples: (N, ...), what they run on; by default random images.
     """
@@ -116,8 +128,8 @@ def seconds_per_batch(
         run(2)
     batches = int(np.ceil(SECONDS_PER_CALL / seconds(runs[0], 1)))
     found, start = [], time.perf_counter()
-    for _ in tqdm(range(pairs), desc="timing", unit="pair", leave=False):
+    for _ in tqdm(range(pairs), desc=f"timing in {runtime.name}, {batch_size:,} at a time", unit="pair", leave=False):
         found.append([seconds(run, batches) for run in runs])
-        if len(found) >= MIN_PAIRS and time.perf_counter() - start > MAX_SECONDS:
+        if len(found) >= MIN_PAIRS and time.perf_counter() - start > max_seconds:
             break
     return np.array(found)

@@ -1,8 +1,16 @@
 """Experiments: from the data to the row of the table."""
 
+from typing import TYPE_CHECKING
+
+from keras_sbp import lazy
 from keras_sbp.utils.experiment.main import main
-from keras_sbp.utils.experiment.run import Experiment
 from keras_sbp.utils.experiment.settings import ROOT, Script, Settings
-from keras_sbp.utils.experiment.start import find_or_train, live_units, load_weights
+
+if TYPE_CHECKING:
+    from keras_sbp.utils.experiment.run import Experiment
+    from keras_sbp.utils.experiment.start import find_or_train, live_units, load_weights
 
 __all__ = ["ROOT", "Experiment", "Script", "Settings", "find_or_train", "live_units", "load_weights", "main"]
+
+_MODULES = {"Experiment": "run", "find_or_train": "start", "live_units": "start", "load_weights": "start"}
+__getattr__ = lazy.attach(__name__, _MODULES)

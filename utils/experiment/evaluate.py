@@ -4,7 +4,6 @@ import os
 import sys
 
 from keras_sbp.utils.deployment import runtimes
-from keras_sbp.utils.experiment import row
 from keras_sbp.utils.experiment.run import Experiment
 from keras_sbp.utils.io import networks, report
 from keras_sbp.utils.io.command_line import UserError
@@ -24,7 +23,7 @@ def evaluate(run: Experiment) -> str:
     if not result or not os.path.exists(path):
         raise UserError(f"no network is published at {directory}: leave out --evaluate to train one")
     network = networks.load(path)
-    here = {"error": run.error(network), **row.measure(run.original(), network, run.network.units)}
+    here = {"error": run.error(network), **run.measure(network)}
     rows = {"published": [result], "here": [{**result, **here}]}
     # What fine-tuning changed is not measured again.
     rows["here"][0].pop("error_before_finetuning", None)

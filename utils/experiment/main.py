@@ -1,17 +1,19 @@
 """The main function of an experiment's script: from its flags to its row on stdout."""
 
-import sys
+from __future__ import annotations
+
+import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_sbp.utils.experiment import flags
-from keras_sbp.utils.experiment.evaluate import evaluate
-from keras_sbp.utils.experiment.export import export
-from keras_sbp.utils.experiment.run import Experiment, Network
 from keras_sbp.utils.experiment.settings import Settings
-from keras_sbp.utils.experiment.table import table
-from keras_sbp.utils.io import command_line, report
-from keras_sbp.utils.methods import Finetuning, Method, PruningMethod
+from keras_sbp.utils.io import command_line, terminal
+from keras_sbp.utils.methods import Finetuning, Method
+
+if TYPE_CHECKING:
+    from keras_sbp.utils.experiment.run import Experiment, Network
+    from keras_sbp.utils.io import report
 
 
 def main(
@@ -26,7 +28,8 @@ def main(
 ) -> None:
     """Define a script's flags, parse them, run its experiment and print its row.
 
-    A run that is finished is not trained again; its row is printed.
+    A run that is finished is not trained again; its row is printed. What TensorFlow writes goes to log.txt in the run's
+    directory.
 
     Args:
         train: from the experiment to the result that `Experiment.finish` returns.
@@ -45,26 +48,25 @@ def main(
             flags.set_defaults(schedules[flags.FLAGS.schedule])
         settings, *parts = (flags.read(group) for group in groups)
         options = dict(zip(("augment", "finetuning"), parts[1:]))
-        run = Experiment(network, name, settings, parts[0], **options, script=flags.script(*groups))
-        run_or_show(run, train)
+        script = flags.script(*groups)
+        with terminal.quiet(_log(settings.checkpoints_dir or script.directory(), settings)):
+            from keras_sbp.utils.experiment import session  # imports TensorFlow
+            from keras_sbp.utils.experiment.run import Experiment
+
+            session.run_or_show(Experiment(network, name, settings, parts[0], **options, script=script), train)
 
     command_line.run(run_script)
 
 
-def run_or_show(run: Experiment, train: Callable[[Experiment], report.Result]) -> None:
-    """Do what a script's run is asked for, and print its row."""
-    if run.settings.evaluate:
-        print(evaluate(run))
-        return
-    if run.result():
-        print(f"{run.directory} is finished: to train again, choose another --checkpoints_dir", file=sys.stderr)
-    else:
-        with run:
-            result = train(run)
-        if not result:
-            return  # the chief prints the row
-        if isinstance(run.method, PruningMethod) and result["flops_speedup"] == 1:
-            print("no unit was removed: train longer, or raise --noise_learning_rate or --strength", file=sys.stderr)
-    if run.settings.export:
-        export(run)
-    print(table(run))
+def _log(directory: str, settings: Settings) -> str | None:
+    """log.txt in the run's directory, which is made; None where nothing is to be written there."""
+    if settings.evaluate or "TF_CONFIG" in os.environ:
+        return None
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise command_line.UserError(
+            f"cannot write {directory} ({error.strerror}): choose another --checkpoints_dir"
+        ) from None
+    path = os.path.join(directory, "log.txt")
+    return path if os.access(directory, os.W_OK) else None

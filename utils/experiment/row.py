@@ -15,15 +15,23 @@ from keras_sbp.utils.pruning import counting
 
 
 def measure(
-    original: keras.Model, network: keras.Model, units: Callable[[Mapping[str, tuple[int, ...]]], list[int]]
+    original: keras.Model,
+    network: keras.Model,
+    units: Callable[[Mapping[str, tuple[int, ...]]], list[int]],
+    clock: str,
 ) -> report.Result:
-    """Units, MACs and speed-ups of a smaller network over the original; `units` as in `nets.Network`."""
+    """Units, MACs and speed-ups of a network over the original.
+
+    Args:
+        units: as in `nets.Network`.
+        clock: "row" or "all", as `timing.speedups`; or "none" for an Original, which is as fast as itself.
+    """
     macs = counting.multiply_adds(network)
     return {
         "units": units(counting.kernels(network)),
         "multiply_adds": macs,
         "flops_speedup": counting.multiply_adds(original) / macs if macs else None,
-        **timing.speedups(original, network),
+        **(timing.NONE if clock == "none" else timing.speedups(original, network, clock)),
     }
 
 

@@ -20,7 +20,7 @@ from keras_sbp.utils.experiment.settings import Script, Settings, check_same, re
 from keras_sbp.utils.io import checkpoint, data, report, towers
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.io.preprocessing import Preprocess
-from keras_sbp.utils.methods import Finetuning, Method
+from keras_sbp.utils.methods import Finetuning, Method, PruningMethod
 
 NUM_EXAMPLES = 500  # training images from which batch normalization is initialized and int8 has its ranges
 
@@ -113,6 +113,11 @@ class Experiment:
         if result := report.read(self.directory):
             check_same(self.directory, result["settings"], self.record)
         return result
+
+    def measure(self, network: keras.Model) -> report.Result:
+        """Units, MACs and speed-ups of a network of this run (`row.measure`)."""
+        clock = self.settings.timing if isinstance(self.method, PruningMethod) else "none"
+        return row.measure(self.original(), network, self.network.units, clock)
 
     def __enter__(self) -> "Experiment":
         """Lock the directory, check that its checkpoints are of this run, and seed what is random.
@@ -275,7 +280,7 @@ class Experiment:
             "seed": self.settings.seed,
             "epochs": self.settings.epochs,
             "error": testing.error_rate(logits, test.labels),
-            **row.measure(self.original(), smaller, self.network.units),
+            **self.measure(smaller),
             **metrics,
             "seconds": round(sum(self.seconds.values()), 1),
             **row.provenance(),

@@ -15,7 +15,7 @@ from keras_sbp.utils.io.options import check, option
 
 ROOT = Path(__file__).resolve().parents[2]
 # They do not change a run's result.
-_NOT_RECORDED = ("data_dir", "checkpoints_dir", "summaries_dir", "evaluate", "export")
+_NOT_RECORDED = ("data_dir", "checkpoints_dir", "summaries_dir", "evaluate", "export", "timing")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,12 @@ class Settings:
     )  # fmt: skip
     export: bool = option(False, "Also write saved_model/, network.tflite and network-int8.tflite.")
     evaluate: bool = option(False, "Do not train: measure the published network's error and speed on this machine.")
+    timing: str = option(
+        "row",
+        "What is timed at the end. row: what the row shows, in seconds. all: one thread and all, one image and 1,024, "
+        "LiteRT and TensorFlow.",
+        choices=("row", "all"),
+    )
     checkpoints_dir: str | None = option(None, "This run's directory. Default: checkpoints/ and the script's name.")
     summaries_dir: str | None = option(None, "Directory of TensorBoard's summaries. Default: the run's directory.")
 

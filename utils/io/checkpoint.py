@@ -11,6 +11,7 @@ import os
 import re
 import struct
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import IO
@@ -21,6 +22,7 @@ from keras_sbp.utils.io.command_line import UserError
 
 _NAME = re.compile(r"checkpoint-\d{8,}\.npz")
 NUM_KEPT = 2
+SECONDS_OF_ENDING = 2
 
 
 def lock_directory(directory: str) -> IO[str]:
@@ -34,7 +36,7 @@ def lock_directory(directory: str) -> IO[str]:
     try:
         os.makedirs(directory, exist_ok=True)
         lock = open(os.path.join(directory, ".lock"), "a")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _wait_for(lock)
         return lock
     except BlockingIOError:
         raise UserError(
@@ -42,6 +44,22 @@ def lock_directory(directory: str) -> IO[str]:
         ) from None
     except OSError as error:
         raise UserError(f"cannot write {directory} ({error.strerror}): choose another --checkpoints_dir") from None
+
+
+def _wait_for(lock):
+    """Lock a file that another process may hold for a moment: one that ends as the run that started it was killed.
+
+    Raises:
+        BlockingIOError: it is still locked after SECONDS_OF_ENDING.
+    """
+    start = time.monotonic()
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() - start > SECONDS_OF_ENDING:
+                raise
+            time.sleep(0.1)
 
 
 def save(directory: str, step: int, arrays: Mapping[str, np.ndarray]) -> None:

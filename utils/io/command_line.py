@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 from absl import app, flags
@@ -13,6 +14,10 @@ from absl import app, flags
 
 class UserError(Exception):
     """Input that cannot be used. The text is one line: what is wrong and what to do about it."""
+
+
+# Set for a process that `call` starts.
+_CHILD = "SBP_ENDS_WITH_ITS_PARENT"
 
 
 def _parse(argv, accepts_files=False):
@@ -44,6 +49,8 @@ def run(main: Callable[..., None], accepts_files: bool = False) -> None:
     for module, module_flags in flags.FLAGS.flags_by_module_dict().items():
         for flag in module_flags if module.startswith("keras_sbp.") else []:
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    if os.environ.pop(_CHILD, None):
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     call_main = (lambda argv: main(argv[1:])) if accepts_files else (lambda argv: main())
     try:
         app.run(call_main, flags_parser=functools.partial(_parse, accepts_files=accepts_files))
@@ -54,9 +61,18 @@ def run(main: Callable[..., None], accepts_files: bool = False) -> None:
         sys.exit(130)
 
 
+def _end_with_parent():
+    """End this process when its stdin ends. No checkpoint is lost by that: each is written atomically."""
+    os.read(0, 1)
+    os._exit(1)
+
+
 def call(command: Sequence[str]) -> None:
     """Run another script, its stdout on our stderr. Signals are passed on to it; if it fails, we exit as it did."""
-    process = subprocess.Popen(command, stdout=sys.stderr)
+    # It reads what never comes: when this process dies, of whatever, its stdin ends, and `end_with_parent` ends it.
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=sys.stderr, stderr=sys.stderr, env={**os.environ, _CHILD: "1"}
+    )
     numbers = (signal.SIGINT, signal.SIGTERM)
     handlers = {number: signal.signal(number, lambda number, _: process.send_signal(number)) for number in numbers}
     status = process.wait()

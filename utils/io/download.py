@@ -10,8 +10,7 @@ import tarfile
 import tempfile
 import zlib
 
-import keras
-
+from keras_sbp.lazy import keras
 from keras_sbp.utils.io.command_line import UserError
 
 MAX_FILE_SIZE = 48_000_000  # bytes; MNIST's training images, the largest file, have 47,040,016

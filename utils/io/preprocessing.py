@@ -1,14 +1,15 @@
 """What networks read of uint8 images, at test time and, augmented, in training: inside the graph."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
 
-import tensorflow as tf
-
+from keras_sbp.lazy import tf
 from keras_sbp.utils.io.options import check, option
 
 # Of images (batch, height, width, channels) uint8 and, in training, a seed (2,) int32: the same seed, the same result.
-Preprocess = Callable[..., tf.Tensor]
+Preprocess = Callable[..., "tf.Tensor"]
 
 
 def scale(images: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:

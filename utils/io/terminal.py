@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 
@@ -15,17 +16,21 @@ LAST_LINES, LAST_BYTES = 15, 10_000
 
 
 @contextlib.contextmanager
-def quiet(path: str | os.PathLike) -> Iterator[None]:
+def quiet(path: str | os.PathLike | None) -> Iterator[None]:
     """Within it, file descriptor 2 and Python's warnings are appended to a log file.
 
     If the process dies within it (a crash in C++, the memory's end, SIGKILL), the end of the log is shown: by a process
     that waits for this. So it should begin before TensorFlow is imported, which starts threads.
 
     Args:
-        path: of the log file, whose directory exists.
+        path: of the log file, whose directory exists; None: a temporary file.
     Raises:
         OSError: it cannot be written.
     """
+    if path is None:
+        with tempfile.NamedTemporaryFile(suffix=".log") as file, quiet(file.name):
+            yield
+        return
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     start = os.fstat(log).st_size
     sys.stderr.flush()

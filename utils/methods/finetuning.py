@@ -1,14 +1,14 @@
 """The second stage of a method: training the smaller network, without noise or lasso."""
 
+from __future__ import annotations
+
 import dataclasses
 from typing import ClassVar
 
-import keras
-
+from keras_sbp.lazy import keras
 from keras_sbp.utils import training
 from keras_sbp.utils.io.options import option
 from keras_sbp.utils.methods.method import Method
-from keras_sbp.utils.training.updates import nesterov
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,4 +33,4 @@ class Retraining(Finetuning):
 
     def updates(self, model: keras.Model, num_examples: int) -> training.Updates:
         rate = self.learning_rate / num_examples
-        return training.Updates(lambda variable: rate, self.warmup, self.decay_start, nesterov)
+        return training.Updates(lambda variable: rate, self.warmup, self.decay_start, training.updates.nesterov)

@@ -1,16 +1,17 @@
 """What every method has: its hyperparameters, and what they mean for a step of training."""
 
+from __future__ import annotations
+
 import abc
 import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-import keras
 import numpy as np
 
+from keras_sbp.lazy import keras
 from keras_sbp.utils import training
 from keras_sbp.utils.io.options import check, option
-from keras_sbp.utils.training import shrinking
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class Method(abc.ABC):
 
     def live_units(self, model: keras.Model) -> Mapping[str, np.ndarray]:
         """{layer's name: (units,) bool, which are live}, for progress and summaries."""
-        return shrinking.live_units(model)
+        return training.shrinking.live_units(model)
 
     def after_epoch(self, model: keras.Model) -> None:
         """Change weights at the end of an epoch, where no step can."""

@@ -1,15 +1,15 @@
 """The Original: the network that the methods prune, trained without any of them."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 from collections.abc import Mapping
 
-import keras
-
+from keras_sbp.lazy import keras
 from keras_sbp.utils import training
 from keras_sbp.utils.io.options import option
 from keras_sbp.utils.methods.method import Method
-from keras_sbp.utils.training import updates
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,6 @@ class NormalizedOriginal(Method):
                 return 0.0
             return self.kernel_learning_rate if self.optimizer == "muon" and len(variable.shape) == 4 else learning_rate
 
-        muon = functools.partial(updates.muon, compute_dtype=model.compute_dtype)
-        optimizer = {"adam": updates.adam, "muon": muon, "nesterov": updates.nesterov}[self.optimizer]
+        muon = functools.partial(training.updates.muon, compute_dtype=model.compute_dtype)
+        optimizer = {"adam": training.updates.adam, "muon": muon, "nesterov": training.updates.nesterov}[self.optimizer]
         return training.Updates(rate, self.warmup, self.decay_start, optimizer)

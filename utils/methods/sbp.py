@@ -1,19 +1,18 @@
 """StructuredBP: the paper's method, with its KL divergence annealed from a larger weight."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from keras_sbp.layers import truncated_log_normal
-from keras_sbp.layers.sbp import CRITERIA, SBP, parameters
+from keras_sbp import layers
+from keras_sbp.lazy import keras, tf
 from keras_sbp.utils import training
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.io.options import option
 from keras_sbp.utils.methods.method import PruningMethod
-from keras_sbp.utils.pruning import counting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,14 +44,14 @@ class StructuredBP(PruningMethod):
         "snr",
         "Which units are removed. snr: those whose signal-to-noise ratio is at most --threshold. evidence: those that "
         "raise the evidence by a factor of at most e (BMRS).",
-        choices=CRITERIA,
+        choices=("snr", "evidence"),
     )
     threshold: float = option(1.0, "Units whose signal-to-noise ratio is at most this are removed.", at_least=0)
     fixed_mu: bool = option(False, "Keep mu at 0 and learn log sigma alone.")
 
-    def unit(self, name: str) -> SBP:
+    def unit(self, name: str) -> layers.sbp.SBP:
         """The layer of noise after the units of that name."""
-        return SBP(threshold=self.threshold, criterion=self.criterion, log_sigma=self.log_sigma, name=name)
+        return layers.sbp.SBP(threshold=self.threshold, criterion=self.criterion, log_sigma=self.log_sigma, name=name)
 
     def rate(self, variable: keras.Variable) -> float:
         """The learning rate of a variable."""
@@ -74,16 +73,18 @@ class StructuredBP(PruningMethod):
         Raises:
             UserError: `kl_scale` or `initial_kl_scale` has neither one number nor one for each noise layer.
         """
+        from keras_sbp.utils.pruning import counting  # imports TensorFlow
+
         costs = counting.relative_costs(model)
         end = self._scales("kl_scale", self.kl_scale, self.final_price, costs)
         start = self._scales("initial_kl_scale", self.initial_kl_scale or self.kl_scale, self.price, costs)
 
         def scaled_kl(model: keras.Model, progress: tf.Tensor) -> tf.Tensor:
-            layers = [layer for layer in model.layers if layer.name in end]
+            noise = [layer for layer in model.layers if layer.name in end]
             fraction = tf.minimum(2 * progress, 1.0)
-            scales = [(1 - fraction) * start[layer.name] + fraction * end[layer.name] for layer in layers]
-            scale = tf.concat([tf.fill(layer.mu.shape, scale) for layer, scale in zip(layers, scales)], 0)
-            return tf.reduce_sum(scale * truncated_log_normal.kl_divergence(*parameters(layers)))
+            scales = [(1 - fraction) * start[layer.name] + fraction * end[layer.name] for layer in noise]
+            scale = tf.concat([tf.fill(layer.mu.shape, scale) for layer, scale in zip(noise, scales)], 0)
+            return tf.reduce_sum(scale * layers.truncated_log_normal.kl_divergence(*layers.sbp.parameters(noise)))
 
         return scaled_kl
 

@@ -1,14 +1,15 @@
 """SparseVD: sparse variational dropout, with noise on every weight (Molchanov, Ashukha, Vetrov, ICML 2017)."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
 
-import keras
 import numpy as np
 
-from keras_sbp.layers import sparse_vd
-from keras_sbp.layers.ssl import kernel_layers
-from keras_sbp.utils import pruning, training
+from keras_sbp import layers
+from keras_sbp.lazy import keras
+from keras_sbp.utils import training
 from keras_sbp.utils.io.options import option
 from keras_sbp.utils.methods.method import PruningMethod
 
@@ -32,10 +33,10 @@ class SparseVD(PruningMethod):
         return training.Updates(rate, self.warmup, self.decay_start)
 
     def objective(self, model: keras.Model) -> training.Objective:
-        return dataclasses.replace(super().objective(model), kl=sparse_vd.kl(self.kl_warmup))
+        return dataclasses.replace(super().objective(model), kl=layers.sparse_vd.kl(self.kl_warmup))
 
     def live_units(self, model: keras.Model) -> Mapping[str, np.ndarray]:
-        return sparse_vd.live_units(model)
+        return layers.sparse_vd.live_units(model)
 
 
 def initialize(model: keras.Model, original: keras.Model) -> None:
@@ -53,8 +54,8 @@ def initialize(model: keras.Model, original: keras.Model) -> None:
     for variable in model.weights:
         if variable.path in weights:
             variable.assign(weights[variable.path])
-    for layer in sparse_vd.layers(model):
-        if isinstance(layer, sparse_vd.Conv2D):
+    for layer in layers.sparse_vd.layers(model):
+        if isinstance(layer, layers.sparse_vd.Conv2D):
             _normalize_filters(layer, model.get_layer(f"{layer.name}_norm"))
         power = np.mean(np.square(layer.kernel))
         layer.log_sigma2.assign(np.full(layer.kernel.shape, np.log(power / 50)))
@@ -77,7 +78,9 @@ def rewind(model: keras.Model, original: keras.Model) -> None:
         model: the trained network, with all its units.
         original: the network of `initialize`: the weights from units that are gone become 0.
     """
+    from keras_sbp.utils import pruning  # imports TensorFlow
+
     liveness = pruning.Liveness(model, {})
-    for layer in kernel_layers(original):
+    for layer in layers.ssl.kernel_layers(original):
         live = liveness.kept_units(model.get_layer(layer.name).input)
         layer.kernel.assign(layer.kernel * np.isin(np.arange(layer.kernel.shape[-2]), live)[:, None])

@@ -1,16 +1,17 @@
 """SSL: structured sparsity learning, a group lasso by proximal steps (Wen et al., NIPS 2016)."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
 
-import keras
 import numpy as np
 
-from keras_sbp.layers import ssl
+from keras_sbp import layers
+from keras_sbp.lazy import keras
 from keras_sbp.utils import training
 from keras_sbp.utils.io.options import option
 from keras_sbp.utils.methods.method import PruningMethod
-from keras_sbp.utils.training.updates import nesterov
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,18 +22,20 @@ class SSL(PruningMethod):
     conv_strengths: tuple[float, ...] = option((), "Strength on each convolution, instead of --strength.")
 
     def updates(self, model: keras.Model, num_examples: int) -> training.Updates:
-        convolutions = [layer.name for layer in ssl.kernel_layers(model) if isinstance(layer, keras.layers.Conv2D)]
+        convolutions = [
+            layer.name for layer in layers.ssl.kernel_layers(model) if isinstance(layer, keras.layers.Conv2D)
+        ]
         strengths = dict(zip(convolutions, self.conv_strengths))
         return training.Updates(
             lambda variable: self.learning_rate / num_examples,
             self.warmup,
             self.decay_start,
-            optimizer=ssl.sgd,
-            proximal=ssl.proximal_step(lambda layer: num_examples * strengths.get(layer.name, self.strength)),
+            optimizer=layers.ssl.sgd,
+            proximal=layers.ssl.proximal_step(lambda layer: num_examples * strengths.get(layer.name, self.strength)),
         )
 
     def live_units(self, model: keras.Model) -> Mapping[str, np.ndarray]:
-        return ssl.live_units(model)
+        return layers.ssl.live_units(model)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,10 +51,10 @@ class NormalizedSSL(PruningMethod):
 
     def updates(self, model: keras.Model, num_examples: int) -> training.Updates:
         rate = self.learning_rate / num_examples
-        return training.Updates(lambda variable: rate, self.warmup, self.decay_start, nesterov)
+        return training.Updates(lambda variable: rate, self.warmup, self.decay_start, training.updates.nesterov)
 
     def live_units(self, model: keras.Model) -> Mapping[str, np.ndarray]:
-        return ssl.used_inputs(model)
+        return layers.ssl.used_inputs(model)
 
     def after_epoch(self, model: keras.Model) -> None:
-        ssl.shrink_rows(model, self.lasso)
+        layers.ssl.shrink_rows(model, self.lasso)
