@@ -6,9 +6,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test
 
-# So few images are few steps per epoch: more epochs and a higher rate than the defaults.
+# So few images are few steps per epoch: more epochs and higher rates than the defaults. docs/trials.md#make-demo
 demo: .venv/scripts
-	.venv/bin/python scripts/lenet5-sbp.py --dataset=digits --epochs=80 --noise_learning_rate=0.05
+	.venv/bin/python scripts/lenet5-sbp.py --dataset=digits --shift=1 --epochs=60 --noise_learning_rate=0.05 \
+		--finetune_epochs=40 --finetune_learning_rate=2e-3
 
 # Each test process would otherwise claim the whole GPU and every core.
 test: export CUDA_VISIBLE_DEVICES := -1
