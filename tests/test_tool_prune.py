@@ -232,6 +232,23 @@ def refused(kind):
         model = sbp.insert(model, 1e-3)
     elif kind == "no tuple":
         data = x
+    elif kind == "text":
+        data = x, y.astype(str)
+    elif kind == "no examples":
+        data = x[:0], y[:0]
+    elif kind == "a subclass":
+        model = type("Own", (keras.Model,), {})()
+    elif kind == "not built":
+        model = keras.Sequential([layers.Dense(10)])
+    elif kind == "a path":
+        model = "model.keras"
+    elif kind == "one name":
+        more["exclude"] = "first"
+    elif kind == "no loss":
+        more["loss"] = "crossentropy"
+    elif "=" in kind:
+        name, value = kind.split("=")
+        more[name] = int(value) if value.strip("-").isdigit() else float(value)
     elif kind == "batch":
         more["batch_size"] = 10_000
     return model, data, more
@@ -239,11 +256,16 @@ def refused(kind):
 
 REFUSED = {
     "nothing to prune": "nothing can be removed.*gru: no rule for GRU", "everything excluded": "first: excluded",
-    "no test example of a class": "no example of class 9", "one example of a class": "1 examples of class 9",
+    "no test example of a class": "no example of class 9", "one example of a class": "class 9 has too few examples",
     "out of reach": "cannot be reached", "two targets": "give one of", "a target of one": "a number above 1",
     "more classes": "knows classes 0 to 4", "other shape": "bring x to that shape",
     "other count": "one label per example",
     "not finite": "not finite", "two outputs": "2 outputs", "no layer of that name": "nowhere",
+    "text": "not of text", "no examples": "has no examples", "a subclass": "has no graph", "not built": "has no graph",
+    "a path": "give a keras.Model", "one name": "give a list", "no loss": "keras.losses has no crossentropy",
+    "epochs=0": "whole number from 1", "epochs=1.5": "whole number from 1", "finetune_epochs=-1": "number from 0",
+    "batch_size=0": "whole number from 1", "seed=-1": "whole number from 0", "learning_rate=-1": "number from 0",
+    "noise_learning_rate=nan": "number from 0",
     "noise already": "has noise layers already", "no tuple": r"give \(x, y\)", "batch": "use a smaller value",
 }  # fmt: skip
 

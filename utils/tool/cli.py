@@ -4,16 +4,14 @@ Nothing here imports TensorFlow, which takes seconds, before the arguments are k
 """
 
 import argparse
-import errno
 import os
 import sys
 from pathlib import Path
 
 from keras_sbp.utils.io import terminal
 from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.tool.refusal import FULL
 
-# Of an OSError: no space, too large a file, over quota. TMPDIR may be full, too, where networks are saved first.
-FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 DESCRIPTION = """\
 Makes a trained Keras network smaller: trains it with noise, removes the units that do least, and fine-tunes the rest.
 Writes a plain Keras network, and beside it a folder with the report (report.txt, .json, .png), the training, and a log.
@@ -96,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in FULL:  # TMPDIR may be full, too, where networks are saved first
             raise
         print(f"error: the disk is full ({error.strerror}): make room; the same command continues", file=sys.stderr)
         sys.exit(2)

@@ -116,20 +116,21 @@ class Parts(NamedTuple):
     notes: tuple[str, ...]
 
 
-def split(train: Arrays | Stream, validation_data: Any, test_data: Any, seed: int, stratified: bool) -> Parts:
+def split(
+    train: Arrays | Stream,
+    validation: Arrays | Stream | None,
+    test: Arrays | Stream | None,
+    seed: int,
+    stratified: bool,
+) -> Parts:
     """The parts of the data.
 
     Args:
-        train: all of `data`.
+        train: all of `data`, of which parts that are None are held out.
         stratified: whether labels are classes, each of which is to be in all parts.
     Raises:
-        Refused: the data are not such as `prune` takes, a class has too few examples to split, or a stream comes
-            without test data.
+        Refused: a class has too few examples to split, or a stream comes without test data.
     """
-    validation, test = (
-        None if given is None else part(given, name)
-        for given, name in ((validation_data, "validation_data"), (test_data, "test_data"))
-    )
     notes = []
     if isinstance(train, Stream):
         if validation is None and test is None:
@@ -160,15 +161,18 @@ def part(given: Any, name: str) -> Arrays | Stream:
         Refused: they are not such as it takes.
     """
     if isinstance(given, (tf.data.Dataset, keras.utils.PyDataset)):
-        return Stream(given, *_count(given, name))
+        return _stream(given, name)
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         raise Refused(f"{name} is a {type(given).__name__}: give (x, y), a tf.data.Dataset or a keras PyDataset")
     x, y = given
-    x, y = keras.tree.map_structure(np.asarray, x), np.asarray(y)
+    # A PyDataset takes lists of inputs for examples, and tuples for inputs.
+    x, y = keras.tree.map_structure(np.asarray, tuple(x) if isinstance(x, list) else x), np.asarray(y)
     arrays = keras.tree.flatten(x)
-    if any(array.dtype == object or not array.ndim for array in (*arrays, y)):
-        raise Refused(f"{name} has no arrays of numbers: x takes an axis of examples, and y a label for each")
-    if not len(y) or any(len(array) != len(y) for array in arrays):
+    if any(array.dtype.kind not in "biuf" or not array.ndim for array in (*arrays, y)):
+        raise Refused(f"{name} takes arrays of numbers, not of text or objects: x (N, ...) and y, a label for each")
+    if not len(y):
+        raise Refused(f"{name} has no examples")
+    if any(len(array) != len(y) for array in arrays):
         raise Refused(f"{name} has {len(arrays[0])} examples and {len(y)} labels: give one label per example")
     for array in (*arrays, y):
         if array.dtype.kind == "f" and not _finite(array):
@@ -185,9 +189,10 @@ def _batches(dataset: Any) -> Any:
     return (dataset[i] for i in range(len(dataset))) if isinstance(dataset, keras.utils.PyDataset) else dataset
 
 
-def _count(dataset: Any, name: str) -> tuple[int, int]:
-    """The examples of a stream and of a batch: all batches are taken to be as large as the first."""
-    number = dataset.num_batches if isinstance(dataset, keras.utils.PyDataset) else int(dataset.cardinality())
+def _stream(dataset: Any, name: str) -> Stream:
+    """All batches are taken to be as large as the first."""
+    is_py = isinstance(dataset, keras.utils.PyDataset)
+    number = dataset.num_batches if is_py else int(dataset.cardinality())
     if number == tf.data.INFINITE_CARDINALITY or number is None:
         raise Refused(f"{name} has no end: give a data set of one epoch, without repeat()")
     first = next(iter(_batches(dataset)), None)
@@ -198,8 +203,9 @@ def _count(dataset: Any, name: str) -> tuple[int, int]:
         raise Refused(f"{name} yields single examples: batch it, with batch(64)")
     if number == tf.data.UNKNOWN_CARDINALITY:
         number = sum(1 for _ in dataset)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(number))  # for fit
     size = sizes.pop()
-    return number * size, size
+    return Stream(dataset, number * size, size)
 
 
 def _classes_of(y: np.ndarray) -> np.ndarray:
@@ -220,8 +226,8 @@ def _held_out(part: Arrays, fraction: float, seed: int, stratified: bool) -> tup
         if len(own) < 3:
             label = np.asarray(part.labels()[own[0]]).tolist()
             raise Refused(
-                f"there are {len(own)} examples of class {label}, too few to train and test with: give 3 or more, or "
-                "validation_data and test_data"
+                f"class {label} has too few examples to be split ({len(own)}): give 3 or more, or validation_data and "
+                "test_data"
             )
         taken[own[: max(1, round(fraction * len(own)))]] = True
     return part._replace(indices=part.indices[~taken]), part._replace(indices=part.indices[taken])

@@ -1,7 +1,8 @@
 """How long to train, and how fast: what was asked for, and defaults where nothing was."""
 
 import math
-from typing import NamedTuple
+import operator
+from typing import Any, NamedTuple
 
 from keras_sbp.utils.tool.examples import Parts, Stream
 from keras_sbp.utils.tool.refusal import Refused
@@ -38,8 +39,19 @@ def of(
     """The plan for some data; None stands for the default.
 
     Raises:
-        Refused: there are fewer examples than in a batch.
+        Refused: a number makes no sense, or there are fewer examples than in a batch.
     """
+    epochs, finetune_epochs, batch_size = (
+        None if value is None else whole_number(value, name, least)
+        for value, name, least in (
+            (epochs, "epochs", 1),
+            (finetune_epochs, "finetune_epochs", 0),
+            (batch_size, "batch_size", 1),
+        )
+    )
+    for value, name in ((learning_rate, "learning_rate"), (noise_learning_rate, "noise_learning_rate")):
+        if value is not None and not 0 <= value < math.inf:
+            raise Refused(f"{name}={value}: give a number from 0")
     count = parts.train.count
     if isinstance(parts.train, Stream):
         batch_size = parts.train.batch_size
@@ -58,3 +70,18 @@ def of(
         warnings.append(f"{epochs * steps} steps are too few to tell units apart well: epochs={enough} would do{what}")
     rate = raised if noise_learning_rate is None else noise_learning_rate
     return Plan(batch_size, steps, epochs, finetune_epochs, learning_rate, rate, tuple(warnings))
+
+
+def whole_number(value: Any, name: str, least: int) -> int:
+    """An argument as an int.
+
+    Raises:
+        Refused: it is not a whole number, or less than `least`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if not least <= number < 2**32:
+        raise Refused(f"{name}={value}: give a whole number from {least}")
+    return number

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_sbp import keras_private
 from keras_sbp.utils import pruning
 from keras_sbp.utils.pruning import fit
-from keras_sbp.utils.tool import choice, examples, measure, plan, run, tasks, warn
+from keras_sbp.utils.tool import choice, examples, labels, measure, plan, run, tasks, warn
 from keras_sbp.utils.tool.refusal import Refused
 from keras_sbp.utils.tool.report import Report
 from keras_sbp.utils.tool.training import Trainer
@@ -57,15 +58,36 @@ def prune(
         UserError: `directory` cannot be written.
     """
     goal = choice.goal(target, target_latency, max_drop)
-    keras.utils.set_random_seed(seed)
+    _check(model, exclude)
+    keras.utils.set_random_seed(plan.whole_number(seed, "seed", 0))
     given = examples.part(data, "data")
     task = tasks.of(model, given, loss)
-    tasks.check(task, given, model.output_shape[-1])
+    train, validation, test = (
+        part and labels.fitted(task, part, model.output_shape[1:])
+        for part in (
+            given,
+            None if validation_data is None else examples.part(validation_data, "validation_data"),
+            None if test_data is None else examples.part(test_data, "test_data"),
+        )
+    )
     stratified = task.kind in (tasks.CLASSES, tasks.BINARY)
-    parts = examples.split(given, validation_data, test_data, seed, stratified)
-    tasks.check(task, parts.test, model.output_shape[-1])
+    parts = examples.split(train, validation, test, seed, stratified)
     planned = plan.of(parts, epochs, finetune_epochs, batch_size, learning_rate, noise_learning_rate)
     return _Pruning(model, parts, task, planned, tuple(exclude), seed, verbose).run(goal, directory, control)
+
+
+def _check(model: keras.Model, exclude: Sequence[str]) -> None:
+    """Refuse what is no network that could be pruned, whatever the data."""
+    if not isinstance(model, keras.Model):
+        raise Refused(f"model is a {type(model).__name__}: give a keras.Model, such as keras.models.load_model returns")
+    if keras_private.functional(model) is None:
+        raise Refused(
+            f"{model.name} has no graph: give a functional model, or a Sequential one that is built, not a subclass"
+        )
+    if len(model.outputs) != 1:
+        raise Refused(f"{model.name} has {len(model.outputs)} outputs: give a model with the one that matters")
+    if isinstance(exclude, str):
+        raise Refused(f"exclude={exclude!r} is a string: give a list of names of layers")
 
 
 class _Pruning(NamedTuple):
@@ -89,7 +111,7 @@ class _Pruning(NamedTuple):
         for warning in warnings if self.verbose else ():
             print(f"warning: {warning}", file=sys.stderr)
         settings = {"plan": self.plan._asdict(), "seed": self.seed, "exclude": list(self.exclude)}
-        settings["loss"] = tasks.loss_name(task)
+        settings["loss"] = task.loss_name
         folder = run.open_directory(directory, settings, model, parts, goal)
         trainer = Trainer(parts, task, self.plan, self.seed, folder, self.verbose)
         run.train_once(trainer, noisy, goal, folder)

@@ -1,6 +1,11 @@
 """How the tool says no, from Python and from the shell."""
 
+import errno
+
 from keras_sbp.utils.io.command_line import UserError
+
+# Of an OSError: no space, too large a file, over quota.
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 class Refused(UserError, ValueError):

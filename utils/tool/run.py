@@ -13,7 +13,7 @@ from keras_sbp.utils.io import checkpoint, networks
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.tool.choice import Goal
 from keras_sbp.utils.tool.examples import Arrays, Parts
-from keras_sbp.utils.tool.refusal import Refused
+from keras_sbp.utils.tool.refusal import FULL, Refused
 from keras_sbp.utils.tool.report import Report
 from keras_sbp.utils.tool.training import Trainer
 
@@ -86,9 +86,8 @@ def _write(folder: Path, write) -> None:
 
 
 def _unwritable(folder: Path, error: OSError) -> UserError:
-    return UserError(
-        f"cannot write {folder} ({error.strerror or error}): make room; the same call continues from there"
-    )
+    what = "make room; the same call continues" if error.errno in FULL else "choose another directory"
+    return UserError(f"cannot write {folder} ({error.strerror or error}): {what}")
 
 
 def _digest_model(model: keras.Model) -> str:

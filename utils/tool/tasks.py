@@ -40,6 +40,15 @@ class Task(NamedTuple):
     def metric(self) -> str:
         return "Loss" if self.kind == REGRESSION else "Labels right, %" if self.kind == LABELS else "Accuracy, %"
 
+    @property
+    def loss_name(self) -> str:
+        return _name(self.loss) or getattr(self.loss, "__name__", type(self.loss).__name__)
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether the loss is one of Keras's own."""
+        return bool(_name(self.loss))
+
     def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
         # An object of a loss or metric has a state: each model takes one of its own.
         loss = keras.losses.deserialize(keras.losses.serialize(self.loss)) if _is_stock(self.loss) else self.loss
@@ -110,40 +119,26 @@ def of(model: keras.Model, data: Arrays | Stream, loss: Any = None) -> Task:
     Raises:
         Refused: outputs and labels do not go together.
     """
-    if len(model.outputs) != 1:
-        raise Refused(f"{model.name} has {len(model.outputs)} outputs: only networks with one are pruned")
     source = "as told" if loss is not None else "as compiled"
     loss = loss if loss is not None else _compiled_loss(model)
     x, y = next(iter(data.batches()))
     try:
         outputs = np.asarray(model(x, training=False))
     except Exception as error:  # whatever Keras raises where they do not fit
-        shapes = ", ".join(str(np.shape(array)[1:]) for array in keras.tree.flatten(x))
-        raise Refused(
-            f"{model.name} reads examples of {model.input_shape[1:]}, and x has {shapes} ({_brief(error)}): bring x to "
-            "that shape"
-        ) from None
+        wanted, given = (
+            ", ".join(str(tuple(each.shape)[1:]) for each in tensors) for tensors in (model.inputs, keras.tree.flatten(x))
+        )
+        why = "bring x to that shape" if wanted != given else f"{type(error).__name__}: {_brief(error)}"
+        raise Refused(f"{model.name} reads examples of {wanted}, and x has {given}: {why}") from None
     name = _name(loss)
     kind, one_hot = _kind(name, y, outputs)
     logits = getattr(loss, "from_logits", getattr(loss, "_fn_kwargs", {}).get("from_logits"))
     if logits is None:
         # A name says of Keras's losses that the outputs are probabilities, but not of anybody's own.
-        logits = not isinstance(loss, str) and not _are_probabilities(kind, outputs)
+        logits = name.endswith("hinge") or (not isinstance(loss, str) and not _are_probabilities(kind, outputs))
     if loss is None:
         loss, source = _loss(kind, one_hot, logits), "guessed from outputs and labels"
     return Task(kind, one_hot, bool(logits), loss, source)
-
-
-def check(task: Task, part: Arrays | Stream, classes: int) -> None:
-    """Refuse labels that the network has no output for."""
-    if isinstance(part, Stream) or task.kind != CLASSES or task.one_hot:
-        return
-    y = part.labels()
-    if y.size and (y.min() < 0 or y.max() >= classes or (y != y.astype(np.int64)).any()):
-        raise Refused(
-            f"the network knows classes 0 to {classes - 1}, and the labels go from {y.min():g} to {y.max():g}: give it "
-            "an output for each class, and whole numbers from 0"
-        )
 
 
 def _kind(name: str, y: np.ndarray, outputs: np.ndarray) -> tuple[str, bool]:
@@ -196,10 +191,14 @@ def _compiled_loss(model: keras.Model) -> Any:
 def _name(loss: Any) -> str:
     """The name of a loss in small letters: that of Keras's functions, for its classes too."""
     if isinstance(loss, str):
-        return keras.losses.get(loss).__name__ if not loss[:1].isupper() else _snake(loss)
+        try:
+            found = keras.losses.get(loss)
+        except ValueError:
+            raise Refused(f"keras.losses has no {loss}: give another loss, or a function of (y, outputs)") from None
+        return _name(found)
     if isinstance(loss, keras.losses.Loss):
         return _snake(type(loss).__name__) if _is_stock(loss) else ""
-    return loss.__name__ if _is_stock(loss) else ""
+    return getattr(loss, "__name__", "") if _is_stock(loss) else ""
 
 
 def _snake(name: str) -> str:
@@ -216,8 +215,3 @@ def _as_outputs(y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
 
 def _brief(error: Exception) -> str:
     return " ".join(str(error).split())[:120]
-
-
-def loss_name(task: Task) -> str:
-    """What a loss is called."""
-    return _name(task.loss) or getattr(task.loss, "__name__", type(task.loss).__name__)

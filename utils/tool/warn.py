@@ -57,8 +57,10 @@ def of_classes(task: Task, parts: Parts, goal: Goal) -> list[str]:
         Refused: the test data have no example of a class that is trained.
     """
     found = []
-    if task.kind == CLASSES and not isinstance(parts.train, Stream) and not isinstance(parts.test, Stream):
-        missing = sorted(_classes(task, parts.train) - _classes(task, parts.test))
+    if task.kind == CLASSES:
+        # To read all of a stream of training data for its labels would take too long.
+        trained = parts.validation if isinstance(parts.train, Stream) else parts.train
+        missing = sorted(_classes(task, trained) - _classes(task, parts.test))
         if missing:
             raise Refused(
                 f"the test data have no example of class {', '.join(map(str, missing[:5]))}"
@@ -77,7 +79,7 @@ def of_classes(task: Task, parts: Parts, goal: Goal) -> list[str]:
     return found
 
 
-def _classes(task: Task, part: Arrays) -> set[int]:
+def _classes(task: Task, part: Arrays | Stream) -> set[int]:
     y = part.labels()
     return set(np.unique(y.argmax(-1) if task.one_hot else y).astype(int).tolist())
 
