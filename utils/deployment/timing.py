@@ -17,7 +17,7 @@ from keras_sbp.utils.pruning import counting, graph, rules
 SECONDS_PER_CALL = 0.1
 PAIRS, MIN_PAIRS = 30, 5
 # Of large networks fewer pairs are timed, but MIN_PAIRS at least: what fits into this time.
-MAX_SECONDS, MAX_SECONDS_OF_A_ROW = 30, 5
+MAX_SECONDS, MAX_SECONDS_OF_A_ROW = 30, 3
 # A run times its row on this many images; of large networks on fewer, so that a batch takes some tenths of a second.
 ROW_IMAGES, ROW_MACS = 1024, 2e10
 # What stands in a result for what is not timed.

@@ -125,9 +125,8 @@ def of(model: keras.Model, data: Arrays | Stream, loss: Any = None) -> Task:
     try:
         outputs = np.asarray(model(x, training=False))
     except Exception as error:  # whatever Keras raises where they do not fit
-        wanted, given = (
-            ", ".join(str(tuple(each.shape)[1:]) for each in tensors) for tensors in (model.inputs, keras.tree.flatten(x))
-        )
+        sides = model.inputs, keras.tree.flatten(x)
+        wanted, given = (", ".join(str(tuple(each.shape)[1:]) for each in tensors) for tensors in sides)
         why = "bring x to that shape" if wanted != given else f"{type(error).__name__}: {_brief(error)}"
         raise Refused(f"{model.name} reads examples of {wanted}, and x has {given}: {why}") from None
     name = _name(loss)
