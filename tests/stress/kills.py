@@ -38,6 +38,15 @@ FLAGS = {
     "lenet-fc-ssl": [],
     "lenet-fc-sparsevd": [f"--checkpoint={ROOT / 'checkpoints' / 'published' / 'lenet-fc'}"],
 }
+PRUNE = ["--target=3", f"--epochs={EPOCHS}", "--finetune_epochs=2", "--batch_size=32"]
+MODEL_AND_DATA = """
+import sys
+from tests.support.digits import dense, digits, train
+import keras, numpy as np
+x, y = digits()
+train(dense(10, "softmax"), "sparse_categorical_crossentropy", x, y).save(f"{sys.argv[1]}/model.keras")
+np.savez(f"{sys.argv[1]}/data.npz", x=x, y=y)
+"""
 TIMES = ("seconds", "seconds_before_finetuning", "command")
 
 
@@ -91,7 +100,7 @@ def die_renaming(number, after):
 
 def damage(folder, chance):
     """Cut the newest checkpoint short, or flip some of its bits; whether there was one."""
-    path = max(folder.glob("checkpoint-*.npz"), default=None)
+    path = max(folder.rglob("checkpoint-*.npz"), key=os.path.getmtime, default=None)
     if path:
         content = bytearray(path.read_bytes())
         if chance.random() < 0.5:
@@ -110,8 +119,20 @@ def end(folder, row):
         found["result"].pop(name, None)
     arrays = checkpoint.latest(folder)
     found |= {name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items() if name != "seconds"}
-    with zipfile.ZipFile(folder / "network.keras") as archive:
-        found["network"] = archive.read("config.json")
+    return found | network(folder / "network.keras")
+
+
+def end_of_prune(folder):
+    """All that scripts/prune.py ends in: once it has a network, the checkpoints of its training are read no more."""
+    files = {path.name: path.read_bytes() for path in folder.glob("report.*")}
+    networks = [network(folder / name) for name in ("noisy.keras", "smaller.keras")]
+    return files | {f"{number}/{key}": value for number, found in enumerate(networks) for key, value in found.items()}
+
+
+def network(path):
+    """The config and the weights of a Keras file, whose bytes hold the time."""
+    with zipfile.ZipFile(path) as archive:
+        found = {"network": archive.read("config.json")}
         with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
             weights.visititems(lambda name, item: found.update({f"network/{name}": np.asarray(item).tobytes()})
                                if isinstance(item, h5py.Dataset) else None)  # fmt: skip
@@ -124,33 +145,45 @@ class Runs:
     def __init__(self, script, towers, folder, chance):
         self.script, self.folder, self.chance = script, folder, chance
         self.before = [no_timing] + [two_towers] * (towers == 2)
+        # EPOCHS checkpoints, network.keras and result.json; of prune: settings, checkpoints, 2 networks, 3 reports.
+        self.files = 1 + EPOCHS + 2 + 2 + 3 if script == "prune" else EPOCHS + 2
+        if script == "prune":
+            assert Start(MODEL_AND_DATA, [folder], folder / "model").wait() == 0
         self.counts = {"kills": 0, "damaged files": 0, "full disks": 0, "runs equal": 0}
         begin = time.monotonic()
         self.expected = self.finish("undisturbed")
         self.seconds = time.monotonic() - begin
+        self.largest = max(path.stat().st_size for path in (self.folder / "undisturbed").rglob("*"))
 
     def start(self, name, *before):
-        arguments = ["--dataset=digits", f"--epochs={EPOCHS}", f"--checkpoints_dir={self.folder / name}"]
-        return Start(self.script, arguments + FLAGS[self.script], self.folder / name, [*self.before, *before])
+        own, arguments = self.folder / name, [f"--checkpoints_dir={self.folder / name}"]
+        if self.script == "prune":
+            arguments += [f"{self.folder}/model.keras", f"--data={self.folder}/data.npz", *PRUNE]
+            arguments.append(f"--output={own}/smaller.keras")
+        else:
+            arguments += ["--dataset=digits", f"--epochs={EPOCHS}", *FLAGS[self.script]]
+        return Start(self.script, arguments, own, [*self.before, *before])
 
     def finish(self, name):
         """Run to the end, as a researcher does who reads the line that says what to do; what it ends in."""
         start = self.start(name)
         if start.wait() == 2 and "is intact: delete" in start.said():
-            for path in (self.folder / name).glob("checkpoint-*.npz"):
+            for path in (self.folder / name).rglob("checkpoint-*.npz"):
                 path.unlink()
             start = self.start(name)
             start.wait()
-        if not (self.folder / name / "result.json").exists():
+        last = "smaller.keras" if self.script == "prune" else "result.json"
+        if not (self.folder / name / last).exists():
             sys.exit(f"error: {self.script} did not end:\n{start.said()}")
+        if self.script == "prune":
+            return end_of_prune(self.folder / name)
         return end(self.folder / name, start.said("out"))
 
     def disturb(self, number):
         """Kill a run once, and see how it ends."""
         name, chance = f"run{number}", self.chance
         while True:
-            # EPOCHS checkpoints, network.keras and result.json
-            file = chance.randint(1, EPOCHS + 2)
+            file = chance.randint(1, self.files)
             if number % 3 == 0:
                 status = self.start(name, die_writing(file, chance.random())).wait()
             elif number % 3 == 1:
@@ -169,7 +202,7 @@ class Runs:
         if chance.random() < 0.5:
             self.counts["damaged files"] += damage(folder, chance)
         if chance.random() < 0.3:
-            full = functools.partial(largest_file, chance.randrange(1_000_000))
+            full = functools.partial(largest_file, chance.randrange(self.largest))
             self.counts["full disks"] += self.start(name, full).wait() == 2
         found = self.finish(name)
         if found == self.expected:
@@ -182,12 +215,12 @@ class Runs:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--scripts", nargs="+", default=list(FLAGS), choices=FLAGS)
+    parser.add_argument("--scripts", nargs="+", default=[*FLAGS, "prune"], choices=[*FLAGS, "prune"])
     parser.add_argument("--towers", nargs="+", type=int, default=[1, 2], choices=[1, 2])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     chance = random.Random(options.seed)
-    settings = [(script, towers) for towers in options.towers for script in options.scripts]
+    settings = [(script, n) for n in options.towers for script in options.scripts if (script, n) != ("prune", 2)]
     rows = []
     with tempfile.TemporaryDirectory() as folder, tqdm(total=options.kills, unit="kill") as bar:
         for index, (script, towers) in enumerate(settings):

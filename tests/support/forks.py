@@ -35,6 +35,7 @@ from keras_sbp.utils.deployment import timing
 from keras_sbp.utils.experiment import Script
 from keras_sbp.utils.io import checkpoint, command_line, data, figures, towers  # noqa: F401
 from keras_sbp.utils.tool import checkpoint as sbp_checkpoint
+from keras_sbp.utils.tool import latency
 from tests.support import scripts
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +102,7 @@ def no_timing():
     """Speed-ups are not measured: they are the only figures of a row that differ from run to run."""
     timing.speedups = lambda original, smaller, what: {"timing": None, "cpu_speedup": None, "gpu_speedup": None}
     timing.seconds_per_batch = lambda *arguments: np.ones((1, 2))
+    latency.milliseconds = lambda models, x: [1.0] * len(models)
 
 
 def two_cpus():
