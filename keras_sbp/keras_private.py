@@ -120,6 +120,19 @@ def forward_pass() -> Any | None:
     return global_state.get_global_attribute("current_call_ctx")
 
 
+def trace() -> Any | None:
+    """What stands for the graph or function that the backend is tracing; None in eager mode. Compare by ==."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    if keras.backend.backend() == "jax":
+        from jax.extend import core
+
+        return core.get_opaque_trace_state()
+    return None
+
+
 def adam_moments(optimizer: keras.optimizers.Adam, variable: keras.Variable) -> tuple[keras.Variable, keras.Variable]:
     """The first and second moment that a built Adam keeps of a variable's gradient."""
     index = optimizer._get_variable_index(variable)

@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_sbp import keras_private
 from keras_sbp.utils.pruning import graph, rules
@@ -71,7 +70,9 @@ class _Rows(keras.layers.Layer):
         super().__init__(autocast=False, **settings)
         self.indices = indices
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
+    def call(self, x: Any) -> Any:
+        import tensorflow as tf  # LiteRT's converter, which alone needs this layer, runs on TensorFlow
+
         return tf.transpose(tf.gather_nd(tf.transpose(x, (*range(1, len(x.shape)), 0)), self.indices))
 
 

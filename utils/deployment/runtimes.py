@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_sbp.utils.deployment import arrange
 
@@ -68,6 +67,8 @@ class TensorFlow:
 
         They are a loop in the graph, so that calls from Python do not count.
         """
+        import tensorflow as tf
+
         # In a graph, an operation runs where its variables are, which is where they were made.
         with tf.device(self.device):
             model, constants = arrange.for_cpu(model), tuple(map(tf.constant, images))
@@ -98,9 +99,14 @@ def to_litert(model: keras.Model, examples: Any = None) -> bytes:
         examples: (N, ...), inputs of the network; for several inputs a list, or a dict by their names. If given,
             weights and activations are int8, in the ranges that they have for these; inputs and outputs remain float32.
     Raises:
-        ValueError: the model has no graph, LiteRT cannot run it, or `examples` do not fit.
+        ValueError: the model has no graph, LiteRT cannot run it, `examples` do not fit, or Keras does not run on
+            TensorFlow.
         ImportError: LiteRT is not installed.
     """
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise ValueError(f"to_litert needs KERAS_BACKEND=tensorflow, not {backend}: save {model.name}, load it there")
+    import tensorflow as tf
+
     int8 = {}
     if examples is not None:
         arrays = _by_input(model, examples)
