@@ -115,9 +115,10 @@ def forward_pass() -> Any | None:
     """An object that stands for the forward pass in progress on this thread; None if there is none.
 
     A forward pass is the call of an outermost layer, usually a model, with the calls of all layers in it. Each tower
-    has its own, in a thread of its own.
+    has its own, in a thread of its own. On JAX, `fit` calls no outermost layer, but opens a stateless scope.
     """
-    return global_state.get_global_attribute("current_call_ctx")
+    scope = global_state.get_global_attribute("stateless_scope")
+    return global_state.get_global_attribute("current_call_ctx") if scope is None else scope
 
 
 def trace() -> Any | None:
