@@ -4,8 +4,7 @@ from typing import Any
 
 import keras
 
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
+from keras_sbp.lazy import tf
 
 
 @keras.saving.register_keras_serializable(package="sbp")

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_sbp import keras_private
+from keras_sbp.lazy import tf
 from keras_sbp.utils.pruning import graph, rules
 from keras_sbp.utils.pruning.graph import Tensors
 from keras_sbp.utils.pruning.rules import Node
@@ -71,8 +72,6 @@ class _Rows(keras.layers.Layer):
         self.indices = indices
 
     def call(self, x: Any) -> Any:
-        import tensorflow as tf  # LiteRT's converter, which alone needs this layer, runs on TensorFlow
-
         return tf.transpose(tf.gather_nd(tf.transpose(x, (*range(1, len(x.shape)), 0)), self.indices))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_sbp.lazy import tf
 from keras_sbp.utils.deployment import arrange
 
 if TYPE_CHECKING:
@@ -67,8 +68,6 @@ class TensorFlow:
 
         They are a loop in the graph, so that calls from Python do not count.
         """
-        import tensorflow as tf
-
         # In a graph, an operation runs where its variables are, which is where they were made.
         with tf.device(self.device):
             model, constants = arrange.for_cpu(model), tuple(map(tf.constant, images))
@@ -105,8 +104,6 @@ def to_litert(model: keras.Model, examples: Any = None) -> bytes:
     """
     if (backend := keras.backend.backend()) != "tensorflow":
         raise ValueError(f"to_litert needs KERAS_BACKEND=tensorflow, not {backend}: save {model.name}, load it there")
-    import tensorflow as tf
-
     int8 = {}
     if examples is not None:
         arrays = _by_input(model, examples)
