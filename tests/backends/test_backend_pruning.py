@@ -93,6 +93,14 @@ def test_unprunable_layers_are_listed():
     assert set(keras_sbp.unprunable(residual()).values()) == {"output of the network"}
 
 
+def test_prune_reaches_its_target():
+    model = residual()
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    smaller, _ = keras_sbp.prune(model, (X, Y), target=2, epochs=2, verbose=False)
+    assert keras_sbp.multiply_adds(smaller) < 0.6 * keras_sbp.multiply_adds(model)
+    assert smaller.predict(X, verbose=0).shape == (len(X), 3)
+
+
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow can")
 def test_litert_asks_for_tensorflow():
     with pytest.raises(ValueError, match="needs KERAS_BACKEND=tensorflow") as error:

@@ -54,7 +54,7 @@ def trainable(noisy: keras.Model, alive: Masks) -> keras.Model:
         if id(layer) not in fixed:
             path, index = kept[id(layer.mu)]
             old = old_noise[path]
-            factor = (np.asarray(old.multiplier()) * alive[old.name])[index]
+            factor = (keras.ops.convert_to_numpy(old.multiplier()) * alive[old.name])[index]
             fixed[id(layer)] = Fixed(len(factor), name=layer.name, dtype=layer.dtype_policy)
             fixed[id(layer)].build(tensors[0].shape)
             fixed[id(layer)].set_weights([factor])

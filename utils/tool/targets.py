@@ -70,7 +70,7 @@ class TargetMACs(keras.callbacks.Callback):
 
 def snrs(noisy: keras.Model) -> dict[str, np.ndarray]:
     """{noise layer's name: (units,) signal-to-noise ratios}."""
-    return {layer.name: np.asarray(layer.snr()) for layer in fit.noise_layers(noisy)}
+    return {layer.name: keras.ops.convert_to_numpy(layer.snr()) for layer in fit.noise_layers(noisy)}
 
 
 def forecast(noisy: keras.Model) -> float:
