@@ -1,5 +1,7 @@
 """Counting: the paper's MACs and FLOPs speedups, the MACs of a unit, and of layers of all kinds, counted by hand."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -174,27 +176,80 @@ def test_macs_of_attention_along_one_axis():
     assert counting.multiply_adds(model) == 4 * 24 * 8 * 2 * 4 + 2 * 24 * 6 * (4 + 4)
 
 
+IMAGE, SEQUENCE, FILM = (6, 7, 3), (12, 5), (4, 6, 7, 3)
+LSTM = 12 * 4 * 6 * (5 + 6)  # a sequence through an LSTM of 6 units
+
+
+@keras.saving.register_keras_serializable(package="test_counting")
+class Block(layers.Layer):
+    """A composite layer: two layers, and products of its own weights."""
+
+    def build(self, shape):
+        self.first, self.second = layers.Conv2D(4, 3), layers.Dense(5)
+        self.first.build(shape)
+        self.second.build((None, None, None, 4))
+        self.kernel = self.add_weight(shape=(5, 2))
+
+    def call(self, x):
+        return ops.matmul(self.second(self.first(x)), self.kernel)
+
+    def compute_output_shape(self, shape):
+        return self.first.compute_output_shape(shape)[:-1] + (2,)
+
+
+@pytest.mark.parametrize(
+    "layer, shape, by_hand",
+    [
+        (layers.Bidirectional(layers.LSTM(6)), SEQUENCE, 2 * LSTM),
+        (layers.Bidirectional(layers.LSTM(6), backward_layer=layers.GRU(4, go_backwards=True), merge_mode="concat"),
+         SEQUENCE, LSTM + 12 * 3 * 4 * (5 + 4)),
+        (layers.RNN([layers.LSTMCell(6), layers.SimpleRNNCell(3)]), SEQUENCE, LSTM + 12 * 3 * (6 + 3)),
+        (layers.RNN(layers.GRUCell(6, reset_after=False), unroll=True), SEQUENCE, 12 * 3 * 6 * (5 + 6)),
+        (layers.ConvLSTM1D(2, 3, return_sequences=True), SEQUENCE[:1] + (7, 5), 12 * 5 * 4 * 2 * (3 * 5 + 3 * 2)),
+        (layers.ConvLSTM2D(2, 3, padding="same"), FILM, 4 * 6 * 7 * 4 * 2 * 9 * (3 + 2)),
+        (layers.TimeDistributed(layers.Dense(3)), SEQUENCE, 12 * 5 * 3),
+        (layers.TimeDistributed(layers.Conv2D(2, 3)), FILM, 4 * 4 * 5 * 9 * 3 * 2),
+        (layers.TimeDistributed(Block()), FILM, 4 * 4 * 5 * (27 * 4 + 4 * 5 + 5 * 2)),
+        (Block(), IMAGE, 4 * 5 * (27 * 4 + 4 * 5 + 5 * 2)),
+        (Block(trainable=False), IMAGE, 4 * 5 * (27 * 4 + 4 * 5 + 5 * 2)),
+        (layers.Conv2D(2, 3, data_format="channels_first"), (3, 6, 7), 4 * 5 * 27 * 2),
+        (layers.EinsumDense("abc,cd->abd", output_shape=(12, 3)), SEQUENCE, 12 * 5 * 3),
+    ],
+)  # fmt: skip
+def test_macs_of_layers_without_a_rule_are_traced(layer, shape, by_hand):
+    inputs = keras.Input(shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert counting.multiply_adds(keras.Model(inputs, layer(inputs))) == by_hand
+
+
+@pytest.mark.parametrize("layer, by_hand", [(layers.Attention(), 4 * 5 * 6 * 2), (layers.Dot(2), 4 * 5 * 6)])
+def test_macs_of_products_without_weights(layer, by_hand):
+    first, second = keras.Input((4, 6)), keras.Input((5, 6))
+    assert counting.multiply_adds(keras.Model([first, second], layer([first, second]))) == by_hand
+
+
+class Loop(layers.Layer):
+    """As often as its input says, so that nobody knows how often."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], shape[-1]))
+
+    def call(self, x):
+        turns = ops.cast(ops.max(x), "int32")
+        return ops.fori_loop(0, turns, lambda _, value: ops.matmul(value, self.kernel), x)
+
+
 def test_uncounted_layers_are_listed():
-    inputs = keras.Input((12, 5))
-    model = keras.Model(inputs, layers.Dense(3)(layers.Bidirectional(layers.GRU(6))(inputs)))
-    with pytest.warns(UserWarning, match="Bidirectional"):
-        assert counting.multiply_adds(model) == 12 * 3
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, layers.Dense(3)(Loop(trainable=False)(inputs)))
+    with pytest.warns(UserWarning, match="Loop"):
+        assert counting.multiply_adds(model) == 5 * 3
     with pytest.warns(UserWarning, match="any size"):
         counting.multiply_adds(keras_applications.u_net(None))
 
 
-def test_uncounted_attention_of_keras_ops_is_listed():
+def test_macs_of_attention_of_keras_ops():
     inputs = keras.Input((6, 2, 8))
-    with pytest.warns(UserWarning, match="DotProductAttention"):
-        counting.multiply_adds(keras.Model(inputs, ops.dot_product_attention(inputs, inputs, inputs)))
-
-
-@pytest.mark.parametrize(
-    "layer", [layers.Attention(), layers.Dot(2), layers.TimeDistributed(layers.Dense(3), trainable=False)]
-)
-def test_uncounted_layers_are_listed_even_if_frozen_or_without_weights(layer):
-    first, second = keras.Input((4, 6)), keras.Input((5, 6))
-    several = not isinstance(layer, layers.TimeDistributed)
-    model = keras.Model([first, second] if several else first, layer([first, second] if several else first))
-    with pytest.warns(UserWarning, match=type(layer).__name__):
-        counting.multiply_adds(model)
+    model = keras.Model(inputs, ops.dot_product_attention(inputs, inputs, inputs))
+    assert counting.multiply_adds(model) == 2 * 2 * 6 * 6 * 8

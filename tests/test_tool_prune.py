@@ -11,6 +11,7 @@ from keras import layers
 import keras_sbp as sbp
 from keras_sbp.utils.tool import latency, training
 from tests.support.digits import dense, digits, train
+from tests.test_counting import Loop
 
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 QUICK = {"epochs": 8, "finetune_epochs": 2, "verbose": 0}
@@ -300,19 +301,11 @@ def test_a_network_that_is_pruned_to_nothing_is_not_usable(trained):
 def test_layers_that_are_not_counted_are_named_instead_of_a_ratio():
     x, y = digits()
 
-    @keras.saving.register_keras_serializable(package="test_tool")
-    class Own(layers.Layer):
-        def build(self, shape):
-            self.kernel = self.add_weight(shape=(shape[-1], 16))
-
-        def call(self, inputs):
-            return keras.ops.matmul(inputs, self.kernel)
-
     inputs = keras.Input((64,))
-    hidden = layers.Dense(32, activation="relu")(Own(name="own")(inputs))
+    hidden = layers.Dense(32, activation="relu")(Loop(name="own", trainable=False)(inputs))
     model = train(keras.Model(inputs, layers.Dense(10)(hidden)), SPARSE, x, y)
     _, report = sbp.prune(model, (x, y), 1.5, **QUICK)
-    assert report.ratio is None and report.uncounted == ["Own"] and "not counted: Own" in str(report)
-    assert ("own", 16, 16, "no rule for Own") in [
+    assert report.ratio is None and report.uncounted == ["Loop"] and "not counted: Loop" in str(report)
+    assert ("own", 64, 64, "no rule for Loop") in [
         (unit.layer, unit.before, unit.after, unit.reason) for unit in report.units
     ]

@@ -17,7 +17,7 @@ import inspect
 import keras
 
 from keras_sbp.keras_private import Node
-from keras_sbp.utils.pruning.rules.barrier import Attention, Barrier, Input, NoProducts, Recurrent
+from keras_sbp.utils.pruning.rules.barrier import Attention, Barrier, Input, NoProducts, Steps
 from keras_sbp.utils.pruning.rules.cloning import clone_layer, set_weights
 from keras_sbp.utils.pruning.rules.depthwise import Depthwise, Separable
 from keras_sbp.utils.pruning.rules.kernel import Convolution, Dense, Grouped, Kernel, Transposed
@@ -55,7 +55,7 @@ __all__ += ["clone_layer", "is_kind", "is_noise", "is_unitwise", "set_weights", 
 RULES: tuple[type[Rule], ...] = (
     *(Input, Noise, Dense, Convolution, Grouped, Transposed, Depthwise, Separable, BatchNorm, Merge, Product),
     *(Concatenate, Affine, Scalar, Take, Reshape, Flatten, Spatial, ZeroPadding, Unitwise, Elementwise),
-    *(Recurrent, Attention, NoProducts, Barrier),
+    *(Steps, Attention, NoProducts, Barrier),
 )
 _REGISTERED: dict[type[keras.Layer], type[Rule]] = {}
 

@@ -2,12 +2,16 @@
 
 import inspect
 import math
+import weakref
+from collections.abc import Callable
 
+import keras
 import numpy as np
 from keras import layers
 
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
+from keras_sbp.utils.pruning.rules import tracing
 from keras_sbp.utils.pruning.rules.kernel import positions
 from keras_sbp.utils.pruning.rules.rule import (
     Array,
@@ -26,6 +30,8 @@ PRODUCTS = frozenset(
     "AdditiveAttention Attention Conv ConvTranspose Correlate DepthwiseConv Dot DotProductAttention Einsum Inner "
     "Matmul SeparableConv Tensordot Vdot".split()
 )
+# {node: its MACs}, as a trace takes tens of milliseconds.
+_TRACED: weakref.WeakKeyDictionary[Node, int | None] = weakref.WeakKeyDictionary()
 
 
 class Input(Rule):
@@ -83,17 +89,40 @@ class Barrier(Rule):
         return [build.live(tensor) for tensor in outputs]
 
     def multiply_adds(self, inputs: list[int], outputs: list[int]) -> int | None:
-        return None if getattr(self.op, "weights", []) or type(self.op).__name__ in PRODUCTS else 0
+        if not getattr(self.op, "weights", []) and type(self.op).__name__ not in PRODUCTS:
+            return 0
+        if self.node not in _TRACED:
+            _TRACED[self.node] = self._trace()
+        return _TRACED[self.node]
+
+    def _trace(self) -> int | None:
+        tensors = self.node.input_tensors
+        return tracing.multiply_adds(
+            lambda *inputs: keras_private.call(self.node, self.op, list(inputs)),
+            [tensor.shape for tensor in tensors],
+            [tensor.dtype for tensor in tensors],
+        )
 
 
-class Recurrent(Barrier):
-    """An LSTM, GRU or simple recurrent layer: both kernels at each step."""
+class Steps(Barrier):
+    """A layer that computes the same at each step of a sequence: recurrent ones, and TimeDistributed."""
 
-    kinds = (layers.LSTM, layers.GRU, layers.SimpleRNN)
+    kinds = (layers.LSTM, layers.GRU, layers.SimpleRNN, layers.RNN, layers.Bidirectional, layers.TimeDistributed)
+    kinds += (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
 
-    def multiply_adds(self, inputs: list[int], outputs: list[int]) -> int:
-        kernels = self.op.cell.kernel, self.op.cell.recurrent_kernel
-        return positions(self.node.input_tensors[0]) * sum(int(np.prod(kernel.shape)) for kernel in kernels)
+    def _trace(self) -> int | None:
+        sequence = self.node.input_tensors[0]
+        step, is_both = (sequence.shape[0], *sequence.shape[2:]), isinstance(self.op, layers.Bidirectional)
+        each = (self.op.forward_layer, self.op.backward_layer) if is_both else (self.op,)
+        found = [tracing.multiply_adds(_step(layer), [step], [sequence.dtype]) for layer in each]
+        return None if None in found else (sequence.shape[1] or 1) * sum(found)
+
+
+def _step(layer: keras.Layer) -> Callable:
+    """What a layer computes of one step, (batch, ...), of a sequence."""
+    if isinstance(layer, layers.TimeDistributed):
+        return layer.layer
+    return lambda inputs: layer.cell(inputs, layer.get_initial_state(1))
 
 
 class Attention(Barrier):
