@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from keras_sbp.utils.tool import models
 from tests.support import scripts
 from tests.support.digits import dense, digits, train
 
@@ -116,6 +117,22 @@ def test_layers_and_losses_of_somebodys_own_and_h5(tmp_path):
     assert done.returncode == 2 and "--custom_objects=FILE.py" in done.stderr
     done = prune(tmp_path, *arguments, f"--custom_objects={tmp_path / 'own.py'}")
     assert done.returncode == 0 and (tmp_path / "smaller.keras").exists(), done.stderr
+    # Another target, from the network with noise, which has the layers, too.
+    (tmp_path / "smaller.keras").unlink()
+    done = prune(tmp_path, *arguments, f"--custom_objects={tmp_path / 'own.py'}", "--target=2")
+    assert done.returncode == 0 and "training:" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_a_loss_that_is_not_known_here_is_not_needed(name, tmp_path):
+    def own_loss(y, outputs):
+        return keras.ops.sum(outputs)
+
+    model = dense()
+    model.compile("sgd", own_loss)
+    model.save(tmp_path / name)
+    loaded = models.load(str(tmp_path / name))
+    assert not loaded.compiled and all(map(np.array_equal, loaded.get_weights(), model.get_weights()))
 
 
 class Code:

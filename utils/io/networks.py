@@ -1,5 +1,6 @@
 """Networks in files: what a file claims to hold is checked before memory is allocated for it."""
 
+import json
 import math
 import os
 import tempfile
@@ -81,9 +82,11 @@ def from_config(config: str, size: int) -> keras.Model:
 
 
 def _check_weights(config, size):
+    # Somebody's loss or metric may not be known here, and is not needed.
+    plain = json.dumps(json.loads(config) | {"compile_config": None})
     # In a graph of its own, where weights have a shape but no memory.
     with tf.Graph().as_default():
-        weights = keras.models.model_from_json(config).weights
+        weights = keras.models.model_from_json(plain).weights
     # A file may hold them as float16.
     claimed = sum(math.prod(weight.shape) * min(2, tf.as_dtype(weight.dtype).size) for weight in weights)
     if claimed > size:

@@ -19,8 +19,13 @@ from keras_sbp.utils.tool.refusal import Refused
 
 def prune(options: argparse.Namespace, folder: Path) -> None:
     """Prune a network as asked for, and say where it is."""
+    with keras.saving.custom_object_scope(models.custom_objects(options.custom_objects)):
+        _prune(options, folder)
+
+
+def _prune(options: argparse.Namespace, folder: Path) -> None:
     keras.utils.set_random_seed(options.seed)
-    model = models.load(options.network, options.custom_objects) if options.network else None
+    model = models.load(options.network) if options.network else None
     given = _data(options, model.input_shape[1:] if model else (32, 32, 3))
     if model is None:
         shape = given.train[0].shape[1:]

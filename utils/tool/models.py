@@ -16,26 +16,23 @@ from keras_sbp.utils.tool.refusal import Refused
 LONGEST_REASON = 160
 
 
-def load(path: str, custom_objects: str | None = None) -> keras.Model:
+def load(path: str) -> keras.Model:
     """A network, compiled if Keras can compile it again.
 
     Args:
         path: a .keras or .h5 file.
-        custom_objects: a .py file that defines the network's own layers and losses. It is run.
     Raises:
         Refused: the network cannot be read.
     """
-    objects = _run(custom_objects) if custom_objects else {}
     if not os.path.isfile(path):
         raise Refused(f"no network at {path}: give a .keras or .h5 file")
     try:
-        with keras.saving.custom_object_scope(objects):
-            is_h5 = _starts_with(path, b"\x89HDF")
-            # Checks what the file claims before memory is taken for it.
-            plain = keras.models.load_model(path, compile=False) if is_h5 else networks.load(path)
-            with contextlib.suppress(Exception):  # a loss or metric that is not known here
-                compiled = keras.models.load_model(path, compile=True)
-                plain = compiled if compiled.compiled else plain
+        is_h5 = _starts_with(path, b"\x89HDF")
+        # Checks what the file claims before memory is taken for it.
+        plain = keras.models.load_model(path, compile=False) if is_h5 else networks.load(path)
+        with contextlib.suppress(Exception):  # a loss or metric that is not known here
+            compiled = keras.models.load_model(path, compile=True)
+            plain = compiled if compiled.compiled else plain
     except Exception as error:  # whatever a damaged file makes Keras raise
         reason = " ".join(str(error).split())
         if "Could not locate" in reason or "Unknown layer" in reason:
@@ -69,8 +66,14 @@ def application(name: str, shape: tuple[int, ...], classes: int) -> keras.Model:
         raise Refused(f"{name} does not take examples of {shape} ({reason}): choose another --model") from None
 
 
-def _run(path: str) -> dict[str, Any]:
-    """The classes and functions that a Python file defines."""
+def custom_objects(path: str | None) -> dict[str, Any]:
+    """The classes and functions that a Python file defines, which is run; none if there is no file.
+
+    Raises:
+        Refused: the file fails.
+    """
+    if path is None:
+        return {}
     try:
         names = runpy.run_path(path, run_name="custom_objects")
     except Exception as error:  # whatever somebody's code raises
