@@ -84,10 +84,11 @@ def test_a_run_that_is_killed_ends_in_the_same_bits(given, tmp_path):
 
 
 def test_a_full_disk_is_one_line(given, tmp_path):
+    """On a line of its own, after the bar of the training."""
     done = prune(
         tmp_path, given / "model.keras", f"--data={given / 'data.npz'}", *QUICK, before=[("largest_file", 30_000)]
     )
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    errors = [line for line in done.stderr.split("\n") if line.startswith("error: ")]
     assert done.returncode == 2 and len(errors) == 1 and "make room" in errors[0], done.stderr
 
 

@@ -46,7 +46,8 @@ def _runner(model: keras.Model, x: np.ndarray):
             warnings.simplefilter("ignore")
             return runtimes.LiteRT(1).runner(timing.as_deployed(model), example)
     except Exception as error:  # whatever the converter and the interpreter raise
-        raise NotMeasured(f"LiteRT cannot run {model.name} ({' '.join(str(error).split())[:120]})") from None
+        reason, prefix = " ".join(str(error).split()), f"LiteRT cannot run {model.name}"
+        raise NotMeasured(reason if reason.startswith(prefix) else f"{prefix} ({reason[:120]})") from None
 
 
 def _seconds(run, calls: int) -> float:

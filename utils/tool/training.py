@@ -1,6 +1,7 @@
 """The three trainings: with noise, of what is left without noise, and for comparison of the whole network without."""
 
 import contextlib
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,15 @@ class Progress(keras.callbacks.Callback):
     def __init__(self, name: str, task: Task, validation: Any, full: int | None = None):
         super().__init__()
         self.name, self.task, self.validation, self.full = name, task, validation, full
+        self.bar = None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """What is said next begins on a line of its own, even after an error."""
+        if self.bar:
+            self.bar.close()
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self.bar = tqdm(total=self.params["epochs"], desc=self.name, unit="epoch", file=sys.stderr)
@@ -38,9 +48,6 @@ class Progress(keras.callbacks.Callback):
             figures = f"{self.full / logs['macs']:.2f}x fewer MACs, {figures}"
         self.bar.set_postfix_str(figures, refresh=False)
         self.bar.update()
-
-    def on_train_end(self, logs: dict | None = None) -> None:
-        self.bar.close()
 
 
 class Trainer:
@@ -87,11 +94,13 @@ class Trainer:
         model.test_step(next(iter(self.parts.validation.batches())))
         batches = self.parts.train.shuffled(self.plan.batch_size, self.seed)
         callbacks = [FollowEpochs(batches), keras.callbacks.TerminateOnNaN(), *callbacks]
+        # The directory of a fine-tuning has a number after its name.
+        progress = Progress(re.sub(r"-\d+$", "", name), self.task, self.parts.validation, full)
         if self.verbose:
-            callbacks.append(Progress(name, self.task, self.parts.validation, full))
+            callbacks.append(progress)
         if self.directory:
             callbacks.append(Checkpoint(self.directory / name))
-        with contextlib.redirect_stdout(sys.stderr):  # TerminateOnNaN prints
+        with contextlib.redirect_stdout(sys.stderr), progress:  # TerminateOnNaN prints
             model.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks)
         if not all(np.isfinite(weight).all() for weight in model.get_weights() if weight.dtype.kind == "f"):
             raise Refused("the loss is no longer finite: use a lower learning_rate and another directory")
