@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max_drop", type=float, metavar="POINTS", help="points of accuracy that may be lost (default: 1)"
     )
     add("--output", default="smaller.keras", metavar="FILE", help="the smaller network (default: %(default)s)")
-    add("--checkpoints_dir", metavar="DIR", help="where the run is kept (default: --output without .keras, then -run)")
+    add("--checkpoints_dir", metavar="DIR", help="directory of the run (default: --output without .keras, plus -run)")
     add("--epochs", type=_positive, metavar="N", help="with noise (default: 20, or as many as make 1,500 steps)")
     add("--finetune_epochs", type=_natural, metavar="N", help="without noise (default: a sixth of --epochs)")
     add("--batch_size", type=_positive, metavar="N", help="default: 64, less for few examples")
@@ -61,7 +61,11 @@ def _parser() -> argparse.ArgumentParser:
         help="pad filters with zeros to a multiple: 8 for a GPU",
     )
     add("--exclude", type=lambda text: text.split(","), default=[], metavar="NAMES", help="layers that keep all units")
-    add("--loss", metavar="NAME", help="of keras.losses, if the network was compiled with another or with none")
+    add(
+        "--loss",
+        metavar="NAME",
+        help="a loss of keras.losses, in place of the one compiled with",
+    )
     add("--custom_objects", metavar="FILE.py", help="defines the network's own layers and losses; this file is run")
     add("--seed", type=_natural, default=0, metavar="N", help="of splits, order and noise (default: %(default)s)")
     add("--control", action="store_true", help="also train the network without noise for as long, to compare with")

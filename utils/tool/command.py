@@ -53,13 +53,13 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
 def _data(options: argparse.Namespace, shape: tuple[int | None, ...]) -> files.Data:
     if options.data is None:
         return _digits(shape)
-    # Images too many for the memory are in a file of its own, whose name goes at once.
+    # Images that do not fit in memory are in a temporary file, which is unlinked at once.
     with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(options.output))) as cache:
         return files.read(options.data, shape, Path(cache))
 
 
 def _digits(shape: tuple[int | None, ...]) -> files.Data:
-    """scikit-learn's digits: gray, or with a frame and in three colors."""
+    """scikit-learn's digits: gray, or padded and in three colors."""
     parts = [data.load("digits", "", split) for split in ("train", "test")]
     if shape not in ((28, 28, 1), (32, 32, 3)):
         raise Refused(f"without --data it takes a network of (28, 28, 1), and this one reads {shape}: give --data")
@@ -81,7 +81,7 @@ def _load_weights(model: keras.Model, path: str) -> None:
         model.load_weights(path)
     except Exception as error:  # whatever a damaged file makes Keras raise
         reason = " ".join(str(error).split())[: models.LONGEST_REASON]
-        raise Refused(f"{path} has no weights for {model.name} ({reason}): give a file of its own") from None
+        raise Refused(f"{path} has no weights for {model.name} ({reason}): give a file of this network") from None
 
 
 def _padded(model: keras.Model, multiple: int) -> keras.Model:

@@ -1,4 +1,4 @@
-"""Data from files as people have them: a .npz file, or a folder with a folder of images per class."""
+"""Reading data: a .npz file, or a folder with one folder of images per class."""
 
 import math
 import os
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from keras_sbp.utils.tool.refusal import Refused
 
-# What the arrays of a .npz file are called: (examples, labels).
+# Names of the arrays of a .npz file: (examples, labels).
 TRAIN = (("x", "y"), ("x_train", "y_train"), ("X", "y"), ("X_train", "y_train"), ("train_images", "train_labels"))
 TRAIN += (("images", "labels"), ("data", "labels"), ("data", "target"))
 TEST = (("x_test", "y_test"), ("X_test", "y_test"), ("test_images", "test_labels"))

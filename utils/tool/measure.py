@@ -1,4 +1,4 @@
-"""The figures of a report: the same evaluation of every network."""
+"""What a report measures: every network in the same way, on the same test data."""
 
 import warnings
 
@@ -11,11 +11,11 @@ from keras_sbp.utils.pruning import counting, graph, rules
 from keras_sbp.utils.tool import latency
 from keras_sbp.utils.tool.choice import DROP, LATENCY, MACS, Chosen, Goal
 from keras_sbp.utils.tool.examples import Arrays, Parts, Stream, example
-from keras_sbp.utils.tool.report import Figures, Report, Units
+from keras_sbp.utils.tool.report import Measurements, Report, Units
 from keras_sbp.utils.tool.tasks import Task
 
 
-def figures(model: keras.Model, task: Task, test: Arrays | Stream) -> tuple[Figures, np.ndarray | None]:
+def network(model: keras.Model, task: Task, test: Arrays | Stream) -> tuple[Measurements, np.ndarray | None]:
     """A network's score on the test data and its sizes; and what it gets right (`Score.right`)."""
     score = task.evaluate(model, test)
     with warnings.catch_warnings():
@@ -23,7 +23,7 @@ def figures(model: keras.Model, task: Task, test: Arrays | Stream) -> tuple[Figu
         macs = counting.multiply_adds(model)
     # A copy is not compiled: the state of an optimizer is not part of the network.
     size = len(networks.content(graph.clone(model)))
-    return Figures(score.value, macs, model.count_params(), size), score.right
+    return Measurements(score.value, macs, model.count_params(), size), score.right
 
 
 def uncounted(model: keras.Model) -> list[str]:
@@ -59,11 +59,11 @@ def report(
     parts: Parts,
     goal: Goal,
     chosen: Chosen,
-    given: tuple[Figures, np.ndarray | None],
+    given: tuple[Measurements, np.ndarray | None],
     exclude: tuple[str, ...],
 ) -> Report:
-    """The report of a smaller network; `given`: what `figures` said of the network as given."""
-    found = [given, *(figures(each, task, parts.test) for each in (control, smaller) if each)]
+    """The report of a smaller network; `given`: what `network` measured of the network as given."""
+    found = [given, *(network(each, task, parts.test) for each in (control, smaller) if each)]
     (before, right_before), *_, (after, right_after) = found
     compared = [each for each, _ in found]
     not_measured = None
@@ -99,7 +99,7 @@ def report(
     )  # fmt: skip
 
 
-def _reached(goal: Goal, before: Figures, after: Figures, chosen: Chosen, missing: list[str]) -> str:
+def _reached(goal: Goal, before: Measurements, after: Measurements, chosen: Chosen, missing: list[str]) -> str:
     if goal.kind == LATENCY and after.latency:
         return f"{before.latency / after.latency:.2f}x" if goal.relative else f"{after.latency:.3g} ms"
     if goal.kind == DROP:

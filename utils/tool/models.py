@@ -1,4 +1,4 @@
-"""Networks from files: .keras and .h5, with layers and losses of somebody's own."""
+"""Loading networks: .keras and .h5 files, also with custom layers and losses."""
 
 import contextlib
 import difflib
@@ -12,7 +12,7 @@ from keras_sbp.utils.io import networks
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.tool.refusal import Refused
 
-# Of an error of Keras, which may hold a whole config.
+# How much of Keras's error message is shown: it may hold a whole config.
 LONGEST_REASON = 160
 
 

@@ -1,4 +1,4 @@
-"""How long to train, and how fast: what was asked for, and defaults where nothing was."""
+"""Epochs, batch size and learning rates: as asked for, else by default."""
 
 import math
 import operator

@@ -15,7 +15,7 @@ from keras_sbp.utils.tool.refusal import Refused
 from keras_sbp.utils.tool.report import Report
 from keras_sbp.utils.tool.training import Trainer
 
-# Of layers that keep their units, in one line.
+# Layers that a message names, with why they keep their units.
 MOST_REASONS = 6
 
 
@@ -105,7 +105,7 @@ class _Pruning(NamedTuple):
         model, parts, task = self.model, self.parts, self.task
         noisy = with_noise(model, parts.train.count, self.exclude)
         warnings = [*self.plan.warnings, *warn.of_data(model, parts), *warn.of_classes(task, parts, goal)]
-        before = measure.figures(model, task, parts.test)
+        before = measure.network(model, task, parts.test)
         warnings += warn.of_score(task, before[0].score, parts.test)
         goal = goal.with_macs(model, noisy, parts)
         for warning in warnings if self.verbose else ():

@@ -1,4 +1,4 @@
-"""How the tool says no, from Python and from the shell."""
+"""The error for models, data and settings that the tool cannot use."""
 
 import errno
 
@@ -11,5 +11,5 @@ FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 class Refused(UserError, ValueError):
     """A model, data or settings that cannot be used: one line, what is wrong and what to do.
 
-    A ValueError for whoever calls from Python; `scripts/prune.py` prints the line and exits with status 2.
+    A ValueError in Python; `scripts/prune.py` prints the line and exits with status 2.
     """

@@ -1,4 +1,4 @@
-"""What pruning did to a network: figures that can be believed, as a table, a file and a picture."""
+"""What pruning did to a network, as a table, a file and a picture."""
 
 import dataclasses
 import json
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass
-class Figures:
-    """One network.
+class Measurements:
+    """Of one network.
 
     score: on the test data, of `Report.metric`. macs: for one example, of the layers that are counted. size: of the
     .keras file, in bytes. latency: milliseconds for one example in LiteRT on one thread.
@@ -61,9 +61,9 @@ class Report:
     metric: str
     examples: dict[str, int]
     target: dict[str, Any]
-    before: Figures
-    after: Figures
-    control: Figures | None
+    before: Measurements
+    after: Measurements
+    control: Measurements | None
     margin: float | None
     units: list[Units]
     tradeoff: list[Point]
@@ -106,11 +106,11 @@ class Report:
     def __str__(self) -> str:
         lines = [("Layer", "Units", "after", "")]
         lines += [(unit.layer, str(unit.before), str(unit.after), unit.reason) for unit in self.units]
-        parts = [align(lines, "<>><"), align(self._figures(), "<>>>>" if self.control else "<>>>")]
+        parts = [align(lines, "<>><"), align(self._measurements(), "<>>>>" if self.control else "<>>>")]
         remarks = [*self.notes, *(f"warning: {warning}" for warning in self.warnings)]
         return "\n\n".join([*parts, "\n".join([self.verdict(), *remarks])])
 
-    def _figures(self) -> list[tuple[str, ...]]:
+    def _measurements(self) -> list[tuple[str, ...]]:
         networks = [self.before, *([self.control] if self.control else []), self.after]
         heads = ["before", *(["no noise"] if self.control else []), "after"]
 

@@ -1,4 +1,4 @@
-"""What a call of `prune` keeps in its directory: settings, trainings, the network with noise, the report."""
+"""The directory of a call of `prune`: its settings, trainings, network with noise and report."""
 
 import hashlib
 import json

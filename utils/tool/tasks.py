@@ -1,4 +1,4 @@
-"""What the network is for: how it is trained, and what is right about its outputs."""
+"""The task of a network: its loss, and which of its outputs are right."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""The three trainings: with noise, of what is left without noise, and for comparison of the whole network without."""
+"""Three trainings: with noise, fine-tuning without noise, and the control, the whole network without noise."""
 
 import contextlib
 import re
@@ -20,7 +20,7 @@ from keras_sbp.utils.tool.tasks import Task
 
 
 class Progress(keras.callbacks.Callback):
-    """One bar on stderr: epochs, and the figures of the last one."""
+    """A progress bar on stderr: epochs, the MACs forecast and the validation score."""
 
     def __init__(self, name: str, task: Task, validation: Any, full: int | None = None):
         super().__init__()
@@ -43,10 +43,10 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         score = self.task.evaluate(self.model, self.validation).value
-        figures = f"validation {self.task.metric.split(',')[0].lower()} {score:.4g}"
+        shown = f"validation {self.task.metric.split(',')[0].lower()} {score:.4g}"
         if self.full and "macs" in logs:
-            figures = f"{self.full / logs['macs']:.2f}x fewer MACs, {figures}"
-        self.bar.set_postfix_str(figures, refresh=False)
+            shown = f"{self.full / logs['macs']:.2f}x fewer MACs, {shown}"
+        self.bar.set_postfix_str(shown, refresh=False)
         self.bar.update()
 
 
@@ -70,20 +70,20 @@ class Trainer:
         self._run(noisy, optimizer, self.plan.epochs, "training", [targets.TargetMACs(target)], full)
 
     def without_noise(self, model: keras.Model, name: str = "fine-tuning") -> None:
-        """Train what is left of a network, in place; the learning rate falls to 0."""
+        """Fine-tune a network in place; the learning rate decays to 0."""
         epochs = self.plan.finetune_epochs
         if epochs and model.trainable_variables:
-            self._run(model, self._falling(epochs), epochs, name, [])
+            self._run(model, self._decaying(epochs), epochs, name, [])
 
     def control(self, model: keras.Model) -> keras.Model:
-        """A copy of the network as given, trained without noise for as long as all the rest took."""
+        """A copy of the network as given, trained without noise for as many epochs in all."""
         model = graph.clone(model)
         rate = keras.optimizers.Adam(self.plan.learning_rate)
         self._run(model, rate, self.plan.epochs, "control", [])
         self.without_noise(model, "control-finetuning")
         return model
 
-    def _falling(self, epochs: int) -> keras.optimizers.Optimizer:
+    def _decaying(self, epochs: int) -> keras.optimizers.Optimizer:
         steps = epochs * self.plan.steps
         return keras.optimizers.Adam(keras.optimizers.schedules.PolynomialDecay(self.plan.learning_rate, steps, 0.0))
 

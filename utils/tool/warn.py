@@ -1,4 +1,4 @@
-"""What is suspicious about a model and its data, said before anything is trained: a line each."""
+"""Warnings about a model and its data before training, a line each."""
 
 import keras
 import numpy as np
@@ -51,7 +51,7 @@ def _normalized(layer: keras.layers.Normalization, x: np.ndarray) -> list[str]:
 
 
 def of_classes(task: Task, parts: Parts, goal: Goal) -> list[str]:
-    """Too few examples of a drop.
+    """Too few examples to measure a drop with.
 
     Raises:
         Refused: the test data have no example of a class that is trained.
@@ -85,7 +85,7 @@ def _classes(task: Task, part: Arrays | Stream) -> set[int]:
 
 
 def of_score(task: Task, score: float, test: Arrays | Stream) -> list[str]:
-    """A network that does not know its task."""
+    """A network at chance."""
     if not task.is_at_chance(score, test):
         return []
     return [
