@@ -3,6 +3,7 @@
 import contextlib
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from keras_sbp.utils.tool.examples import FollowEpochs, Parts
 from keras_sbp.utils.tool.plan import Plan
 from keras_sbp.utils.tool.refusal import Refused
 from keras_sbp.utils.tool.tasks import Task
+
+# How many times batch normalization starts its averages anew in a training.
+AVERAGES = 10
 
 
 class Progress(keras.callbacks.Callback):
@@ -100,7 +104,23 @@ class Trainer:
             callbacks.append(progress)
         if self.directory:
             callbacks.append(Checkpoint(self.directory / name))
-        with contextlib.redirect_stdout(sys.stderr), progress:  # TerminateOnNaN prints
+        averages = _fast_averages(model, epochs * self.plan.steps)
+        with contextlib.redirect_stdout(sys.stderr), progress, averages:  # TerminateOnNaN prints
             model.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks)
         if not all(np.isfinite(weight).all() for weight in model.get_weights() if weight.dtype.kind == "f"):
             raise Refused("the loss is no longer finite: use a lower learning_rate and another directory")
+
+
+@contextlib.contextmanager
+def _fast_averages(model: keras.Model, steps: int) -> Iterator[None]:
+    """Batch normalization with averages over at most a tenth of a training's steps.
+
+    With a momentum of 0.999, those over the units that went would still count after hundreds of steps.
+    """
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    given = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = min(norm.momentum, max(0.0, 1 - AVERAGES / steps))
+    yield
+    for norm, momentum in zip(norms, given):
+        norm.momentum = momentum
