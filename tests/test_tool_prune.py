@@ -84,7 +84,17 @@ def test_at_most_the_points_asked_for_are_lost_on_the_validation_data_or_the_rep
     settings = QUICK | held_out | {"epochs": 20, "finetune_epochs": 6}
     _, report = sbp.prune(model, (x[:1000], y[:1000]), max_drop=4, **settings)
     held = float(report.target["reached"].split()[0]) <= 4
-    assert held and report.ratio > 1.5 or any("no network that was tried" in warning for warning in report.warnings)
+    assert held and report.ratio > 1.5 or any("no smaller network" in warning for warning in report.warnings)
+
+
+def test_the_network_stays_as_it_is_if_every_smaller_one_loses_too_much():
+    x, y = digits()
+    model = train(dense(), SPARSE, x, y)
+    destructive = QUICK | {"learning_rate": 10.0, "finetune_epochs": 0}
+    same, report = sbp.prune(model, (x, y), max_drop=0, **destructive)
+    assert any("no smaller network loses at most 0" in warning for warning in report.warnings)
+    np.testing.assert_allclose(same.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-4, atol=1e-4)
+    assert report.ratio == 1 and report.after.score == report.before.score
 
 
 def test_a_latency_is_met(monkeypatch):

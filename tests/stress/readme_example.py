@@ -22,13 +22,13 @@ ROOT = Path(__file__).parents[2]
 LINE = "{}: {:.2f} % error, {:.2f} % without noise, {:.1f}x fewer MACs"
 
 
-def run(seed):
-    """Run the example with a seed; returns its variables."""
+def run(seed, end=None):
+    """Run the example with a seed, up to a comment of it; returns its variables."""
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     keras.utils.set_random_seed(seed)
     names = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        exec(code, names)
+        exec(code.split(end)[0], names)
     return names
 
 

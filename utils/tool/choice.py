@@ -1,22 +1,24 @@
-"""What was asked for, and which units are taken out for it once the training is done."""
+"""What was asked for, and which units are removed for it once the training is done."""
 
 import math
+import zlib
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from keras_sbp.utils import pruning
+from keras_sbp.utils.pruning import graph
 from keras_sbp.utils.tool import compact, latency, targets
 from keras_sbp.utils.tool.examples import Parts, example
 from keras_sbp.utils.tool.refusal import Refused
 from keras_sbp.utils.tool.report import Point
-from keras_sbp.utils.tool.targets import Ranking
+from keras_sbp.utils.tool.targets import Masks, Ranking
 from keras_sbp.utils.tool.training import Trainer
 
 MACS, LATENCY, DROP = "MACs", "latency", "drop"
-# Where no MACs are asked for, a training heads for this many times fewer; the choice may go beyond.
-DROP_PATH = 5.0
+# With max_drop, training removes units down to this many times fewer MACs; the choice takes some back or removes more.
+DROP_PATH = 10.0
 # MACs of the trade-off's points, and of what is tried for max_drop: how many times fewer.
 RATIOS = tuple(2 ** (number / 3) for number in range(24))
 
@@ -112,15 +114,20 @@ def _staying(model: keras.Model) -> str:
 
 
 def choose(goal: Goal, noisy: keras.Model, trainer: Trainer, model: keras.Model) -> Chosen:
-    """Take the units out and fine-tune what is left."""
+    """Remove units and fine-tune what is left."""
     ranking = Ranking(noisy)
     points = tradeoff(ranking, trainer)
     if goal.kind == DROP:
         return _by_drop(goal, ranking, trainer, model, points)
-    position = ranking.nearest(goal.macs) if goal.kind == MACS else _by_latency(goal, ranking, model, trainer.parts)
-    network = compact.trainable(noisy, ranking.alive(position))
-    trainer.without_noise(network, f"fine-tuning-{position}")
-    return Chosen(network, ranking.macs(position), None, points)
+    alive = ranking.at(goal.macs) if goal.kind == MACS else _by_latency(goal, ranking, model, trainer.parts)
+    network = compact.trainable(noisy, alive)
+    trainer.without_noise(network, _fine_tuning_of(alive))
+    return Chosen(network, targets.macs(noisy, alive), None, points)
+
+
+def _fine_tuning_of(alive: Masks) -> str:
+    """The name of the fine-tuning of these units, and of its directory."""
+    return f"fine-tuning-{zlib.crc32(np.concatenate(list(alive.values())).tobytes())}"
 
 
 def positions(ranking: Ranking) -> list[int]:
@@ -153,9 +160,9 @@ def _by_drop(goal: Goal, ranking: Ranking, trainer, model: keras.Model, points: 
     tried, candidates = {}, positions(ranking)
 
     def too_much(number: int) -> bool:
-        position = candidates[number]
-        network = compact.trainable(ranking.noisy, ranking.alive(position))
-        trainer.without_noise(network, f"fine-tuning-{position}")
+        alive = ranking.alive(candidates[number])
+        network = compact.trainable(ranking.noisy, alive)
+        trainer.without_noise(network, _fine_tuning_of(alive))
         drop = trainer.task.drop(before, trainer.task.evaluate(network, trainer.parts.validation).value)
         tried[number] = network, drop
         return drop > goal.value
@@ -164,12 +171,12 @@ def _by_drop(goal: Goal, ranking: Ranking, trainer, model: keras.Model, points: 
     if first not in tried:
         too_much(first)
     holding = [number for number, (_, drop) in tried.items() if drop <= goal.value]
-    warnings = ()
     if not holding:
-        warnings = (f"no network that was tried loses at most {goal.value:g}: the report is about the largest of them",)
-    number = max(holding) if holding else min(tried)
+        warning = f"no smaller network loses at most {goal.value:g}: the network stays as it is; allow more"
+        return Chosen(graph.clone(model), ranking.macs(0), 0.0, points, (warning,))
+    number = max(holding)
     network, drop = tried[number]
-    return Chosen(network, ranking.macs(candidates[number]), drop, points, warnings)
+    return Chosen(network, ranking.macs(candidates[number]), drop, points)
 
 
 def _latency_reached(goal: Goal, milliseconds: list[float]) -> float:
@@ -178,14 +185,14 @@ def _latency_reached(goal: Goal, milliseconds: list[float]) -> float:
     return before / after / goal.value if goal.relative else goal.value / after
 
 
-def _by_latency(goal: Goal, ranking: Ranking, model: keras.Model, parts: Parts) -> int:
-    """The position of the largest network that is fast enough, by bisection."""
+def _by_latency(goal: Goal, ranking: Ranking, model: keras.Model, parts: Parts) -> Masks:
+    """The units of the largest network that is fast enough, by bisection."""
 
     def fast_enough(position: int) -> bool:
         smaller = pruning.shrink(compact.trainable(ranking.noisy, ranking.alive(position)))
         return _latency_reached(goal, latency.milliseconds([model, smaller], example(parts.test))) >= 1
 
-    return targets.first_position(fast_enough, len(ranking.thresholds) - 1)
+    return ranking.alive(targets.first_position(fast_enough, len(ranking.thresholds) - 1))
 
 
 def _macs_of_latency(goal: Goal, model: keras.Model, noisy: keras.Model, parts: Parts) -> float:
@@ -194,7 +201,7 @@ def _macs_of_latency(goal: Goal, model: keras.Model, noisy: keras.Model, parts: 
     Raises:
         Refused: LiteRT does not run it, or it is too slow with one unit per layer.
     """
-    scores = {name: np.argsort(np.argsort(-snr)) / len(snr) for name, snr in targets.snrs(noisy).items()}
+    scores = {name: np.argsort(np.argsort(-score)) / len(score) for name, score in targets.unit_scores(noisy).items()}
     even = Ranking(noisy, {name: 1 - order for name, order in scores.items()})
     last = len(even.thresholds) - 1
 

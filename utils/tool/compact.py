@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_sbp.utils import pruning
 from keras_sbp.utils.pruning import fit, graph
+from keras_sbp.utils.tool import targets
 from keras_sbp.utils.tool.targets import Masks
 
 
@@ -54,7 +55,8 @@ def trainable(noisy: keras.Model, alive: Masks) -> keras.Model:
         if id(layer) not in fixed:
             path, index = kept[id(layer.mu)]
             old = old_noise[path]
-            factor = (np.asarray(old.multiplier()) * alive[old.name])[index]
+            # A larger network of the same training takes removed units back: as they were before, theta is 1.
+            factor = (np.where(targets.is_removed(old), 1, old.multiplier()) * alive[old.name])[index]
             fixed[id(layer)] = Fixed(len(factor), name=layer.name, dtype=layer.dtype_policy)
             fixed[id(layer)].build(tensors[0].shape)
             fixed[id(layer)].set_weights([factor])

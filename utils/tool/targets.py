@@ -1,8 +1,8 @@
-"""Reaching a target: a training that heads for it slowly, and the exact choice of units at its end.
+"""Reaching a target: gradual pruning while a network is trained with noise, and an exact choice at the end.
 
-Units die in avalanches, some epochs after the KL weight that killed them. So what is controlled is not the MACs of the
-live units but a smooth forecast of them: a unit of signal-to-noise ratio r counts as r^2 / (1 + r^2) of a unit. The
-target is met at the end, by one threshold of the signal-to-noise ratio for the units of all layers.
+At 20 steps of the training, the units with the lowest signal-to-noise ratio are removed, so that the MACs fall along a
+smooth path; the others adapt in between. Noise and KL divergence only rank the units: those that cost many MACs have a
+larger KL weight. A KL weight large enough to remove units by itself overshoots, as many die at once, some epochs later.
 """
 
 import math
@@ -11,23 +11,25 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from keras_sbp.utils.pruning import Liveness, fit
+from keras_sbp.utils.pruning import Liveness, counting, fit
 
-# The forecast reaches the target after this fraction of the training, and is held there.
-ARRIVAL = 0.7
-# How often in a training the KL weight is corrected, and by how much of the difference of logarithms.
-CORRECTIONS, GAIN = 60, 0.3
-# What the log of the KL weight's factor is kept within.
-FACTOR_BOUNDS = (-4.0, 5.0)
+# How often in a training units are removed, and after which fractions of it the first and the last ones.
+REMOVALS, FIRST, LAST = 20, 0.1, 0.7
+# The KL weight of a unit is proportional to 1 + PRICE * cost, where the mean cost is 1.
+PRICE = 1.0
+# A removed unit is marked in its weights, which checkpoints save: this log sigma, and a mu within [-20, -19] that is
+# higher the later it was removed. Its theta is about exp(-20).
+REMOVED_LOG_SIGMA, REMOVED_MU, REMOVED_MU_RANGE = -5.0, -20.0, 1.0
+# MACs whose logarithm is this close to the target's are near enough.
+NEAR = 0.03
 
 Masks = dict[str, np.ndarray]
 
 
 class TargetMACs(keras.callbacks.Callback):
-    """Adjusts the KL weight of all noise layers so that the MACs come down to a target.
+    """Removes units from a network with noise while it is trained, until its MACs reach a target.
 
-    The path is linear in the logarithm of the MACs. The state is in the noise layers' `kl_weight`: with the model's
-    weights, everything is saved.
+    The path is linear in the logarithm of the MACs.
 
     Args:
         target: MACs for one example.
@@ -43,45 +45,71 @@ class TargetMACs(keras.callbacks.Callback):
         layers = fit.noise_layers(self.model)
         if not layers or not all(layer.initial_kl_weight for layer in layers):
             raise ValueError(f"{self.model.name} has no noise with a kl_weight: train what insert(kl_weight=...) gives")
-        self._full = macs(self.model, {layer.name: np.ones(layer.mu.shape, bool) for layer in layers})
-        self.forecast = forecast(self.model)
+        costs = counting.relative_costs(self.model)
+        for layer in layers:
+            layer.kl_weight.assign(layer.initial_kl_weight * (1 + PRICE * costs[layer.name]) / (1 + PRICE))
+        self._full = full_macs(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._total = self.params["epochs"] * self.params["steps"]
         self._step = epoch * self.params["steps"]
+        layers = fit.noise_layers(self.model)
+        self._removed = {layer.name: np.where(is_removed(layer), layer.mu, np.nan) for layer in layers}
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         before, self._step = self._step, self._step + 1
-        if self._step * CORRECTIONS // self._total > before * CORRECTIONS // self._total:
-            self._correct(self._step / self._total)
+        if self._step * REMOVALS // self._total > before * REMOVALS // self._total:
+            self._remove_units(self._step / self._total)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._hold()
         if logs is not None:
-            logs["macs"] = self.forecast
+            logs["macs"] = self._macs()
 
-    def _correct(self, progress: float) -> None:
-        wanted = math.log(self._full) + min(progress / ARRIVAL, 1) * math.log(self.target / self._full)
-        self.forecast = forecast(self.model)
-        change = GAIN * (math.log(self.forecast) - wanted)
+    def _macs(self) -> int:
+        return macs(self.model, {name: np.isnan(mu) for name, mu in self._removed.items()})
+
+    def _remove_units(self, progress: float) -> None:
+        self._hold()
+        fraction = np.clip((progress - FIRST) / (LAST - FIRST), 0, 1)
+        wanted = self._full * (self.target / self._full) ** fraction
+        if self._macs() <= wanted * math.exp(NEAR):
+            return
+        ranking = Ranking(self.model)
+        alive = ranking.at(wanted)
+        going = [
+            (ranking.scores[name][unit], name, unit)
+            for name, mu in self._removed.items()
+            for unit in np.flatnonzero(np.isnan(mu) & ~alive[name])
+        ]
+        count = sum(len(mu) for mu in self._removed.values())
+        before = sum(int((~np.isnan(mu)).sum()) for mu in self._removed.values())
+        for number, (_, name, unit) in enumerate(sorted(going), before):
+            self._removed[name][unit] = REMOVED_MU + REMOVED_MU_RANGE * number / count
+        self._hold()
+
+    def _hold(self) -> None:
+        """Undo what the optimizer did to the removed units: its momentum moves them."""
         for layer in fit.noise_layers(self.model):
-            factor = math.log(float(layer.kl_weight.value) / layer.initial_kl_weight) + change
-            layer.kl_weight.assign(layer.initial_kl_weight * math.exp(np.clip(factor, *FACTOR_BOUNDS)))
+            mu = self._removed[layer.name]
+            if not np.isnan(mu).all():
+                layer.mu.assign(np.where(np.isnan(mu), layer.mu, mu))
+                layer.log_sigma.assign(np.where(np.isnan(mu), layer.log_sigma, REMOVED_LOG_SIGMA))
 
 
-def snrs(noisy: keras.Model) -> dict[str, np.ndarray]:
-    """{noise layer's name: (units,) signal-to-noise ratios}."""
-    return {layer.name: np.asarray(layer.snr()) for layer in fit.noise_layers(noisy)}
+def is_removed(layer: keras.Layer) -> np.ndarray:
+    """Which units of a noise layer were removed during training: (units,) bool."""
+    return (np.asarray(layer.mu) <= REMOVED_MU + REMOVED_MU_RANGE) & (np.asarray(layer.log_sigma) == REMOVED_LOG_SIGMA)
 
 
-def forecast(noisy: keras.Model) -> float:
-    """MACs of the network with the best units of each noise layer, as many as sum up to r^2 / (1 + r^2)."""
-    alive = {}
-    for name, snr in snrs(noisy).items():
-        square = np.square(np.nan_to_num(snr.astype(np.float64)))  # a training that diverged is ended elsewhere
-        count = max(1, round(float(np.sum(square / (1 + square)))))
-        alive[name] = np.zeros(len(snr), bool)
-        alive[name][np.argsort(snr)[::-1][:count]] = True
-    return macs(noisy, alive)
+def unit_scores(noisy: keras.Model) -> dict[str, np.ndarray]:
+    """{noise layer's name: (units,)}: signal-to-noise ratios; of removed units mu, which orders them."""
+    found = {}
+    for layer in fit.noise_layers(noisy):
+        # A training that diverged is ended elsewhere.
+        ratios = np.nan_to_num(np.asarray(layer.snr()))
+        found[layer.name] = np.where(is_removed(layer), layer.mu, ratios)
+    return found
 
 
 def macs(noisy: keras.Model, alive: Masks) -> int:
@@ -91,27 +119,27 @@ def macs(noisy: keras.Model, alive: Masks) -> int:
 
 def full_macs(noisy: keras.Model) -> int:
     """MACs of the network with all its units."""
-    return macs(noisy, {name: np.ones(len(snr), bool) for name, snr in snrs(noisy).items()})
+    return macs(noisy, {name: np.ones(len(score), bool) for name, score in unit_scores(noisy).items()})
 
 
 def fewest_macs(noisy: keras.Model) -> int:
     """MACs of the network with one unit per noise layer."""
-    return macs(noisy, {name: np.arange(len(snr)) == 0 for name, snr in snrs(noisy).items()})
+    return macs(noisy, {name: np.arange(len(score)) == 0 for name, score in unit_scores(noisy).items()})
 
 
 class Ranking:
-    """The units of a network with noise in the order in which they go.
+    """The units of a network with noise in the order in which they are removed.
 
     Every noise layer keeps its best unit.
 
     Args:
         noisy: the network.
-        scores: {noise layer's name: (units,)}, the least go first. None: signal-to-noise ratios.
+        scores: {noise layer's name: (units,)}, the least go first. None: those of `unit_scores`.
     """
 
     def __init__(self, noisy: keras.Model, scores: dict[str, np.ndarray] | None = None):
         self.noisy = noisy
-        self.scores = snrs(noisy) if scores is None else scores
+        self.scores = unit_scores(noisy) if scores is None else scores
         free = [score[np.arange(len(score)) != score.argmax()] for score in self.scores.values()]
         self.thresholds = np.r_[-np.inf, np.unique(np.concatenate(free))]
         self._macs = {}
@@ -133,7 +161,38 @@ class Ranking:
         last = len(self.thresholds) - 1
         first = first_position(lambda position: self.macs(position) <= target, last)
         near = [position for position in (first - 1, first) if 0 <= position <= last]
-        return min(near, key=lambda position: abs(math.log(self.macs(position) / target)))
+        return min(near, key=lambda position: _distance(self.macs(position), target))
+
+    def at(self, target: float) -> Masks:
+        """The units that are left at a number of MACs: those above one threshold for all layers, if it is near enough.
+
+        A unit of a wide layer can be worth many MACs. If no threshold comes near, units are removed in order from the
+        last position above the target, and a layer whose next unit would go too far keeps the rest.
+        """
+        nearest = self.nearest(target)
+        if _distance(self.macs(nearest), target) < NEAR:
+            return self.alive(nearest)
+        less = self.alive(nearest - (self.macs(nearest) < target))
+        further = {name: self._in_order(name, units) for name, units in less.items()}
+        found = macs(self.noisy, less)
+        while found > target * math.exp(NEAR) and any(further.values()):
+            name = min(filter(further.get, further), key=lambda name: self.scores[name][further[name][0]])
+            unit = further[name].pop(0)
+            less[name][unit] = False
+            if (without := macs(self.noisy, less)) < target * math.exp(-NEAR):
+                less[name][unit], further[name] = True, []
+            else:
+                found = without
+        return less if _distance(found, target) < _distance(self.macs(nearest), target) else self.alive(nearest)
+
+    def _in_order(self, name: str, alive: np.ndarray) -> list[int]:
+        """The live units of a layer in the order in which they are removed, without the last one, which stays."""
+        units = np.flatnonzero(alive)
+        return units[np.argsort(self.scores[name][units])][:-1].tolist()
+
+
+def _distance(found: float, wanted: float) -> float:
+    return abs(math.log(found / wanted))
 
 
 def first_position(holds: Callable[[int], bool], last: int) -> int:
@@ -143,9 +202,3 @@ def first_position(holds: Callable[[int], bool], last: int) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle + 1, high)
     return low
-
-
-def random_scores(noisy: keras.Model, seed: int) -> dict[str, np.ndarray]:
-    """For comparison: units in random order."""
-    rng = np.random.default_rng(seed)
-    return {name: rng.random(len(snr)) for name, snr in snrs(noisy).items()}

@@ -46,8 +46,7 @@ class Tradeoff:
         fine-tunes it.
         """
         ranking = Ranking(self._noisy)
-        position = ranking.nearest(ranking.macs(0) / target)
-        return pruning.shrink(compact.trainable(self._noisy, ranking.alive(position)))
+        return pruning.shrink(compact.trainable(self._noisy, ranking.at(ranking.macs(0) / target)))
 
     def plot(self) -> "Figure":
         """The picture: a matplotlib Figure."""

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from keras_sbp.utils.tool.plan import Plan
 from keras_sbp.utils.tool.refusal import Refused
 from keras_sbp.utils.tool.tasks import Task
 
+# Batch normalization averages over at most this fraction of a training.
+AVERAGED = 0.1
+
 
 class Progress(keras.callbacks.Callback):
-    """A progress bar on stderr: epochs, the MACs forecast and the validation score."""
+    """A progress bar on stderr: epochs, MACs and the validation score."""
 
     def __init__(self, name: str, task: Task, validation: Any, full: int | None = None):
         super().__init__()
@@ -100,7 +104,23 @@ class Trainer:
             callbacks.append(progress)
         if self.directory:
             callbacks.append(Checkpoint(self.directory / name))
-        with contextlib.redirect_stdout(sys.stderr), progress:  # TerminateOnNaN prints
+        averages = _fast_averages(model, epochs * self.plan.steps)
+        with contextlib.redirect_stdout(sys.stderr), progress, averages:  # TerminateOnNaN prints
             model.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks)
         if not all(np.isfinite(weight).all() for weight in model.get_weights() if weight.dtype.kind == "f"):
             raise Refused("the loss is no longer finite: use a lower learning_rate and another directory")
+
+
+@contextlib.contextmanager
+def _fast_averages(model: keras.Model, steps: int) -> Iterator[None]:
+    """Batch normalization with a momentum that suits the number of steps.
+
+    With 0.999, the statistics from before a removal would still count hundreds of steps later.
+    """
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    given = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = min(norm.momentum, max(0.0, 1 - 1 / (AVERAGED * steps)))
+    yield
+    for norm, momentum in zip(norms, given):
+        norm.momentum = momentum
