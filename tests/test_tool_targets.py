@@ -1,0 +1,101 @@
+"""Targets: units are removed along a path while a network is trained, and the MACs are met at the end."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_sbp as sbp
+from keras_sbp.utils.pruning import fit
+from keras_sbp.utils.tool import compact, targets
+from tests.support.digits import dense, digits
+
+SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+MACS = 64 * 48 + 48 * 32 + 32 * 10  # of `dense`
+
+
+def test_a_target_between_two_thresholds_is_met_by_units_worth_fewer_macs():
+    """A filter of the convolution is a sixth of the network, which no threshold splits: dense units do."""
+    inputs = keras.Input((8, 8, 3))
+    hidden = layers.Conv2D(6, 3, activation="relu")(inputs)
+    model = keras.Model(inputs, layers.Dense(10)(layers.Dense(40, activation="relu")(layers.Flatten()(hidden))))
+    noisy = sbp.insert(model, 1e-3)
+    conv, first = (layer.name for layer in noisy.layers if hasattr(layer, "mu"))
+    # Dense units are removed after the convolution's.
+    ranking = targets.Ranking(noisy, {conv: np.arange(6) / 10, first: 1 + np.arange(40) / 100})
+
+    def count(filters, units):
+        return 36 * 27 * filters + 36 * filters * units + 10 * units
+
+    full = count(6, 40)
+    assert ranking.macs(0) == full
+    for target in np.linspace(1.1, 8, 40):
+        alive = ranking.at(full / target)
+        filters, units = (int(alive[name].sum()) for name in (conv, first))
+        assert alive[conv][-filters:].all() and alive[first][-units:].all()
+        assert full / count(filters, units) == pytest.approx(target, rel=0.05)
+    position = ranking.nearest(full / 1.35)
+    assert abs(ranking.macs(position) * 1.35 / full - 1) > 0.06
+
+
+class Recorder(keras.callbacks.Callback):
+    """Records which units are removed at the end of each epoch; may end the fit after one."""
+
+    def __init__(self, last=None):
+        super().__init__()
+        self.removed, self.macs, self.last = [], [], last
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.removed.append({layer.name: targets.is_removed(layer) for layer in fit.noise_layers(self.model)})
+        self.macs.append(logs["macs"])
+        self.model.stop_training = epoch == self.last
+
+
+def with_noise_towards(target, callbacks):
+    x, y = digits()
+    keras.utils.set_random_seed(0)
+    noisy = sbp.insert(dense(), 1 / len(x), threshold=0.0)
+    noisy.compile(sbp.optimizer(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(0.02)), SPARSE)
+    noisy.fit(x, y, 64, 10, verbose=0, shuffle=False, callbacks=[targets.TargetMACs(target), *callbacks])
+    return noisy
+
+
+def test_units_are_removed_along_the_path_and_stay_removed():
+    full = MACS
+    recorder = Recorder()
+    noisy = with_noise_towards(full / 8, [recorder])
+    for earlier, later in zip(recorder.removed, recorder.removed[1:]):
+        assert all((later[name] >= earlier[name]).all() for name in later)
+    # From a tenth to seven tenths of the training, linear in the logarithm.
+    path = [8 ** np.clip((progress - 0.1) / 0.6, 0, 1) for progress in np.arange(1, 11) / 10]
+    assert [full / count for count in recorder.macs] == pytest.approx(path, rel=0.06)
+    # A removed unit adds nothing, and a larger network takes back those that were removed last.
+    for layer in fit.noise_layers(noisy):
+        assert np.asarray(layer.multiplier())[targets.is_removed(layer)] == pytest.approx(0, abs=1e-6)
+    alive = targets.Ranking(noisy).at(full / 2)
+    halfway = next(removed for removed, count in zip(recorder.removed, recorder.macs) if count < full / 2.2)
+    assert all((alive[name] >= ~halfway[name]).all() for name in alive)
+    whole = compact.trainable(noisy, {name: np.ones_like(mask) for name, mask in alive.items()})
+    assert all(np.asarray(layer.factor).min() > 0.05 for layer in whole.layers if isinstance(layer, compact.Fixed))
+
+
+def test_a_training_that_is_continued_removes_the_same_units(tmp_path):
+    full = MACS
+    whole = with_noise_towards(full / 4, [])
+    with_noise_towards(full / 4, [Recorder(last=4), sbp.Checkpoint(tmp_path)])
+    continued = with_noise_towards(full / 4, [sbp.Checkpoint(tmp_path)])
+    assert all(np.array_equal(one, other) for one, other in zip(whole.get_weights(), continued.get_weights()))
+
+
+def test_batch_normalization_forgets_statistics_from_before_the_training():
+    """Whatever its momentum, which is the same afterwards."""
+    x, y = digits()
+    inputs = keras.Input((64,))
+    hidden = layers.BatchNormalization(momentum=0.9999)(layers.Dense(32)(inputs))
+    model = keras.Model(inputs, layers.Dense(10)(layers.ReLU()(hidden)))
+    norm = model.layers[2]
+    model.compile(loss=SPARSE)
+    for _ in range(3):
+        norm.moving_mean.assign(norm.moving_mean + 100)  # of another network
+    _, report = sbp.prune(model, (x, y), 1.5, epochs=8, finetune_epochs=2, verbose=0)
+    assert report.after.score > 85 and norm.momentum == 0.9999
