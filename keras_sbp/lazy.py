@@ -1,18 +1,17 @@
-"""Keras, TensorFlow and modules of ours, imported when something in them is first used.
+"""Keras, TensorFlow and our own modules, imported when first used.
 
 TensorFlow takes seconds to import, and a script's `--help` needs none of it.
 """
 
 import importlib
-import types
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 
 def attach(
-    package: str, names: Mapping[str, str] = types.MappingProxyType({}), submodules: Collection[str] = ()
+    package: str, names: Mapping[str, str] | None = None, submodules: Collection[str] = ()
 ) -> Callable[[str], Any]:
-    """The `__getattr__` of a package (PEP 562) that imports what is in it when it is first used.
+    """The `__getattr__` of a package (PEP 562) that imports its names when they are first used.
 
     Args:
         package: its `__name__`.
@@ -23,7 +22,7 @@ def attach(
     def get(name: str) -> Any:
         if name in submodules:
             return importlib.import_module(f"{package}.{name}")
-        if name not in names:
+        if names is None or name not in names:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{package}.{names[name]}"), name)
 

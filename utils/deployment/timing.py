@@ -20,8 +20,8 @@ PAIRS, MIN_PAIRS = 30, 5
 MAX_SECONDS, MAX_SECONDS_OF_A_ROW = 30, 3
 # A run times its row on this many images; of large networks on fewer, so that a batch takes some tenths of a second.
 ROW_IMAGES, ROW_MACS = 1024, 2e10
-# What stands in a result for what is not timed.
-NONE = {"cpu_speedup": None, "gpu_speedup": None, "timing": []}
+# An original is as fast as itself, and is not timed.
+OF_ORIGINAL = {"cpu_speedup": 1.0, "gpu_speedup": 1.0, "timing": []}
 
 Runtime = runtimes.LiteRT | runtimes.TensorFlow
 
@@ -33,8 +33,8 @@ def speedups(original: keras.Model, smaller: keras.Model, what: str = "all") -> 
 
     Args:
         original, smaller: models of one input shape.
-        what: "row": the two speed-ups of a row, in seconds, on up to 1,024 images. "all": also one image, all cores,
-            and TensorFlow, always on 1,024 images; up to minutes.
+        what: "row": only what a row shows, which takes some 3 seconds, on up to 1,024 images. "all": also one image,
+            all cores, and TensorFlow, always on 1,024 images, which takes up to minutes.
     Returns:
         {"cpu_speedup": in LiteRT on one thread, "gpu_speedup": in TensorFlow on the first GPU, or None without one,
         "timing": a list of all measurements: runtime, device, threads, batch_size, pairs, speedup, quartiles}.
@@ -42,20 +42,16 @@ def speedups(original: keras.Model, smaller: keras.Model, what: str = "all") -> 
     cores, gpus = len(os.sched_getaffinity(0)), tf.config.list_logical_devices("GPU")
     if what == "row":
         images, seconds = _images_of_a_row(original), MAX_SECONDS_OF_A_ROW
-        on_cpu = [(runtimes.LiteRT(1), images)]
+        timed = [("CPU", runtimes.LiteRT(1), images)]
     else:
         images, seconds = ROW_IMAGES, MAX_SECONDS
-        on_cpu = [(runtimes.LiteRT(threads), batch) for batch in (images, 1) for threads in sorted({1, cores})]
-        on_cpu.append((runtimes.TensorFlow(tf.config.list_logical_devices("CPU")[0].name), images))
-    on_gpu = [(runtimes.TensorFlow(gpu.name), images) for gpu in gpus[:1]]
-    found = [
-        _speedup(original, smaller, images, runtime, device, seconds)
-        for device, pairs in (("CPU", on_cpu), ("GPU", on_gpu))
-        for runtime, images in pairs
-    ]
+        timed = [("CPU", runtimes.LiteRT(threads), batch) for batch in (images, 1) for threads in sorted({1, cores})]
+        timed.append(("CPU", runtimes.TensorFlow(tf.config.list_logical_devices("CPU")[0].name), images))
+    timed += [("GPU", runtimes.TensorFlow(gpu.name), images) for gpu in gpus[:1]]
+    found = [_speedup(original, smaller, batch, runtime, device, seconds) for device, runtime, batch in timed]
     return {
         "cpu_speedup": found[0]["speedup"],
-        "gpu_speedup": found[-1]["speedup"] if on_gpu else None,
+        "gpu_speedup": found[-1]["speedup"] if gpus else None,
         "timing": found,
     }
 

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sbp.utils.deployment import timing
 from keras_sbp.utils.io import report
 from keras_sbp.utils.pruning import counting
 
@@ -18,20 +17,17 @@ def measure(
     original: keras.Model,
     network: keras.Model,
     units: Callable[[Mapping[str, tuple[int, ...]]], list[int]],
-    clock: str,
 ) -> report.Result:
-    """Units, MACs and speed-ups of a network over the original.
+    """Units and MACs of a network, and how many times fewer MACs than the original's.
 
     Args:
         units: as in `nets.Network`.
-        clock: "row" or "all", as `timing.speedups`; or "none" for an Original, which is as fast as itself.
     """
     macs = counting.multiply_adds(network)
     return {
         "units": units(counting.kernels(network)),
         "multiply_adds": macs,
         "flops_speedup": counting.multiply_adds(original) / macs if macs else None,
-        **(timing.NONE if clock == "none" else timing.speedups(original, network, clock)),
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sbp.utils import pruning, training
-from keras_sbp.utils.deployment import arrange
+from keras_sbp.utils.deployment import arrange, timing
 from keras_sbp.utils.experiment import row, testing
 from keras_sbp.utils.experiment.precision import dtype_policy, in_float32, use_bfloat16
 from keras_sbp.utils.experiment.settings import Script, Settings, check_same, record, stored_record
@@ -115,9 +115,11 @@ class Experiment:
         return result
 
     def measure(self, network: keras.Model) -> report.Result:
-        """Units, MACs and speed-ups of a network of this run (`row.measure`)."""
-        clock = self.settings.timing if isinstance(self.method, PruningMethod) else "none"
-        return row.measure(self.original(), network, self.network.units, clock)
+        """Units, MACs and speed-ups of a network of this run (`row.measure`, `timing.speedups`)."""
+        original, speedups = self.original(), timing.OF_ORIGINAL
+        if isinstance(self.method, PruningMethod):
+            speedups = timing.speedups(original, network, self.settings.timing)
+        return row.measure(original, network, self.network.units) | speedups
 
     def __enter__(self) -> "Experiment":
         """Lock the directory, check that its checkpoints are of this run, and seed what is random.

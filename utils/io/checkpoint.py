@@ -22,7 +22,8 @@ from keras_sbp.utils.io.command_line import UserError
 
 _NAME = re.compile(r"checkpoint-\d{8,}\.npz")
 NUM_KEPT = 2
-SECONDS_OF_ENDING = 2
+# How long a start waits for the lock of a run that is just ending, as the process that started it was killed.
+MAX_WAIT = 2  # seconds
 
 
 def lock_directory(directory: str) -> IO[str]:
@@ -36,7 +37,7 @@ def lock_directory(directory: str) -> IO[str]:
     try:
         os.makedirs(directory, exist_ok=True)
         lock = open(os.path.join(directory, ".lock"), "a")
-        _wait_for(lock)
+        _acquire(lock)
         return lock
     except BlockingIOError:
         raise UserError(
@@ -46,18 +47,18 @@ def lock_directory(directory: str) -> IO[str]:
         raise UserError(f"cannot write {directory} ({error.strerror}): choose another --checkpoints_dir") from None
 
 
-def _wait_for(lock):
-    """Lock a file that another process may hold for a moment: one that ends as the run that started it was killed.
+def _acquire(lock):
+    """Lock a file.
 
     Raises:
-        BlockingIOError: it is still locked after SECONDS_OF_ENDING.
+        BlockingIOError: another process still holds it after MAX_WAIT.
     """
     start = time.monotonic()
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() - start > SECONDS_OF_ENDING:
+            if time.monotonic() - start > MAX_WAIT:
                 raise
             time.sleep(0.1)
 

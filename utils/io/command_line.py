@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
+# Set in the environment of a process that `call` starts.
+_CHILD = "SBP_ENDS_WITH_ITS_PARENT"
+
 
 class UserError(Exception):
     """Input that cannot be used. The text is one line: what is wrong and what to do about it."""
-
-
-# Set for a process that `call` starts.
-_CHILD = "SBP_ENDS_WITH_ITS_PARENT"
 
 
 def _parse(argv, accepts_files=False):
@@ -62,14 +61,15 @@ def run(main: Callable[..., None], accepts_files: bool = False) -> None:
 
 
 def _end_with_parent():
-    """End this process when its stdin ends. No checkpoint is lost by that: each is written atomically."""
+    """End this process when its stdin ends. Checkpoints are written atomically, so none is damaged."""
     os.read(0, 1)
     os._exit(1)
 
 
 def call(command: Sequence[str]) -> None:
     """Run another script, its stdout on our stderr. Signals are passed on to it; if it fails, we exit as it did."""
-    # It reads what never comes: when this process dies, of whatever, its stdin ends, and `end_with_parent` ends it.
+    # The child's stdin is a pipe that nothing is written to. It ends when this process dies, whatever killed it, and
+    # then `_end_with_parent` ends the child.
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=sys.stderr, stderr=sys.stderr, env={**os.environ, _CHILD: "1"}
     )

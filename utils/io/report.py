@@ -167,9 +167,7 @@ def _our_cells(runs, theirs):
     An error whose interval contains the paper's is marked "(same)".
     """
     error, spread = interval([run["error"] for run in runs])
-    speedups = [_times(1.0)] * 3  # an Original is as fast as itself
-    if runs[0]["method"] != "Original":
-        speedups = [_speedup(runs, name) for name in ("cpu", "gpu", "flops")]
+    speedups = [_speedup(runs, name) for name in ("cpu", "gpu", "flops")]
     cell = _with_interval(error, spread)
     if all("error_before_finetuning" in run for run in runs):
         cell = f"{_with_interval(*interval([run['error_before_finetuning'] for run in runs]))} -> {cell}"
