@@ -8,8 +8,8 @@ from keras_sbp.utils.experiment.run import Experiment
 from keras_sbp.utils.io import networks, report
 from keras_sbp.utils.io.command_line import UserError
 
-# How far an error may be from the published one, in %: another machine sums in another order.
-ROUNDING = 0.011
+# How far these may be from the published ones: another machine sums in another order.
+ROUNDING = {"error": 0.011, "nll": 0.001, "ece": 0.02}
 
 
 def evaluate(run: Experiment) -> str:
@@ -23,14 +23,16 @@ def evaluate(run: Experiment) -> str:
     if not result or not os.path.exists(path):
         raise UserError(f"no network is published at {directory}: leave out --evaluate to train one")
     network = networks.load(path)
-    here = {"error": run.error(network), **run.measure(network)}
+    here = run.scores(network) | run.measure(network)
     rows = {"published": [result], "here": [{**result, **here}]}
     # What fine-tuning changed is not measured again.
     rows["here"][0].pop("error_before_finetuning", None)
     int8 = runtimes.predictor(runtimes.to_litert(network, run.examples()))
-    print(f"in LiteRT, with weights and activations of eight bits: {run.error(int8):.2f} % error", file=sys.stderr)
+    print(f"negative log likelihood {here['nll']:.4f} nats, calibration error {here['ece']:.2f} %", file=sys.stderr)
+    error = run.scores(int8)["error"]
+    print(f"in LiteRT, with weights and activations of eight bits: {error:.2f} % error", file=sys.stderr)
     differs = [name for name in ("units", "multiply_adds") if here[name] != result[name]]
-    differs += ["error"] if abs(here["error"] - result["error"]) > ROUNDING else []
+    differs += [name for name, bound in ROUNDING.items() if abs(here[name] - result.get(name, here[name])) > bound]
     for name in differs:
         print(f"{name} differs: {directory} has {result[name]}, measured {here[name]}", file=sys.stderr)
     return report.text(

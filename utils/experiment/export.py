@@ -41,5 +41,5 @@ def export(run: Experiment) -> None:
     for path, output in outputs.items():
         difference = np.abs(np.asarray(output) - np.asarray(model(images))).max()
         print(f"{path}: its outputs differ from network.keras's by at most {difference:.1e}", file=sys.stderr)
-    errors = run.error(runtimes.predictor(int8)), run.error(model)
+    errors = [run.scores(each)["error"] for each in (runtimes.predictor(int8), model)]
     print(f"{small}: {errors[0]:.2f} % error, network.keras has {errors[1]:.2f} %", file=sys.stderr)

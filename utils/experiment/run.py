@@ -100,9 +100,10 @@ class Experiment:
         """Some training images, as the network reads them."""
         return np.asarray(self.preprocess(self.train_set.images[:NUM_EXAMPLES]))
 
-    def error(self, model: testing.Predictor) -> float:
-        """A network's error on the test set in %."""
-        return testing.error(model, self.test_set(), self.preprocess)
+    def scores(self, model: testing.Predictor) -> dict[str, float]:
+        """A network's `testing.scores` on the test set."""
+        test = self.test_set()
+        return testing.scores(testing.logits(model, test.images, self.preprocess), test.labels)
 
     def result(self) -> report.Result | None:
         """The result of a finished run; None if it is not finished.
@@ -281,7 +282,7 @@ class Experiment:
             "dataset": self.settings.dataset,
             "seed": self.settings.seed,
             "epochs": self.settings.epochs,
-            "error": testing.error_rate(logits, test.labels),
+            **testing.scores(logits, test.labels),
             **self.measure(smaller),
             **metrics,
             "seconds": round(sum(self.seconds.values()), 1),

@@ -1,4 +1,4 @@
-"""Testing: a network's logits for images, and its error."""
+"""Testing: a network's logits for images, their error, likelihood and calibration."""
 
 import functools
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from keras_sbp.utils.experiment import calibration
 from keras_sbp.utils.io.data import Images
 from keras_sbp.utils.io.preprocessing import Preprocess
 
@@ -30,6 +31,12 @@ def logits(model: Predictor, images: np.ndarray, preprocess: Preprocess) -> np.n
 def error_rate(logits: np.ndarray, labels: np.ndarray) -> float:
     """The misclassified images in %."""
     return round(100 * float(np.mean(logits.argmax(-1) != labels)), 4)
+
+
+def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """{"error": in %, "nll", "ece": as `calibration.measure`}, for logits as `calibration.from_logits` takes them."""
+    log_probabilities = calibration.from_logits(logits)
+    return {"error": error_rate(log_probabilities, labels), **calibration.measure(log_probabilities, labels)}
 
 
 def error(model: Predictor, test_set: Images, preprocess: Preprocess) -> float:
