@@ -1,0 +1,154 @@
+"""Table 1 of BMRS (Wright, Igel, Selvan, NeurIPS 2024) again: is the signal-to-noise ratio a bad criterion?
+
+    python scripts/bmrs.py                            # LeNet5 on MNIST, ten seeds: two hours on one core
+    python scripts/bmrs.py --network=mlp
+    python scripts/bmrs.py --dataset=cifar10          # a day
+
+Their networks, data, Adam, batches and epochs; their KL divergence, which is averaged over units and layers, and the
+evidence lower bound's, whose weight is 1 / N. From each training, units are removed once by the signal-to-noise ratio
+and once by the evidence. A repeated command continues. Results: docs/reproduction.md#bmrs
+"""
+
+import json
+import statistics
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from absl import flags
+from keras import layers
+from tqdm import tqdm
+
+from keras_sbp.utils import experiment, pruning
+from keras_sbp.utils.experiment import testing
+from keras_sbp.utils.experiment.flags import define_data_dir
+from keras_sbp.utils.io import command_line, data
+from keras_sbp.utils.pruning import fit
+
+FLAGS = flags.FLAGS
+BATCH_SIZE, LEARNING_RATE, NOISE_LEARNING_RATE = 64, 1e-3, 0.02
+# They choose the best epoch on a fifth of the training images. Here, the last epoch counts.
+FRACTION = 0.8
+CRITERIA = ("snr", "evidence")
+
+
+class Training(NamedTuple):
+    """kl: a multiple of the bound's KL divergence, or None for their average. own_rate: of the noise."""
+
+    kl: float | None
+    own_rate: bool
+
+
+TRAININGS = {
+    "no noise": None,
+    "KL averaged, as in BMRS": Training(None, False),
+    "KL averaged, noise at its own rate": Training(None, True),
+    "the bound's KL": Training(1, False),
+    "the bound's KL, noise at its own rate": Training(1, True),
+    "10 x KL, noise at its own rate": Training(10, True),
+    "40 x KL, noise at its own rate": Training(40, True),
+}
+
+flags.DEFINE_enum("network", "lenet5", ["lenet5", "mlp"], "LeNet5 of 6-16-120-84 filters and units, or an MLP.")
+flags.DEFINE_enum("dataset", "mnist", ["mnist", "cifar10", "digits"], "The data set; digits needs no download.")
+flags.DEFINE_integer("epochs", 30, "Epochs; theirs are 20 and 10.", lower_bound=1)
+flags.DEFINE_integer("seeds", 10, "Seeds of each training.", lower_bound=1)
+flags.DEFINE_string("checkpoints_dir", None, "Folder of the results. Default: checkpoints/bmrs-NETWORK-DATASET.")
+define_data_dir()
+
+
+def main():
+    name = f"bmrs-{FLAGS.network}-{FLAGS.dataset}"
+    path = Path(FLAGS.checkpoints_dir or experiment.ROOT / "checkpoints" / name) / f"{FLAGS.epochs}-epochs.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    done = {(row["training"], row["seed"]) for row in rows}
+    wanted = [(training, seed) for seed in range(FLAGS.seeds) for training in TRAININGS]
+    for training, seed in tqdm([job for job in wanted if job not in done], desc=name, unit="training"):
+        found = run(TRAININGS[training], seed)
+        with open(path, "a") as file:
+            for row in found:
+                rows.append({"training": training, "seed": seed} | row)
+                print(json.dumps(rows[-1]), file=file)
+    print(table(rows))
+
+
+def run(training, seed):
+    """Train a network, and test what is left of it by each criterion."""
+    keras.utils.set_random_seed(seed)
+    (x, y), (x_test, y_test) = images("train"), images("test")
+    kept = np.random.default_rng(seed).permutation(len(x))[: round(FRACTION * len(x))]
+    x, y = x[kept], y[kept]
+    given = model = NETWORKS[FLAGS.network](x.shape[1:])
+    optimizer = keras.optimizers.Adam(LEARNING_RATE)
+    if training:
+        model = pruning.insert(model, (training.kl or 1) / len(x))
+        noise = fit.noise_layers(model)
+        for layer in noise if training.kl is None else []:
+            layer.kl_weight.assign(1 / (len(noise) * layer.mu.shape[0]))
+        if training.own_rate:
+            optimizer = fit.optimizer(optimizer, keras.optimizers.Adam(NOISE_LEARNING_RATE))
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), steps_per_execution=50)
+    model.fit(x, y, BATCH_SIZE, FLAGS.epochs, verbose=0)
+    found = []
+    for criterion in CRITERIA if training else ("",):
+        for layer in fit.noise_layers(model):
+            layer.criterion = criterion
+        smaller = pruning.shrink(model) if training else model
+        error = testing.error_rate(smaller.predict(x_test, 1000, verbose=0), y_test)
+        gone = 100 - 100 * smaller.count_params() / given.count_params()
+        found.append({"criterion": criterion, "parameters_gone": gone, "accuracy": 100 - error})
+    return found
+
+
+def images(split):
+    """(N, 32, 32, channels) or for the MLP (N, pixels), float32 within [-0.5, 0.5]; and labels."""
+    found = data.load(FLAGS.dataset, FLAGS.data_dir, split)
+    x = layers.Resizing(32, 32)(found.images)
+    x = (np.asarray(x, np.float32) - 127) / 255
+    return (x.reshape(len(x), -1) if FLAGS.network == "mlp" else x), found.labels
+
+
+def lenet5(shape):
+    channels = shape[-1]
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            layers.Conv2D(6 * channels, 5, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(16 * channels, 5, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(120 * channels, activation="relu"),
+            layers.Dense(84 * channels, activation="relu"),
+            layers.Dense(10),
+        ]
+    )
+
+
+def mlp(shape):
+    hidden = [layers.Dense(50, activation="tanh") for _ in range(6)]
+    return keras.Sequential([keras.Input(shape), *hidden, layers.Dense(10)])
+
+
+NETWORKS = {"lenet5": lenet5, "mlp": mlp}
+
+
+def table(rows):
+    lines = ["| training | units removed by | seeds | parameters gone % | accuracy % |", "|---|---|--:|--:|--:|"]
+    for training, noisy in TRAININGS.items():
+        for criterion in CRITERIA if noisy else ("",):
+            found = [row for row in rows if (row["training"], row["criterion"]) == (training, criterion)]
+            if found:
+                cells = [mean_and_deviation([row[key] for row in found]) for key in ("parameters_gone", "accuracy")]
+                lines.append(f"| {training} | {criterion or '-'} | {len(found)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def mean_and_deviation(values):
+    return f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{values[0]:.2f}"
+
+
+if __name__ == "__main__":
+    command_line.run(main)
