@@ -23,13 +23,15 @@ from tqdm import tqdm
 from keras_sbp.utils import experiment, pruning
 from keras_sbp.utils.experiment import testing
 from keras_sbp.utils.experiment.flags import define_data_dir
-from keras_sbp.utils.io import command_line, data
+from keras_sbp.utils.io import command_line, data, terminal
 from keras_sbp.utils.pruning import fit
 
 FLAGS = flags.FLAGS
 BATCH_SIZE, LEARNING_RATE, NOISE_LEARNING_RATE = 64, 1e-3, 0.02
 # They choose the best epoch on a fifth of the training images. Here, the last epoch counts.
 FRACTION = 0.8
+# Steps per call of TensorFlow; a divisor of those of an epoch, or it traces them again.
+STEPS = 25
 CRITERIA = ("snr", "evidence")
 
 
@@ -65,12 +67,12 @@ def main():
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     done = {(row["training"], row["seed"]) for row in rows}
     wanted = [(training, seed) for seed in range(FLAGS.seeds) for training in TRAININGS]
-    for training, seed in tqdm([job for job in wanted if job not in done], desc=name, unit="training"):
-        found = run(TRAININGS[training], seed)
-        with open(path, "a") as file:
-            for row in found:
-                rows.append({"training": training, "seed": seed} | row)
-                print(json.dumps(rows[-1]), file=file)
+    with terminal.quiet(path.parent / "log.txt"):
+        for training, seed in tqdm([job for job in wanted if job not in done], desc=name, unit="training"):
+            found = [{"training": training, "seed": seed} | row for row in run(TRAININGS[training], seed)]
+            with open(path, "a") as file:
+                file.write("".join(f"{json.dumps(row)}\n" for row in found))
+            rows += found
     print(table(rows))
 
 
@@ -89,14 +91,15 @@ def run(training, seed):
             layer.kl_weight.assign(1 / (len(noise) * layer.mu.shape[0]))
         if training.own_rate:
             optimizer = fit.optimizer(optimizer, keras.optimizers.Adam(NOISE_LEARNING_RATE))
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), steps_per_execution=50)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), steps_per_execution=STEPS)
     model.fit(x, y, BATCH_SIZE, FLAGS.epochs, verbose=0)
     found = []
     for criterion in CRITERIA if training else ("",):
         for layer in fit.noise_layers(model):
             layer.criterion = criterion
         smaller = pruning.shrink(model) if training else model
-        error = testing.error_rate(smaller.predict(x_test, 1000, verbose=0), y_test)
+        logits = np.concatenate([smaller(batch) for batch in np.array_split(x_test, 10)])
+        error = testing.error_rate(logits, y_test)
         gone = 100 - 100 * smaller.count_params() / given.count_params()
         found.append({"criterion": criterion, "parameters_gone": gone, "accuracy": 100 - error})
     return found
