@@ -15,7 +15,7 @@ class Score(NamedTuple):
     """What an evaluation found.
 
     value: percent right, or the mean loss of a regression. right: (N,) the right fraction of each example's outputs;
-    None for a regression. seen: the classes among the labels.
+    None for a regression. count: the number of examples.
     """
 
     value: float
