@@ -45,10 +45,8 @@ class Training(NamedTuple):
 TRAININGS = {
     "no noise": None,
     "KL averaged, as in BMRS": Training(None, False),
-    "KL averaged, noise at its own rate": Training(None, True),
     "the bound's KL": Training(1, False),
     "the bound's KL, noise at its own rate": Training(1, True),
-    "10 x KL, noise at its own rate": Training(10, True),
     "40 x KL, noise at its own rate": Training(40, True),
 }
 
