@@ -1,10 +1,11 @@
-# make demo: LeNet5 pruned on real digits that need no download. make test: the tests. Both make their own environment.
+# make demo: LeNet5 pruned on real digits that need no download. make test: the tests. make test-backends: those
+# of tests/backends on TensorFlow, JAX and PyTorch. Each makes its own environment.
 
 PYTHON ?= python3
 INSTALL := .venv/bin/python -m pip install -qq --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test
+.PHONY: demo test test-backends
 
 # So few images are few steps per epoch: more epochs and higher rates than the defaults. docs/trials.md#make-demo
 demo: .venv/scripts
@@ -17,6 +18,15 @@ test: export TF_NUM_INTRAOP_THREADS := 1
 test: .venv/tests
 	.venv/bin/ruff check --quiet .
 	.venv/bin/python -m pytest -q -n 2 --dist worksteal tests
+
+test-backends: .venv/tests .venv/backends
+	for backend in tensorflow jax torch; do \
+		KERAS_BACKEND=$$backend .venv/bin/python -m pytest -q tests/backends || exit 1; \
+	done
+
+.venv/backends: .venv/tests
+	$(INSTALL) "torch>=2.13,<3"
+	touch $@
 
 .venv/scripts: requirements.txt
 	$(PYTHON) -m venv .venv

@@ -3,12 +3,16 @@
 tests/test_keras_private.py checks these functions one by one, so that it says which broke when Keras moves.
 """
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import keras
 from keras import tree
 from keras.src.backend.common import global_state
+
+from keras_sbp.lazy import tf
 
 
 class Node(Protocol):
@@ -115,9 +119,38 @@ def forward_pass() -> Any | None:
     """An object that stands for the forward pass in progress on this thread; None if there is none.
 
     A forward pass is the call of an outermost layer, usually a model, with the calls of all layers in it. Each tower
-    has its own, in a thread of its own.
+    has its own, in a thread of its own. On JAX, `fit` calls no outermost layer, but opens a stateless scope.
     """
-    return global_state.get_global_attribute("current_call_ctx")
+    scope = global_state.get_global_attribute("stateless_scope")
+    return global_state.get_global_attribute("current_call_ctx") if scope is None else scope
+
+
+def trace() -> Any | None:
+    """What stands for the graph or function that the backend is tracing; None in eager mode. Compare by ==."""
+    if keras.backend.backend() == "tensorflow":
+        return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    if keras.backend.backend() == "jax":
+        from jax.extend import core
+
+        return core.get_opaque_trace_state()
+    return None
+
+
+@contextlib.contextmanager
+def no_memory() -> Iterator[None]:
+    """A context in which models are built whose weights have a shape but no memory; they cannot be used."""
+    if keras.backend.backend() == "tensorflow":
+        with tf.Graph().as_default():
+            yield
+        return
+    name = "uninitialized_variables"  # which Keras would initialize later
+    before = global_state.get_global_attribute(name, [])
+    global_state.set_global_attribute(name, [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        global_state.set_global_attribute(name, before)
 
 
 def adam_moments(optimizer: keras.optimizers.Adam, variable: keras.Variable) -> tuple[keras.Variable, keras.Variable]:

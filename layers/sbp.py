@@ -6,15 +6,17 @@ NIPS 2017.
 
 import contextlib
 import contextvars
+import itertools
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from keras_sbp import keras_private
 from keras_sbp.layers import truncated_log_normal
+from keras_sbp.layers.normal import Tensor
 
 # mu and log sigma are clipped to this interval, on which the distribution is computed exactly.
 PARAMETER_BOUNDS = (-20.0, 5.0)
@@ -104,42 +106,43 @@ class SBP(keras.layers.Layer):
         self.log_sigma = add_parameter("log_sigma", self.initial_log_sigma, **units)
 
     def _weighted_kl(self, mu):
-        return self.kl_weight.value * tf.reduce_sum(self.kl_divergence())
+        return self.kl_weight.value * ops.sum(self.kl_divergence())
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         theta = self.scale * self.sample() if training else self.multiplier()
-        return inputs * tf.cast(theta, inputs.dtype)
+        return inputs * ops.cast(theta, inputs.dtype)
 
-    def sample(self) -> tf.Tensor:
+    def sample(self) -> Tensor:
         """The sample of theta for the current forward pass, before `scale`: (units,). See `sampling`."""
         if (given := _given.get().get(self)) is not None:
             return given
         if (forward_pass := keras_private.forward_pass()) is None:
             return _draw([self])[self]
-        drawn = _drawn.setdefault(forward_pass, {})
-        # A branch or loop in a graph is a graph of its own, whose tensors cannot be used outside.
-        key = self, None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-        if key not in drawn:
-            drawn[key] = _draw([self])[self]
-        return drawn[key]
+        # What is traced in a branch or a loop cannot be used outside.
+        trace, drawn = keras_private.trace(), _drawn.setdefault(forward_pass, {}).setdefault(self, [])
+        for theta, traced_in in drawn:
+            if traced_in == trace:
+                return theta
+        drawn.append((_draw([self])[self], trace))
+        return drawn[-1][0]
 
-    def multiplier(self) -> tf.Tensor:
+    def multiplier(self) -> Tensor:
         """What units are multiplied by at test time: (units,), E theta for live units and exactly 0 for the others."""
         theta = self.scale * truncated_log_normal.mean(self.mu.value, self.log_sigma.value)
-        return tf.where(self.live_units(), theta, tf.zeros_like(theta))
+        return ops.where(self.live_units(), theta, ops.zeros_like(theta))
 
-    def live_units(self) -> tf.Tensor:
+    def live_units(self) -> Tensor:
         """Which units the criterion keeps: (units,) bool."""
         if self.criterion == "evidence":
             ratio = truncated_log_normal.log_evidence_ratio(self.mu.value, self.log_sigma.value)
             return ratio < -MIN_EVIDENCE_NATS
         return self.snr() > self.threshold
 
-    def snr(self) -> tf.Tensor:
+    def snr(self) -> Tensor:
         """The signal-to-noise ratio E theta / sqrt(Var theta) of each unit: (units,)."""
         return truncated_log_normal.snr(self.mu.value, self.log_sigma.value)
 
-    def kl_divergence(self) -> tf.Tensor:
+    def kl_divergence(self) -> Tensor:
         """KL(q || p) of each unit's theta, in nats: (units,)."""
         return truncated_log_normal.kl_divergence(self.mu.value, self.log_sigma.value)
 
@@ -156,20 +159,20 @@ class SBP(keras.layers.Layer):
         return super().from_config({"criterion" if key == "rule" else key: value for key, value in config.items()})
 
 
-def parameters(layers: Sequence[SBP]) -> tuple[tf.Tensor, tf.Tensor]:
+def parameters(layers: Sequence[SBP]) -> tuple[Tensor, Tensor]:
     """mu and log sigma of the units of all these layers, concatenated: (units,) float32 each."""
     mu, log_sigma = ([getattr(layer, name).value for layer in layers] for name in ("mu", "log_sigma"))
-    return tf.concat(mu, 0), tf.concat(log_sigma, 0)
+    return ops.concatenate(mu), ops.concatenate(log_sigma)
 
 
 # What `sampling` has drawn: {layer: theta}, on the thread that entered it.
-_given: contextvars.ContextVar[Mapping[SBP, tf.Tensor]] = contextvars.ContextVar("_given", default={})
-# What layers have drawn outside of `sampling`: {forward pass: {(layer, graph): theta}}, gone with the forward pass.
+_given: contextvars.ContextVar[Mapping[SBP, Tensor]] = contextvars.ContextVar("_given", default={})
+# What layers have drawn outside of `sampling`: {forward pass: {layer: [(theta, trace)]}}, gone with the forward pass.
 _drawn: weakref.WeakKeyDictionary[Any, dict] = weakref.WeakKeyDictionary()
 
 
 @contextlib.contextmanager
-def sampling(layers: Sequence[SBP]) -> Iterator[dict[SBP, tf.Tensor]]:
+def sampling(layers: Sequence[SBP]) -> Iterator[dict[SBP, Tensor]]:
     """A context in which each of these layers has one sample of theta, for all its calls on this thread.
 
     The samples of all layers are computed at once, with fewer and larger operations. Without this context, a layer
@@ -192,9 +195,10 @@ def _draw(layers):
         return {}
     u = [keras.random.uniform(layer.mu.shape, seed=layer.seed_generator, dtype="float32") for layer in layers]
     # The center of one of 2^23 equal cells: never an end of the interval.
-    theta = tf.exp(truncated_log_normal.log_quantile(tf.concat(u, 0) + 2.0**-24, *parameters(layers)))
-    return dict(zip(layers, tf.split(theta, [layer.mu.shape[0] for layer in layers])))
+    theta = ops.exp(truncated_log_normal.log_quantile(ops.concatenate(u) + 2.0**-24, *parameters(layers)))
+    ends = itertools.accumulate((layer.mu.shape[0] for layer in layers), initial=0)
+    return {layer: theta[start:end] for layer, (start, end) in zip(layers, itertools.pairwise(ends))}
 
 
 def _clip(parameter):
-    return tf.clip_by_value(parameter, *PARAMETER_BOUNDS)
+    return ops.clip(parameter, *PARAMETER_BOUNDS)

@@ -9,30 +9,34 @@ exceeds rounding error, so Gauss-Legendre quadrature (Golub and Welsch, 1969) gi
 of its sum is positive, so nothing cancels. Distances are measured from the mode, so nothing overflows either.
 
 The quantile inverts the normal CDF from the shorter tail; where both ends of the interval lie so far out in one tail
-that the CDF underflows, it solves the CDF's asymptotic expansion (Abramowitz and Stegun, 26.2.12).
+that the CDF underflows, it solves the CDF's asymptotic expansion (`normal.py`).
 
-Everything is elementwise, in the dtype of `mu` (float32 or float64), with first derivatives in mu and log_sigma. Exact
-for mu and log_sigma in [-20, 5] and beyond.
+Everything is elementwise, in the dtype of `mu` (float32 or float64), with first derivatives in mu and log_sigma, on any
+backend of Keras. Exact for mu and log_sigma in [-20, 5] and beyond.
 """
 
 import math
 
+import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
+
+from keras_sbp.layers import normal
+from keras_sbp.layers.normal import Tensor
 
 LOW, HIGH = -20.0, 0.0
 
 # Nodes and weights of the quadrature, and where it cuts the tails: where the density has fallen to exp(-reach^2 / 2) of
 # its peak. For mu and log_sigma in [-20, 5] the error is 1e-11 in float64, and that of rounding in float32: see
 # tests/test_truncated_log_normal.py.
-_RULE = {tf.float64: np.polynomial.legendre.leggauss(48), tf.float32: np.polynomial.legendre.leggauss(24)}
-_REACH = {tf.float64: 8.0, tf.float32: 6.5}
+_RULE = {"float64": np.polynomial.legendre.leggauss(48), "float32": np.polynomial.legendre.leggauss(24)}
+_REACH = {"float64": 8.0, "float32": 6.5}
 
-# Beyond this many standard deviations the quantile uses the asymptotic expansion; the normal CDF underflows at 37.
-_FAR = 20.0
+# In float32, closer than this many standard deviations to an end, the quantile is refined.
+_NEAR = 0.5
 
 
-def kl_divergence(mu: tf.Tensor, log_sigma: tf.Tensor, low: float = LOW, high: float = HIGH) -> tf.Tensor:
+def kl_divergence(mu: Tensor, log_sigma: Tensor, low: float = LOW, high: float = HIGH) -> Tensor:
     """KL(q || p) from the truncated log-normal q to the log-uniform prior p on [low, high], in nats.
 
     Args:
@@ -40,67 +44,61 @@ def kl_divergence(mu: tf.Tensor, log_sigma: tf.Tensor, low: float = LOW, high: f
     Returns:
         Of that shape and dtype, >= 0 up to rounding.
     """
+    variables = ops.convert_to_tensor(mu), ops.convert_to_tensor(log_sigma)
+    mu, log_sigma = map(ops.stop_gradient, variables)
+    s, exponent, length = _quadrature(mu, log_sigma, low, high, moment=0)
+    density, (_, weights) = ops.exp(exponent), _rule(mu)
+    mass = _integral(density, weights)
 
-    @tf.custom_gradient
-    def kl_divergence_(mu, log_sigma):
-        s, exponent, length = _quadrature(mu, log_sigma, low, high, moment=0)
-        density, weights = tf.exp(exponent), tf.constant(_RULE[mu.dtype][1] / 2, mu.dtype)
-        mass = tf.tensordot(density, weights, 1)
+    def average(values):
+        return _integral(density * values, weights) / mass
 
-        def average(values):
-            return tf.tensordot(density * values, weights, 1) / mass
+    average_exponent = average(exponent)
+    log_mass = ops.log(length * mass)
+    kl = math.log(high - low) - log_sigma + average_exponent - log_mass
 
-        average_exponent = average(exponent)
-        log_mass = tf.math.log(length * mass)
-        kl = math.log(high - low) - log_sigma + average_exponent - log_mass
+    # The entropy's derivatives are covariances of log q with the score: z and z^2, up to constants. With the mode
+    # inside, log q is even and z odd; what truncation leaves of their covariance flows through the ends.
+    sigma = ops.exp(log_sigma)
 
-        def gradient(upstream):
-            # The entropy's derivatives are covariances of log q with the score: z and z^2, up to constants. With the
-            # mode inside, log q is even and z odd; what truncation leaves of their covariance flows through the ends.
-            sigma = tf.exp(log_sigma)
+    def flow(end):
+        end_exponent = -(((end - mu) / sigma) ** 2) / 2
+        return ops.exp(end_exponent - log_mass) * (end_exponent - average_exponent - 1)
 
-            def flow(end):
-                end_exponent = -(((end - mu) / sigma) ** 2) / 2
-                return tf.exp(end_exponent - log_mass) * (end_exponent - average_exponent - 1)
-
-            inside = (low < mu) & (mu < high)
-            # Hardly a digit cancels: s and the exponent are measured from the mode, where both are 0.
-            covariance = average(exponent * s) - average_exponent * average(s)
-            by_mu = tf.where(inside, flow(low) - flow(high), covariance) / sigma
-            by_log_sigma = -2 * (average(exponent**2) - average_exponent**2)
-            return upstream * by_mu, upstream * by_log_sigma
-
-        return kl, gradient
-
-    return kl_divergence_(tf.convert_to_tensor(mu), tf.convert_to_tensor(log_sigma))
+    inside = (low < mu) & (mu < high)
+    # Hardly a digit cancels: s and the exponent are measured from the mode, where both are 0.
+    covariance = average(exponent * s) - average_exponent * average(s)
+    by_mu = ops.where(inside, flow(low) - flow(high), covariance) / sigma
+    by_log_sigma = -2 * (average(exponent**2) - average_exponent**2)
+    return _with_derivatives(kl, variables, (by_mu, by_log_sigma))
 
 
-def mean(mu: tf.Tensor, log_sigma: tf.Tensor, low: float = LOW, high: float = HIGH) -> tf.Tensor:
+def mean(mu: Tensor, log_sigma: Tensor, low: float = LOW, high: float = HIGH) -> Tensor:
     """E theta, of the shape and dtype of mu and log_sigma, in [e^low, e^high]."""
-    mu, log_sigma = tf.convert_to_tensor(mu), tf.convert_to_tensor(log_sigma)
+    mu, log_sigma = ops.convert_to_tensor(mu), ops.convert_to_tensor(log_sigma)
     s, exponent, _ = _quadrature(mu, log_sigma, low, high, moment=1)
     probability = _probability(s, exponent, mu, log_sigma)
     # theta relative to its value at the mode, minus 1: a small sigma does not cancel in the derivative.
-    ratio = tf.math.expm1(s * tf.exp(tf.stop_gradient(log_sigma))[..., None])
-    return tf.exp(tf.clip_by_value(tf.stop_gradient(mu), low, high)) * (1 + tf.reduce_sum(probability * ratio, -1))
+    ratio = ops.expm1(s * ops.exp(ops.stop_gradient(log_sigma))[..., None])
+    return ops.exp(ops.clip(ops.stop_gradient(mu), low, high)) * (1 + ops.sum(probability * ratio, -1))
 
 
-def snr(mu: tf.Tensor, log_sigma: tf.Tensor, low: float = LOW, high: float = HIGH) -> tf.Tensor:
+def snr(mu: Tensor, log_sigma: Tensor, low: float = LOW, high: float = HIGH) -> Tensor:
     """The signal-to-noise ratio E theta / sqrt(Var theta), of the shape and dtype of mu and log_sigma."""
-    mu, log_sigma = tf.convert_to_tensor(mu), tf.convert_to_tensor(log_sigma)
+    mu, log_sigma = ops.convert_to_tensor(mu), ops.convert_to_tensor(log_sigma)
     s, exponent, _ = _quadrature(mu, log_sigma, low, high, moment=2)
     probability = _probability(s, exponent, mu, log_sigma)
     # theta relative to its value at the mode, minus 1, over the length of the support: a small sigma neither cancels in
     # it nor underflows in its square.
-    log_ratio = s * tf.exp(tf.stop_gradient(log_sigma))[..., None]
+    log_ratio = s * ops.exp(ops.stop_gradient(log_sigma))[..., None]
     length = log_ratio[..., -1:] - log_ratio[..., :1]
-    ratio = tf.math.expm1(log_ratio) / length
-    average = tf.reduce_sum(probability * ratio, -1, keepdims=True)
-    standard_deviation = tf.sqrt(tf.reduce_sum(probability * (ratio - average) ** 2, -1))
+    ratio = ops.expm1(log_ratio) / length
+    average = ops.sum(probability * ratio, -1, keepdims=True)
+    standard_deviation = ops.sqrt(ops.sum(probability * (ratio - average) ** 2, -1))
     return (1 / length + average)[..., 0] / standard_deviation
 
 
-def log_evidence_ratio(mu: tf.Tensor, log_sigma: tf.Tensor, low: float = LOW, high: float = HIGH) -> tf.Tensor:
+def log_evidence_ratio(mu: Tensor, log_sigma: Tensor, low: float = LOW, high: float = HIGH) -> Tensor:
     """The change of the log evidence, in nats, when the prior of theta shrinks to the point e^low: the unit is removed.
 
     Bayesian model reduction, BMRS_N of Wright, Igel, Selvan: "BMRS: Bayesian Model Reduction for Structured Pruning",
@@ -111,21 +109,20 @@ def log_evidence_ratio(mu: tf.Tensor, log_sigma: tf.Tensor, low: float = LOW, hi
     Returns:
         Of that shape and dtype; not meant to be differentiated.
     """
-    mu, log_sigma = tf.convert_to_tensor(mu), tf.convert_to_tensor(log_sigma)
-    _, exponent, length = _quadrature(mu, log_sigma, low, high, moment=0)
-    mass = tf.tensordot(tf.exp(exponent), tf.constant(_RULE[mu.dtype][1] / 2, mu.dtype), 1)
-    sigma = tf.exp(log_sigma)
-    mode = tf.clip_by_value(mu, low, high)
+    mu, log_sigma = ops.convert_to_tensor(mu), ops.convert_to_tensor(log_sigma)
+    sigma = ops.exp(log_sigma)
+    mode = ops.clip(mu, low, high)
     # From the mode, in units of sigma: to the peak of N(mu, sigma^2), and to `low`.
     peak, to_low = (mu - mode) / sigma, (low - mode) / sigma
     at_low = to_low * (peak - to_low / 2)
-    return math.log(high - low) - log_sigma + at_low - tf.math.log(length * mass)
+    return math.log(high - low) - log_sigma + at_low - ops.log(_relative_mass(mu, log_sigma, low, high))
 
 
-def log_quantile(u: tf.Tensor, mu: tf.Tensor, log_sigma: tf.Tensor, low: float = LOW, high: float = HIGH) -> tf.Tensor:
+def log_quantile(u: Tensor, mu: Tensor, log_sigma: Tensor, low: float = LOW, high: float = HIGH) -> Tensor:
     """The value of log theta below which a fraction u of the mass lies: a sample, if u is uniform.
 
-    Computed in float64 and rounded once: close to an end, float32 could not tell 1 - u from 1.
+    On TensorFlow computed in float64 and rounded once; elsewhere in the dtype of mu, as accelerators have no float64 or
+    a slow one. In float32 it is off by rounding, in log theta and in the distance to an end; its derivatives by 1e-5.
 
     Args:
         u: in [0, 1], of the shape of mu or broadcast to it; not differentiated.
@@ -133,45 +130,69 @@ def log_quantile(u: tf.Tensor, mu: tf.Tensor, log_sigma: tf.Tensor, low: float =
     Returns:
         Of the shape and dtype of mu, in [low, high].
     """
+    given = _dtype(ops.convert_to_tensor(mu))
+    # The published results are of samples in float64.
+    dtype = "float64" if keras.backend.backend() == "tensorflow" else given
+    u, *variables = (ops.cast(x, dtype) for x in (u, mu, log_sigma))
+    u, mu, log_sigma = map(ops.stop_gradient, (u, *variables))
+    sigma = ops.exp(log_sigma)
+    alpha, beta, width = (low - mu) / sigma, (high - mu) / sigma, (high - low) / sigma
 
-    @tf.custom_gradient
-    def log_quantile_(u, mu, log_sigma):
-        sigma = tf.exp(log_sigma)
-        alpha, beta, width = (low - mu) / sigma, (high - mu) / sigma, (high - low) / sigma
+    # From the shorter tail, in which the CDF keeps its digits.
+    mass = ops.where(alpha > 0, normal.cdf(-alpha) - normal.cdf(-beta), normal.cdf(beta) - normal.cdf(alpha))
+    lower, upper = normal.cdf(alpha) + u * mass, normal.cdf(-beta) + (1 - u) * mass
+    shorter = normal.lower_quantile(ops.where(lower < upper, lower, upper))
+    z = ops.clip(ops.where(lower < upper, shorter, -shorter), alpha, beta)
+    log_theta, to_low, to_high = mu + sigma * z, z - alpha, beta - z
 
-        # From the shorter tail, in which the CDF keeps its digits.
-        mass = tf.where(alpha > 0, _cdf(-alpha) - _cdf(-beta), _cdf(beta) - _cdf(alpha))
-        lower, upper = _cdf(alpha) + u * mass, _cdf(-beta) + (1 - u) * mass
-        shorter = _normal_quantile(tf.minimum(lower, upper))
-        z = tf.clip_by_value(tf.where(lower < upper, shorter, -shorter), alpha, beta)
-        log_theta = tf.clip_by_value(mu + sigma * z, low, high)
-        to_low, to_high = z - alpha, beta - z
+    # Both ends far out in one tail: s to the nearer end.
+    from_low, from_high = alpha > normal.FAR[dtype], beta < -normal.FAR[dtype]
+    # Training seldom gets there: compute it only when needed.
+    s = ops.cond(
+        ops.any(from_low | from_high),
+        lambda: normal.tail_quantile(u, alpha, beta, width, from_low, from_high),
+        lambda: ops.zeros_like(mu),
+    )
+    if dtype == "float32":
+        # Close to an end, z - alpha and beta - z have lost their digits.
+        shorter, is_low = ops.minimum(to_low, to_high), to_low < to_high
+        near = ~(from_low | from_high) & (shorter < _NEAR)
+        s = ops.where(near, _refined(shorter, is_low, u, mu, log_sigma, low, high), s)
+        from_low, from_high = from_low | (near & is_low), from_high | (near & ~is_low)
+    log_theta = ops.where(from_low, low + sigma * s, ops.where(from_high, high - sigma * s, log_theta))
+    log_theta = ops.clip(log_theta, low, high)
+    to_low = ops.where(from_low, s, ops.where(from_high, width - s, to_low))
+    to_high = ops.where(from_low, width - s, ops.where(from_high, s, to_high))
 
-        # Both ends far out in one tail: x to the nearer end, x + s to the quantile.
-        far_low, far_high = alpha > _FAR, beta < -_FAR
-        x = tf.where(far_low, alpha, tf.where(far_high, -beta, _FAR * tf.ones_like(mu)))
-        # Training seldom gets there: compute it only when needed.
-        s = tf.cond(
-            tf.reduce_any(far_low | far_high),
-            lambda: _tail_quantile(tf.where(far_low, u, 1 - u), tf.where(far_low, 1 - u, u), x, width),
-            lambda: tf.zeros_like(mu),
-        )
-        log_theta = tf.where(far_low, low + sigma * s, tf.where(far_high, high - sigma * s, log_theta))
-        to_low = tf.where(far_low, s, tf.where(far_high, width - s, to_low))
-        to_high = tf.where(far_low, width - s, tf.where(far_high, s, to_high))
+    # F(log theta; mu, sigma) = u, differentiated implicitly: how much of the density at either end moves along.
+    at_low = ops.exp(ops.log1p(-u) + to_low * (alpha + to_low / 2))
+    at_high = ops.exp(ops.log(u) + to_high * (to_high / 2 - beta))
+    by_mu = 1 - at_low - at_high
+    by_log_sigma = log_theta - mu - (low - mu) * at_low - (high - mu) * at_high
+    return ops.cast(_with_derivatives(log_theta, variables, (by_mu, by_log_sigma)), given)
 
-        def gradient(upstream):
-            # F(log theta; mu, sigma) = u, differentiated implicitly: how much of the density at either end moves along.
-            at_low = tf.exp(tf.math.log1p(-u) + to_low * (alpha + to_low / 2))
-            at_high = tf.exp(tf.math.log(u) + to_high * (to_high / 2 - beta))
-            by_mu = 1 - at_low - at_high
-            by_log_sigma = log_theta - mu - (low - mu) * at_low - (high - mu) * at_high
-            return None, upstream * by_mu, upstream * by_log_sigma
 
-        return log_theta, gradient
+def _dtype(tensor):
+    return keras.backend.standardize_dtype(tensor.dtype)
 
-    dtype = tf.convert_to_tensor(mu).dtype
-    return tf.cast(log_quantile_(*(tf.cast(x, tf.float64) for x in (u, mu, log_sigma))), dtype)
+
+def _rule(tensor):
+    """The nodes of the quadrature, in [-1, 1], and its weights, which sum to 1: (nodes,) in the dtype of a tensor."""
+    nodes, weights = _RULE[_dtype(tensor)]
+    return ops.convert_to_tensor(nodes, tensor.dtype), ops.convert_to_tensor(weights / 2, tensor.dtype)
+
+
+def _integral(values, weights):
+    """The weighted sum of values (..., nodes): (...)."""
+    # Not tensordot, which Keras computes in float32 on PyTorch.
+    sums = ops.reshape(values, (-1, weights.shape[0])) @ weights[:, None]
+    return ops.reshape(sums, ops.shape(values)[:-1])
+
+
+def _relative_mass(mu, log_sigma, low, high):
+    """The mass of the interval, divided by the density at its peak and by sigma: of the shape of mu."""
+    _, exponent, length = _quadrature(mu, log_sigma, low, high, moment=0)
+    return length * _integral(ops.exp(exponent), _rule(mu)[1])
 
 
 def _quadrature(mu, log_sigma, low, high, moment):
@@ -182,22 +203,22 @@ def _quadrature(mu, log_sigma, low, high, moment):
         exponent: (..., nodes), log of the density relative to its peak.
         length: (...), of the range that the nodes cover, in units of sigma.
     """
-    dtype, m, sigma = mu.dtype, tf.stop_gradient(mu), tf.exp(tf.stop_gradient(log_sigma))
+    m, sigma = ops.stop_gradient(mu), ops.exp(ops.stop_gradient(log_sigma))
     alpha, beta, width = (low - m) / sigma, (high - m) / sigma, (high - low) / sigma
 
     # In units of sigma: where the density peaks in the interval, and how far it reaches below and, for theta^k times
     # the density, which is that of N(mu + k sigma^2, sigma^2), above.
-    zero = tf.zeros_like(m)
-    mode = tf.where(beta < 0, beta, tf.where(alpha > 0, alpha, zero))
-    to_low = tf.where(beta < 0, width, mode - alpha)
-    to_high = tf.where(alpha > 0, width, beta - mode)
-    reach = _REACH[dtype]
-    shifted = tf.clip_by_value(moment * sigma - mode, zero, to_high)
-    below = tf.minimum(to_low, _distance(tf.abs(mode), reach))
-    above = tf.minimum(to_high, shifted + _distance(tf.abs(moment * sigma - mode - shifted), reach))
+    zero = ops.zeros_like(m)
+    mode = ops.where(beta < 0, beta, ops.where(alpha > 0, alpha, zero))
+    to_low = ops.where(beta < 0, width, mode - alpha)
+    to_high = ops.where(alpha > 0, width, beta - mode)
+    reach = _REACH[_dtype(mu)]
+    shifted = ops.clip(moment * sigma - mode, zero, to_high)
+    below = ops.clip(_distance(ops.abs(mode), reach), zero, to_low)
+    above = ops.clip(shifted + _distance(ops.abs(moment * sigma - mode - shifted), reach), zero, to_high)
 
     length = above + below
-    s = (length / 2)[..., None] * tf.constant(_RULE[dtype][0], dtype) + ((above - below) / 2)[..., None]
+    s = (length / 2)[..., None] * _rule(mu)[0] + ((above - below) / 2)[..., None]
     return s, -s * (mode[..., None] + s / 2), length
 
 
@@ -208,57 +229,40 @@ def _probability(s, exponent, mu, log_sigma):
     of E f(theta).
     """
     # Zero, with the derivatives that the log density has up to a constant.
-    by_mu = ((mu - tf.stop_gradient(mu)) / tf.exp(tf.stop_gradient(log_sigma)))[..., None]
-    by_log_sigma = (log_sigma - tf.stop_gradient(log_sigma))[..., None]
-    log_weights = tf.constant(np.log(_RULE[mu.dtype][1]), mu.dtype)
-    return tf.nn.softmax(exponent + log_weights + s * by_mu - 2 * exponent * by_log_sigma)
+    by_mu = ((mu - ops.stop_gradient(mu)) / ops.exp(ops.stop_gradient(log_sigma)))[..., None]
+    by_log_sigma = (log_sigma - ops.stop_gradient(log_sigma))[..., None]
+    log_weights = ops.convert_to_tensor(np.log(_RULE[_dtype(mu)][1]), mu.dtype)
+    return ops.softmax(exponent + log_weights + s * by_mu - 2 * exponent * by_log_sigma)
+
+
+def _with_derivatives(value, variables, derivatives):
+    """The value, with these derivatives in these variables, and no others."""
+    for variable, derivative in zip(variables, derivatives):
+        value += derivative * (variable - ops.stop_gradient(variable))
+    return value
 
 
 def _distance(slope, reach):
     """The s > 0 at which slope * s + s^2 / 2 = reach^2 / 2."""
-    return reach**2 / (slope + tf.sqrt(slope**2 + reach**2))
+    return reach**2 / (slope + ops.sqrt(slope**2 + reach**2))
 
 
-def _cdf(z):
-    return tf.math.erfc(-z * math.sqrt(0.5)) / 2
+def _refined(s, from_low, u, mu, log_sigma, low, high):
+    """The distance of the quantile from an end of the interval, to its last digits, by one step of Newton's method.
 
+    The mass between them is an integral by quadrature: as a difference of CDFs it would cancel.
 
-def _normal_quantile(p):
-    """The z <= 0 with Phi(z) = p, for p in [0, 1/2]; -inf for 0.
-
-    Abramowitz and Stegun, 26.2.23, which is off by less than 4.5e-4, and two steps of Halley's method on log Phi. Not
-    tf.math.ndtri: XLA computes it from 2 p - 1, in which a small p is lost.
+    Args:
+        s: that distance, up to an error of about 1e-6, in units of sigma; from `low` or from `high`.
     """
-    tiny = 1e-300
-    q = tf.maximum(p, tiny)
-    t = tf.sqrt(-2 * tf.math.log(q))
-    z = (2.515517 + t * (0.802853 + t * 0.010328)) / (1 + t * (1.432788 + t * (0.189269 + t * 0.001308))) - t
-    for _ in range(2):
-        cdf = _cdf(z)
-        hazard = tf.exp(-(z**2) / 2) / (math.sqrt(2 * math.pi) * cdf)
-        newton = tf.math.log(cdf / q) / hazard
-        z -= newton / (1 + newton * (z + hazard) / 2)
-    return tf.where(p < tiny, tf.constant(-math.inf, z.dtype), z)
-
-
-def _tail_quantile(u, rest, x, width):
-    """The s in [0, width] with Q(x) - Q(x + s) = u * (Q(x) - Q(x + width)); Q: upper tail of N(0, 1), x >= _FAR.
-
-    rest: 1 - u, with the digits that the subtraction would lose.
-    """
-    log_ratio = -width * (x + width / 2) + _log_mills(x + width) - _log_mills(x)
-    left = tf.where(u < rest, tf.math.log1p(u * tf.math.expm1(log_ratio)), tf.math.log(rest + u * tf.exp(log_ratio)))
-    target = tf.minimum(-left, -log_ratio)
-    # Q(x + s) / Q(x) = exp(-s (x + s / 2)) mills(x + s) / mills(x), and the second factor hardly changes: a fixed
-    # point iteration that gains a factor of x^2 >= 400 each time.
-    exponent = target
-    for _ in range(5):
-        s = 2 * exponent / (x + tf.sqrt(x**2 + 2 * exponent))
-        exponent = target + _log_mills(x + s) - _log_mills(x)
-    return tf.minimum(s, width)
-
-
-def _log_mills(x):
-    """log of Q(x) / density(x) for x >= _FAR, to 1e-11 (Abramowitz and Stegun, 26.2.12)."""
-    y = 1 / x**2
-    return tf.math.log1p(-y * (1 - 3 * y * (1 - 5 * y * (1 - 7 * y * (1 - 9 * y))))) - tf.math.log(x)
+    sigma = ops.exp(log_sigma)
+    alpha, beta = (low - mu) / sigma, (high - mu) / sigma
+    x, mode = ops.where(from_low, alpha, -beta), ops.clip(ops.zeros_like(mu), alpha, beta)
+    # Relative to the density at the end, which is that at the mode times exp(-(x^2 - mode^2) / 2).
+    # Where that overflows, the quantile is at the end.
+    mass = _relative_mass(mu, log_sigma, low, high) * ops.exp(ops.minimum((x**2 - mode**2) / 2, 80.0))
+    nodes, weights = _rule(mu)
+    r = s[..., None] * (nodes + 1) / 2
+    between = s * _integral(ops.exp(-r * (x[..., None] + r / 2)), weights)
+    step = (ops.where(from_low, u, 1 - u) * mass - between) * ops.exp(s * (x + s / 2))
+    return ops.clip(s + step, ops.zeros_like(s), (high - low) / sigma)

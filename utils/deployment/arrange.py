@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_sbp import keras_private
+from keras_sbp.lazy import tf
 from keras_sbp.utils.pruning import graph, rules
 from keras_sbp.utils.pruning.graph import Tensors
 from keras_sbp.utils.pruning.rules import Node
@@ -71,7 +71,7 @@ class _Rows(keras.layers.Layer):
         super().__init__(autocast=False, **settings)
         self.indices = indices
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
+    def call(self, x: Any) -> Any:
         return tf.transpose(tf.gather_nd(tf.transpose(x, (*range(1, len(x.shape)), 0)), self.indices))
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_sbp.lazy import tf
 from keras_sbp.utils.deployment import arrange
 
 if TYPE_CHECKING:
@@ -98,9 +98,12 @@ def to_litert(model: keras.Model, examples: Any = None) -> bytes:
         examples: (N, ...), inputs of the network; for several inputs a list, or a dict by their names. If given,
             weights and activations are int8, in the ranges that they have for these; inputs and outputs remain float32.
     Raises:
-        ValueError: the model has no graph, LiteRT cannot run it, or `examples` do not fit.
+        ValueError: the model has no graph, LiteRT cannot run it, `examples` do not fit, or Keras does not run on
+            TensorFlow.
         ImportError: LiteRT is not installed.
     """
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise ValueError(f"to_litert needs KERAS_BACKEND=tensorflow, not {backend}: save {model.name}, load it there")
     int8 = {}
     if examples is not None:
         arrays = _by_input(model, examples)

@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
+from keras_sbp.lazy import tf
 from keras_sbp.utils import pruning
 from keras_sbp.utils.deployment import runtimes
 from keras_sbp.utils.pruning import counting, graph, rules

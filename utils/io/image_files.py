@@ -5,8 +5,8 @@ import math
 import zlib
 
 import numpy as np
-import tensorflow as tf
 
+from keras_sbp.lazy import tf
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.io.download import MAX_FILE_SIZE
 

@@ -9,8 +9,8 @@ import zipfile
 import h5py
 import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_sbp import keras_private
 from keras_sbp.utils.io import checkpoint
 from keras_sbp.utils.io.command_line import UserError
 
@@ -84,10 +84,9 @@ def from_config(config: str, size: int) -> keras.Model:
 def _check_weights(config, size):
     # Somebody's loss or metric may not be known here, and is not needed.
     plain = json.dumps(json.loads(config) | {"compile_config": None})
-    # In a graph of its own, where weights have a shape but no memory.
-    with tf.Graph().as_default():
+    with keras_private.no_memory():
         weights = keras.models.model_from_json(plain).weights
     # A file may hold them as float16.
-    claimed = sum(math.prod(weight.shape) * min(2, tf.as_dtype(weight.dtype).size) for weight in weights)
+    claimed = sum(math.prod(weight.shape) * min(2, np.dtype(weight.dtype).itemsize) for weight in weights)
     if claimed > size:
         raise ValueError(f"{size} bytes claim to hold {claimed} bytes of weights")

@@ -25,7 +25,9 @@ def insert_batch_norm(model: keras.Model, inputs: np.ndarray) -> keras.Model:
     convolutions = [n for n in nodes if isinstance(n.operation, keras.layers.Conv2D) and calls.count(n.operation) == 1]
     linear = [node.outputs[0] for node in convolutions if node.operation.activation is keras.activations.linear]
     values = keras.tree.flatten(keras.Model(model.inputs, linear)([inputs], training=False)) if linear else []
-    outputs = {id(tensor): np.asarray(value, np.float64) for tensor, value in zip(linear, values)}
+    outputs = {
+        id(tensor): keras.ops.convert_to_numpy(value).astype(np.float64) for tensor, value in zip(linear, values)
+    }
 
     def normalized(old: keras.KerasTensor, new: keras.KerasTensor) -> keras.KerasTensor:
         if id(old) not in outputs:

@@ -42,9 +42,9 @@ class LogLiveUnits(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         layers = noise_layers(self.model)
-        multipliers = {layer.name: np.asarray(layer.multiplier()) for layer in layers}
+        multipliers = {layer.name: keras.ops.convert_to_numpy(layer.multiplier()) for layer in layers}
         logs |= {f"units/{name}": int(np.count_nonzero(units)) for name, units in multipliers.items()}
-        logs["kl_divergence"] = float(sum(np.sum(layer.kl_divergence()) for layer in layers))
+        logs["kl_divergence"] = float(sum(keras.ops.sum(layer.kl_divergence()) for layer in layers))
         logs["multiply_adds"] = Liveness(graph.flatten_nested(self.model), multipliers).multiply_adds()
 
 

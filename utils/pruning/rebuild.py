@@ -5,7 +5,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_sbp import keras_private
 from keras_sbp.utils.pruning import graph, rules
@@ -38,7 +37,7 @@ def shrink(model: keras.Model) -> keras.Model:
     graph.check_class(model)
     model = graph.flatten_nested(model)
     noises = [node.operation for node in graph.nodes(model) if rules.is_noise(node.operation)]
-    multipliers = {layer.name: np.asarray(layer.multiplier()) for layer in noises}
+    multipliers = {layer.name: keras.ops.convert_to_numpy(layer.multiplier()) for layer in noises}
     return _Rebuilder(model, Liveness(model, multipliers)).model
 
 
@@ -121,7 +120,7 @@ class _Rebuilder:
             kind = None
             if self.inference:
                 kind = rule.stock_class()
-                if tf.as_dtype(op.compute_dtype).is_floating:
+                if keras.backend.is_float_dtype(op.compute_dtype):
                     changes["dtype"] = "float32"
             self.layers[id(op)] = rules.clone_layer(op, kind, **changes)
         return self.layers[id(op)]

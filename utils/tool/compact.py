@@ -56,7 +56,8 @@ def trainable(noisy: keras.Model, alive: Masks) -> keras.Model:
             path, index = kept[id(layer.mu)]
             old = old_noise[path]
             # A larger network of the same training takes removed units back: as they were before, theta is 1.
-            factor = (np.where(targets.is_removed(old), 1, old.multiplier()) * alive[old.name])[index]
+            multiplier = keras.ops.convert_to_numpy(old.multiplier())
+            factor = (np.where(targets.is_removed(old), 1, multiplier) * alive[old.name])[index]
             fixed[id(layer)] = Fixed(len(factor), name=layer.name, dtype=layer.dtype_policy)
             fixed[id(layer)].build(tensors[0].shape)
             fixed[id(layer)].set_weights([factor])

@@ -4,13 +4,14 @@ Arrays are never copied as a whole: a part of them is a list of indices, and a b
 their own dtype.
 """
 
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_sbp.lazy import tf
 from keras_sbp.utils.tool.refusal import Refused
 
 # Of the examples of each class, where no validation or test data are given.
@@ -160,7 +161,7 @@ def part(given: Any, name: str) -> Arrays | Stream:
     Raises:
         Refused: they are not such as it takes.
     """
-    if isinstance(given, (tf.data.Dataset, keras.utils.PyDataset)):
+    if isinstance(given, keras.utils.PyDataset) or _is_tf_dataset(given):
         return _stream(given, name)
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         raise Refused(f"{name} is a {type(given).__name__}: give (x, y), a tf.data.Dataset or a keras PyDataset")
@@ -185,15 +186,20 @@ def _finite(array: np.ndarray) -> bool:
     return all(np.isfinite(array[start : start + step]).all() for start in range(0, len(array), step))
 
 
+def _is_tf_dataset(given: Any) -> bool:
+    # Where nobody has imported TensorFlow, there is none.
+    return "tensorflow" in sys.modules and isinstance(given, tf.data.Dataset)
+
+
 def _batches(dataset: Any) -> Any:
     return (dataset[i] for i in range(len(dataset))) if isinstance(dataset, keras.utils.PyDataset) else dataset
 
 
 def _stream(dataset: Any, name: str) -> Stream:
     """All batches are taken to be as large as the first."""
-    is_py = isinstance(dataset, keras.utils.PyDataset)
-    number = dataset.num_batches if is_py else int(dataset.cardinality())
-    if number == tf.data.INFINITE_CARDINALITY or number is None:
+    is_tf = _is_tf_dataset(dataset)
+    number = int(dataset.cardinality()) if is_tf else dataset.num_batches
+    if number is None or is_tf and number == tf.data.INFINITE_CARDINALITY:
         raise Refused(f"{name} has no end: give a data set of one epoch, without repeat()")
     first = next(iter(_batches(dataset)), None)
     if not isinstance(first, (tuple, list)) or len(first) < 2:
@@ -201,7 +207,7 @@ def _stream(dataset: Any, name: str) -> Stream:
     sizes = {len(array) if np.ndim(array) else -1 for array in keras.tree.flatten(list(first[:2]))}
     if len(sizes) > 1 or -1 in sizes:
         raise Refused(f"{name} yields single examples: batch it, with batch(64)")
-    if number == tf.data.UNKNOWN_CARDINALITY:
+    if is_tf and number == tf.data.UNKNOWN_CARDINALITY:
         number = sum(1 for _ in dataset)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(number))  # for fit
     size = sizes.pop()

@@ -99,7 +99,8 @@ class TargetMACs(keras.callbacks.Callback):
 
 def is_removed(layer: keras.Layer) -> np.ndarray:
     """Which units of a noise layer were removed during training: (units,) bool."""
-    return (np.asarray(layer.mu) <= REMOVED_MU + REMOVED_MU_RANGE) & (np.asarray(layer.log_sigma) == REMOVED_LOG_SIGMA)
+    mu, log_sigma = map(keras.ops.convert_to_numpy, (layer.mu, layer.log_sigma))
+    return (mu <= REMOVED_MU + REMOVED_MU_RANGE) & (log_sigma == REMOVED_LOG_SIGMA)
 
 
 def unit_scores(noisy: keras.Model) -> dict[str, np.ndarray]:
@@ -107,7 +108,7 @@ def unit_scores(noisy: keras.Model) -> dict[str, np.ndarray]:
     found = {}
     for layer in fit.noise_layers(noisy):
         # A training that diverged is ended elsewhere.
-        ratios = np.nan_to_num(np.asarray(layer.snr()))
+        ratios = np.nan_to_num(keras.ops.convert_to_numpy(layer.snr()))
         found[layer.name] = np.where(is_removed(layer), layer.mu, ratios)
     return found
 

@@ -69,9 +69,9 @@ class Task(NamedTuple):
         function = keras.losses.get(self.loss)
         for x, y in part.batches():
             # Not predict_on_batch: what XLA takes to compile it for each network is longer than all this takes.
-            outputs = np.asarray(model(x, training=False))
+            outputs = keras.ops.convert_to_numpy(model(x, training=False))
             if self.kind == REGRESSION:
-                loss += len(y) * float(np.mean(function(_as_outputs(y, outputs), outputs)))
+                loss += len(y) * float(keras.ops.mean(function(_as_outputs(y, outputs), outputs)))
             else:
                 right.append(self._right(y, outputs))
             count += len(y)
@@ -123,7 +123,7 @@ def of(model: keras.Model, data: Arrays | Stream, loss: Any = None) -> Task:
     loss = loss if loss is not None else _compiled_loss(model)
     x, y = next(iter(data.batches()))
     try:
-        outputs = np.asarray(model(x, training=False))
+        outputs = keras.ops.convert_to_numpy(model(x, training=False))
     except Exception as error:  # whatever Keras raises where they do not fit
         sides = model.inputs, keras.tree.flatten(x)
         wanted, given = (", ".join(str(tuple(each.shape)[1:]) for each in tensors) for tensors in sides)

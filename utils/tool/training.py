@@ -93,9 +93,10 @@ class Trainer:
 
     def _run(self, model, optimizer, epochs, name, callbacks, full=None) -> None:
         self.task.compile(model, optimizer)
-        # If fit creates the variables of optimizer and metrics, within its step, it traces that step twice.
         model.optimizer.build(model.trainable_variables)
-        model.test_step(next(iter(self.parts.validation.batches())))
+        if keras.backend.backend() == "tensorflow":
+            # If fit creates the variables of optimizer and metrics, within its step, it traces that step twice.
+            model.test_step(next(iter(self.parts.validation.batches())))
         batches = self.parts.train.shuffled(self.plan.batch_size, self.seed)
         callbacks = [FollowEpochs(batches), keras.callbacks.TerminateOnNaN(), *callbacks]
         # The directory of a fine-tuning has a number after its name.

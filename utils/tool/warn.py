@@ -41,7 +41,7 @@ def _rescaled(layer: keras.layers.Rescaling, x: np.ndarray) -> list[str]:
 
 
 def _normalized(layer: keras.layers.Normalization, x: np.ndarray) -> list[str]:
-    values = np.asarray(layer(x.astype(np.float32)))
+    values = keras.ops.convert_to_numpy(layer(x.astype(np.float32)))
     if abs(values.mean()) > 5 or not 0.05 < values.std() < 20:
         return [
             f"{layer.name} gives x a mean of {values.mean():.3g} and a standard deviation of {values.std():.3g}, not "

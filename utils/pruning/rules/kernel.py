@@ -49,7 +49,9 @@ class Kernel(Rule):
     @functools.cached_property
     def kernel(self) -> Array:
         """The kernel at inference, (..., inputs, outputs)."""
-        return np.asarray(self.op.sparse_kernel() if hasattr(self.op, "sparse_kernel") else self.op.kernel)
+        return keras.ops.convert_to_numpy(
+            self.op.sparse_kernel() if hasattr(self.op, "sparse_kernel") else self.op.kernel
+        )
 
     @functools.cached_property
     def connectivity(self) -> Array:
@@ -66,7 +68,7 @@ class Kernel(Rule):
 
     def constant_outputs(self, constants: list[Array]) -> list[Array]:
         sums = self.linear(constants[0]) + (np.asarray(self.op.bias, np.float32) if self.op.use_bias else 0.0)
-        return [np.asarray(self.op.activation(keras.ops.convert_to_tensor(sums, "float32")))]
+        return [keras.ops.convert_to_numpy(self.op.activation(keras.ops.convert_to_tensor(sums, "float32")))]
 
     def coupled_outputs(self, kept: list[Mask]) -> list[Mask]:
         return self._coupled(kept[0])
@@ -159,7 +161,7 @@ class Convolution(Kernel):
         if np.isnan(whole).any():
             reached = np.isnan(whole).reshape(-1, len(self.connectivity)).any(0) @ self.connectivity
             return np.where(reached, np.nan, 0).reshape((1,) * rank + (-1,))
-        return np.asarray(self.convolve(whole[None].astype(np.float32)))[0]
+        return keras.ops.convert_to_numpy(self.convolve(whole[None].astype(np.float32)))[0]
 
     def has_borders(self) -> bool:
         """Whether the output for a uniform image differs near its border."""

@@ -117,7 +117,7 @@ class Rule(abc.ABC):
     def constant_outputs(self, constants: list[Array]) -> list[Array]:
         """The outputs where they do not vary, as `constants` of `varying_outputs`; NaN where that is not known."""
         outputs = keras_private.call(self.node, self.op, [constant[None] for constant in constants])
-        return [np.asarray(output)[0] for output in outputs]
+        return [keras.ops.convert_to_numpy(output)[0] for output in outputs]
 
     def coupled_outputs(self, kept: list[Mask]) -> list[Mask]:
         """Which units of each output are kept if these are: units that can only go together."""
@@ -201,7 +201,9 @@ def is_unitwise(activation: Callable) -> bool:
     x = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
     other = np.concatenate([x[:, :4], x[::-1, 4:] + 1], axis=-1)
     try:
-        before, after = (np.asarray(activation(keras.ops.convert_to_tensor(values))) for values in (x, other))
+        before, after = (
+            keras.ops.convert_to_numpy(activation(keras.ops.convert_to_tensor(values))) for values in (x, other)
+        )
     except Exception:  # a user's function may raise anything
         return False
     return before.shape == x.shape and np.array_equal(before[:, :4], after[:, :4])

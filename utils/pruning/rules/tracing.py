@@ -1,10 +1,12 @@
-"""MACs of calls that no rule knows, counted in the graph that TensorFlow traces of them."""
+"""MACs of calls that no rule knows, counted in the graph that TensorFlow traces of them; on other backends unknown."""
 
 import math
 import re
 from collections.abc import Callable, Sequence
 
-import tensorflow as tf
+import keras
+
+from keras_sbp.lazy import tf
 
 # Operations that compute products that nothing here counts, or call another graph, perhaps several times.
 _UNKNOWN = re.compile(r".*(Call|While|Case|PyFunc|RNN|MatMul|Conv|Einsum).*|(Stateless)?If")
@@ -13,10 +15,14 @@ _UNKNOWN = re.compile(r".*(Call|While|Case|PyFunc|RNN|MatMul|Conv|Einsum).*|(Sta
 def multiply_adds(function: Callable, shapes: Sequence[tuple[int | None, ...]], dtypes: Sequence[str]) -> int | None:
     """MACs of a function of tensors; None if it cannot be traced, or computes anything that cannot be counted.
 
+    On other backends than TensorFlow always None.
+
     Args:
         shapes: of the tensors, the batch first. It is one example; other axes of any length are 1.
         dtypes: of the tensors.
     """
+    if keras.backend.backend() != "tensorflow":
+        return None
     specs = [tf.TensorSpec([1, *(length or 1 for length in shape[1:])], dtype) for shape, dtype in zip(shapes, dtypes)]
     try:
         graph = tf.function(function, autograph=False).get_concrete_function(*specs).graph
@@ -25,7 +31,7 @@ def multiply_adds(function: Callable, shapes: Sequence[tuple[int | None, ...]], 
         return None
 
 
-def _products(op: tf.Operation) -> int:
+def _products(op: "tf.Operation") -> int:
     if op.type in _COUNTED:
         return _COUNTED[op.type](op)
     if _UNKNOWN.fullmatch(op.type):
@@ -33,16 +39,16 @@ def _products(op: tf.Operation) -> int:
     return 0
 
 
-def _size(tensor: tf.Tensor) -> int:
+def _size(tensor: "tf.Tensor") -> int:
     return math.prod(tensor.shape.as_list())
 
 
-def _matmul(op: tf.Operation) -> int:
+def _matmul(op: "tf.Operation") -> int:
     is_transposed = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
     return _size(op.outputs[0]) * op.inputs[0].shape[-2 if is_transposed else -1]
 
 
-def _einsum(op: tf.Operation) -> int:
+def _einsum(op: "tf.Operation") -> int:
     inputs, _ = op.get_attr("equation").decode().split("->")
     lengths = {}
     for labels, tensor in zip(inputs.split(","), op.inputs):

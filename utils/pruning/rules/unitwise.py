@@ -210,12 +210,12 @@ class Affine(Unitwise):
         """The scale and the offset of each unit, (units,)."""
         op, count = self.op, width(self.node.outputs[0])
         if isinstance(op, layers.Normalization):
-            scale = 1 / np.maximum(np.sqrt(np.asarray(op.variance)), keras.config.epsilon())
-            offset = -np.asarray(op.mean) * scale
+            scale = 1 / np.maximum(np.sqrt(keras.ops.convert_to_numpy(op.variance)), keras.config.epsilon())
+            offset = -keras.ops.convert_to_numpy(op.mean) * scale
             if op.invert:
-                scale, offset = 1 / scale, np.asarray(op.mean)
+                scale, offset = 1 / scale, keras.ops.convert_to_numpy(op.mean)
         else:
-            scale, offset = np.asarray(op.scale), np.asarray(op.offset)
+            scale, offset = keras.ops.convert_to_numpy(op.scale), keras.ops.convert_to_numpy(op.offset)
         return tuple(np.broadcast_to(np.ravel(numbers), count).astype(float) for numbers in (scale, offset))
 
     def varying_outputs(self, varying: list[Mask], constants: list[Array]) -> list[Mask]:
