@@ -92,6 +92,8 @@ class _RegisterWithKeras(importlib.abc.MetaPathFinder):
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         sys.meta_path.insert(0, self)
+        if spec is None:  # not installed
+            return None
         run = spec.loader.exec_module
 
         def run_and_register(module):

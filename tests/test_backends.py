@@ -1,4 +1,4 @@
-"""The tests of tests/backends on JAX, and networks that it saved. `make test-backends` runs them on PyTorch, too.
+"""Most tests of tests/backends on JAX, and networks that it saved. `make test-backends` runs all, on PyTorch, too.
 
 Keras reads its backend when it is imported, so that each has a process of its own.
 """
@@ -36,7 +36,7 @@ def run(*command):
 
 @with_jax
 def test_on_jax():
-    run(sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "tests/backends")
+    run(sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-m", "not slow", "tests/backends")
 
 
 @with_jax

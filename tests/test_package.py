@@ -1,6 +1,7 @@
 """The package: built, and imported beside a user's modules of the same names, without what it does not need."""
 
 import importlib
+import itertools
 import json
 import os
 import re
@@ -91,6 +92,14 @@ def test_importing_it_leaves_experiments_and_their_flags_out(printed):
     }
 
 
+def test_a_backend_that_is_not_installed_is_not_found(monkeypatch):
+    finder = sbp._RegisterWithKeras()
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert finder.find_spec("tensorflow", None) is None
+    assert sys.meta_path[0] is finder
+
+
 @pytest.mark.parametrize("name", ["layers", "nets", "utils", "layers.sbp", "utils.pruning"])
 def test_the_bare_names_are_refused_in_one_line(name):
     package = name.split(".")[0]
@@ -156,7 +165,7 @@ def requirements(lines):
     [
         (
             "requirements.txt",
-            [*PROJECT["dependencies"], *EXTRAS["deploy"], *EXTRAS["experiments"]],
+            [*PROJECT["dependencies"], *itertools.chain(*(EXTRAS[name] for name in EXTRAS if name != "tests"))],
         ),
         ("tests/requirements.txt", EXTRAS["tests"]),
     ],

@@ -10,9 +10,13 @@ from tests.support.truth import FRACTIONS, GRID, true_expectation, true_sample
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
 U = [*FRACTIONS, 2.0**-24, 1 - 2.0**-24]
-both_dtypes = pytest.mark.parametrize("dtype", ["float64", "float32"])
+both_dtypes = pytest.mark.parametrize("dtype", [pytest.param("float64", marks=pytest.mark.slow), "float32"])
 compiled_or_not = pytest.mark.parametrize(
-    "compiled", [False, pytest.param(True, marks=pytest.mark.skipif(BACKEND == "torch", reason="Keras does not"))]
+    "compiled",
+    [
+        pytest.param(False, id="eager", marks=pytest.mark.slow),
+        pytest.param(True, id="compiled", marks=pytest.mark.skipif(BACKEND == "torch", reason="Keras does not")),
+    ],
 )
 
 
@@ -61,6 +65,7 @@ def test_quantiles_of_0_and_1_are_the_ends_of_the_interval(u, end):
     assert np.all((-20 <= value) & (value <= 0)) and np.all(np.isfinite(derivatives))
 
 
+@pytest.mark.slow
 def test_for_large_sigma_samples_are_uniform():
     """Also where the interval is so narrow, in units of sigma, that its ends have the same CDF in float32."""
     u = np.linspace(0, 1, 33).astype("float32")

@@ -78,6 +78,7 @@ def test_calls_inside_and_outside_of_a_branch_work_in_one_forward_pass():
     assert 0 < model.train_on_batch(np.ones((4, UNITS)), np.zeros((4, UNITS))) < 4
 
 
+@pytest.mark.slow
 def test_sampling_draws_for_each_layer_what_it_would_draw_alone():
     layers = [SBP(log_sigma=-1.0, seed=number) for number in range(2)]
     for layer, units in zip(layers, (4, 7)):

@@ -81,7 +81,9 @@ def test_networks_are_saved_and_loaded(trained, tmp_path):
         np.testing.assert_allclose(again.predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["sbp", "lenet-fc-sbp", "lenet5-sbp"])
+@pytest.mark.parametrize(
+    "name", ["sbp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lenet-fc-sbp", "lenet5-sbp"))]
+)
 def test_a_network_saved_on_tensorflow_gives_the_same_outputs(name):
     saved = np.load(GOLDEN / f"{name}.npz")
     outputs = keras.models.load_model(GOLDEN / f"{name}.keras").predict(saved["inputs"], verbose=0)
@@ -93,6 +95,7 @@ def test_unprunable_layers_are_listed():
     assert set(keras_sbp.unprunable(residual()).values()) == {"output of the network"}
 
 
+@pytest.mark.slow
 def test_prune_reaches_its_target():
     model = residual()
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -108,6 +111,7 @@ def test_litert_asks_for_tensorflow():
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_no_other_backend_is_imported_or_needed():
     program = """
 import sys, keras

@@ -28,7 +28,7 @@ def run(seed, end=None):
     keras.utils.set_random_seed(seed)
     names = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        exec(code.split(end)[0], names)
+        exec(code.split(end)[0] if end else code, names)
     return names
 
 

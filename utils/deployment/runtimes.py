@@ -1,4 +1,4 @@
-"""The runtimes in which networks are deployed: LiteRT, or a TensorFlow graph."""
+"""The runtimes in which networks are deployed: LiteRT, a TensorFlow graph, or XLA through JAX."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from keras_sbp.utils.deployment import arrange
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
 
-# TensorFlow alternates between this number of batches.
+# TensorFlow and XLA alternate between this number of batches.
 BATCHES = 4
 # Inputs that may have any size have this one when `to_litert` tries whether LiteRT can run a network.
 TRIAL_SIZE = 128
@@ -90,6 +90,42 @@ class TensorFlow:
         return run
 
 
+class XLA:
+    """A network compiled as a whole by XLA, through JAX, on its first device: a GPU if it finds one.
+
+    Needs Keras on JAX.
+    """
+
+    def __init__(self):
+        import jax
+
+        self.name = f"XLA, JAX {jax.__version__}, Keras {keras.__version__}"
+        (device, *_) = jax.devices()
+        self.is_gpu = device.platform == "gpu"
+        self.device = device.device_kind if self.is_gpu else "CPU"
+        self.threads = None if self.is_gpu else len(os.sched_getaffinity(0))
+
+    def runner(self, model: keras.Model, images: np.ndarray) -> Callable[[int], float]:
+        """See `LiteRT.runner`; but on all batches of `images`, which lie on the device, one after the other."""
+        import jax
+
+        groups = (model.trainable_variables, model.non_trainable_variables)
+        state, images = [[variable.value for variable in group] for group in groups], jax.device_put(images)
+
+        @jax.jit
+        def sum_of_outputs(state, images, batches):
+            def step(number, total):
+                # The sum so far goes into the next batch: none can be skipped or moved out of the loop.
+                batch = images[number % len(images)] + 1e-20 * total
+                outputs, _ = model.stateless_call(*state, batch, training=False)
+                return total + keras.ops.sum(keras.ops.cast(outputs, "float32"))
+
+            return jax.lax.fori_loop(0, batches, step, 0.0)
+
+        # A number comes back to the host: the clock stops when the device is done.
+        return lambda batches: float(sum_of_outputs(state, images, batches))
+
+
 def to_litert(model: keras.Model, examples: Any = None) -> bytes:
     """A network as a .tflite file for LiteRT, arranged for speed (`arrange.for_cpu`).
 
@@ -103,7 +139,9 @@ def to_litert(model: keras.Model, examples: Any = None) -> bytes:
         ImportError: LiteRT is not installed.
     """
     if (backend := keras.backend.backend()) != "tensorflow":
-        raise ValueError(f"to_litert needs KERAS_BACKEND=tensorflow, not {backend}: save {model.name}, load it there")
+        raise ValueError(
+            f"to_litert needs KERAS_BACKEND=tensorflow, not {backend}: save {model.name} and load it there"
+        )
     int8 = {}
     if examples is not None:
         arrays = _by_input(model, examples)

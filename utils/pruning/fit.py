@@ -44,7 +44,7 @@ class LogLiveUnits(keras.callbacks.Callback):
         layers = noise_layers(self.model)
         multipliers = {layer.name: keras.ops.convert_to_numpy(layer.multiplier()) for layer in layers}
         logs |= {f"units/{name}": int(np.count_nonzero(units)) for name, units in multipliers.items()}
-        logs["kl_divergence"] = float(sum(keras.ops.sum(layer.kl_divergence()) for layer in layers))
+        logs["kl_divergence"] = float(sum(keras.ops.convert_to_numpy(layer.kl_divergence()).sum() for layer in layers))
         logs["multiply_adds"] = Liveness(graph.flatten_nested(self.model), multipliers).multiply_adds()
 
 

@@ -24,6 +24,8 @@ def milliseconds(models: list[keras.Model], x: np.ndarray) -> list[float]:
     Raises:
         NotMeasured: LiteRT does not run one of them.
     """
+    if keras.backend.backend() != "tensorflow":
+        raise NotMeasured("LiteRT needs KERAS_BACKEND=tensorflow")
     if any(len(model.inputs) != 1 for model in models):
         raise NotMeasured("networks with several inputs")
     runs = [_runner(model, x) for model in models]
