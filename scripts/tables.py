@@ -2,6 +2,7 @@
 
     python scripts/tables.py --format=markdown        # the tables as they are in docs/results.md
     python scripts/tables.py --measure                # times every published network again, on this machine
+    KERAS_BACKEND=jax python scripts/tables.py --measure --device=gpu   # the GPU column alone, compiled by XLA
 
 --measure puts its figures into each result.json. How to read the tables: docs/results.md
 """
@@ -9,6 +10,7 @@
 import itertools
 import sys
 
+import keras
 from absl import flags
 
 from keras_sbp.nets import NETWORKS
@@ -20,9 +22,13 @@ from keras_sbp.utils.pruning import counting
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("format", "text", ["text", "markdown"], "markdown is what the README shows.")
 flags.DEFINE_bool("measure", False, "Time all networks in this run, and put the figures in their result.json.")
+flags.DEFINE_enum(
+    "device", "all", ["all", "gpu"], "Where --measure times them: gpu needs Keras on JAX, all TensorFlow."
+)
 
 
 def main():
+    speedups = _speedups() if FLAGS.measure else None
     for network, record in NETWORKS.items():
         dataset, paper_rows = paper.TABLES.get(network, ("cifar10", {}))
         results = {method: {} for method in paper_rows}
@@ -34,7 +40,7 @@ def main():
                 result = report.read(folder)
                 # An Original is as fast as itself.
                 if FLAGS.measure and script != record.script and (path := folder / "network.keras").exists():
-                    result |= _measured(result, timing.speedups(record.build(), networks.load(path)))
+                    result |= _measured(result, speedups(record.build(), networks.load(path)))
                     report.write(folder, result)
                 elif FLAGS.measure and not (folder / "network.keras").exists():
                     print(f"{folder}/network.keras: not here, so its row keeps its figures", file=sys.stderr)
@@ -47,12 +53,26 @@ def main():
     print(paper.NOTE)
 
 
+def _speedups():
+    """What measures two networks on --device."""
+    wanted = "jax" if FLAGS.device == "gpu" else "tensorflow"
+    if keras.backend.backend() != wanted:
+        raise command_line.UserError(
+            f"--measure --device={FLAGS.device} needs Keras on {wanted}: set KERAS_BACKEND={wanted}"
+        )
+    return timing.xla_speedups if wanted == "jax" else timing.speedups
+
+
 def _measured(before, found):
-    """What `timing.speedups` found, and without a GPU what one gave before."""
-    if found["gpu_speedup"]:
-        return found
-    kept = [entry for entry in before["timing"] if entry["device"] != "CPU"]
-    return found | {"gpu_speedup": before["gpu_speedup"], "timing": found["timing"] + kept}
+    """What was found, and what was found before on devices that were not measured now."""
+    columns = {name: found.get(name) for name in ("cpu_speedup", "gpu_speedup")}
+    if not any(columns.values()):
+        figures = ", ".join(f"{entry['speedup']:.2f}x" for entry in found["timing"])
+        print(f"{figures} on the CPU by XLA, which no column shows: nothing is changed", file=sys.stderr)
+        return before
+    measured = {entry["device"] == "CPU" for entry in found["timing"]}
+    kept = [entry for entry in before["timing"] if (entry["device"] == "CPU") not in measured]
+    return {name: speed or before[name] for name, speed in columns.items()} | {"timing": found["timing"] + kept}
 
 
 def _scripts(prefix):

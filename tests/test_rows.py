@@ -142,6 +142,10 @@ def test_a_measurement_without_a_gpu_keeps_what_one_gave():
     assert measured(figures(2.0, 3.0), figures(4.0, None)) == figures(4.0, 3.0)
     assert measured(figures(2.0, 3.0), figures(4.0, 5.0)) == figures(4.0, 5.0)
     assert measured(figures(2.0, None), figures(4.0, None)) == figures(4.0, None)
+    by_xla = {"gpu_speedup": 5.0, "timing": [{"device": "some GPU", "speedup": 5.0}]}
+    assert measured(figures(2.0, 3.0), by_xla)["timing"] == figures(2.0, 5.0)["timing"][::-1]
+    tried = {"gpu_speedup": None, "timing": [{"device": "CPU", "speedup": 5.0}]}
+    assert measured(figures(2.0, 3.0), tried) == figures(2.0, 3.0)
 
 
 def test_a_mean_is_of_the_runs_that_have_the_figure():

@@ -20,10 +20,12 @@ PAIRS, MIN_PAIRS = 30, 5
 MAX_SECONDS, MAX_SECONDS_OF_A_ROW = 30, 3
 # A run times its row on this many images; of large networks on fewer, so that a batch takes some tenths of a second.
 ROW_IMAGES, ROW_MACS = 1024, 2e10
+# The GPU's fast kernels want filters and neurons in multiples of this.
+GPU_MULTIPLE = 8
 # An original is as fast as itself, and is not timed.
 OF_ORIGINAL = {"cpu_speedup": 1.0, "gpu_speedup": 1.0, "timing": []}
 
-Runtime = runtimes.LiteRT | runtimes.TensorFlow
+Runtime = runtimes.LiteRT | runtimes.TensorFlow | runtimes.XLA
 
 
 def speedups(original: keras.Model, smaller: keras.Model, what: str = "all") -> dict[str, Any]:
@@ -54,6 +56,22 @@ def speedups(original: keras.Model, smaller: keras.Model, what: str = "all") -> 
         "gpu_speedup": found[-1]["speedup"] if gpus else None,
         "timing": found,
     }
+
+
+def xla_speedups(original: keras.Model, smaller: keras.Model) -> dict[str, Any]:
+    """See `speedups`; compiled by XLA, on JAX's first device, 1,024 images at a time, as it is and padded.
+
+    Returns:
+        {"gpu_speedup": as it is, or None without a GPU, "timing": both measurements; that of the network padded by
+        `pruning.pad_filters` has another entry: padded_to}.
+    """
+    runtime = runtimes.XLA()
+    padded = pruning.pad_filters(as_deployed(smaller), GPU_MULTIPLE)
+    found, found_padded = (
+        _speedup(original, network, ROW_IMAGES, runtime, runtime.device, MAX_SECONDS) for network in (smaller, padded)
+    )
+    timed = [found, found_padded | {"padded_to": GPU_MULTIPLE}]
+    return {"gpu_speedup": found["speedup"] if runtime.is_gpu else None, "timing": timed}
 
 
 def _images_of_a_row(original: keras.Model) -> int:
@@ -98,7 +116,7 @@ def seconds_per_batch(
 ) -> np.ndarray:
     """Seconds that a batch takes in each of two networks, which alternate: (pairs, 2), or fewer if they take long.
 
-    Both are arranged in the same way (`as_deployed`, `arrange.for_cpu`). Each runs as many batches as take the
+    Both are arranged in the same way (`as_deployed`, and as the runtime does it). Each runs as many batches as take the
     original a tenth of a second, after one that is not timed.
 
     Args:
