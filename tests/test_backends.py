@@ -1,4 +1,4 @@
-"""Most tests of tests/backends on JAX, and networks that it saved. `make test-backends` runs all, on PyTorch, too.
+"""Most tests of tests/backends on JAX, and networks saved on other backends. `make test-backends` runs all on each.
 
 Keras reads its backend when it is imported, so that each has a process of its own.
 """
@@ -13,8 +13,9 @@ import keras
 import numpy as np
 import pytest
 
+import keras_sbp  # noqa: F401  so that Keras knows its layer
+
 ROOT = Path(__file__).parents[1]
-JAX = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
 SAVE = """
 import sys, keras, numpy as np
 import keras_sbp
@@ -24,23 +25,22 @@ noisy.layers[2].log_sigma.assign([-5, -3, -1, 1, 3, 5])
 noisy.save(sys.argv[1])
 np.save(sys.argv[2], noisy.predict(np.eye(5), verbose=0))
 """
-with_jax = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow" or not importlib.util.find_spec("jax"), reason="JAX is not installed"
-)
 
 
-def run(*command):
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | JAX, capture_output=True, text=True)
+def run(backend, *command):
+    if keras.backend.backend() != "tensorflow" or not importlib.util.find_spec(backend):
+        pytest.skip(f"{backend} is not installed")
+    environment = os.environ | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@with_jax
 def test_on_jax():
-    run(sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-m", "not slow", "tests/backends")
+    run("jax", sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-m", "not slow", "tests/backends")
 
 
-@with_jax
-def test_a_network_saved_on_jax_gives_the_same_outputs_on_tensorflow(tmp_path):
-    run(sys.executable, "-c", SAVE, str(tmp_path / "noisy.keras"), str(tmp_path / "outputs.npy"))
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_network_saved_on_another_backend_gives_the_same_outputs_on_tensorflow(backend, tmp_path):
+    run(backend, sys.executable, "-c", SAVE, str(tmp_path / "noisy.keras"), str(tmp_path / "outputs.npy"))
     noisy = keras.models.load_model(tmp_path / "noisy.keras")
     np.testing.assert_allclose(noisy.predict(np.eye(5), verbose=0), np.load(tmp_path / "outputs.npy"), rtol=1e-5)
