@@ -116,12 +116,12 @@ def test_exports_compute_what_the_network_does(tmp_path, capsys):
     given, expected = images(smaller), np.asarray(smaller(images(smaller)))
     predictions = []
 
-    def error(network):
+    def scores(network):
         predictions.append(np.asarray(network(given, training=False)))
-        return 12.5 * len(predictions)
+        return {"error": 12.5 * len(predictions)}
 
     examples = np.random.default_rng(1).random((200, 8, 8, 1), np.float32)
-    export.export(SimpleNamespace(directory=tmp_path, examples=lambda: examples, error=error))
+    export.export(SimpleNamespace(directory=tmp_path, examples=lambda: examples, scores=scores))
     archive = tf.saved_model.load(tmp_path / "saved_model")
     np.testing.assert_allclose(archive.serve(given), expected, atol=1e-5)
     lite = Interpreter(str(tmp_path / "network.tflite"))
