@@ -12,12 +12,12 @@ demo: .venv/scripts
 	.venv/bin/python scripts/lenet5-sbp.py --dataset=digits --shift=1 --epochs=60 --noise_learning_rate=0.05 \
 		--finetune_epochs=40 --finetune_learning_rate=2e-3
 
-# Each test process would otherwise claim the whole GPU and every core.
+# Each test process would otherwise claim the whole GPU and every core. tests/test_backends.py runs tests/backends on JAX.
 test: export CUDA_VISIBLE_DEVICES := -1
 test: export TF_NUM_INTRAOP_THREADS := 1
 test: .venv/tests
 	.venv/bin/ruff check --quiet .
-	.venv/bin/python -m pytest -q -n 2 --dist worksteal tests
+	.venv/bin/python -m pytest -q -n 2 --dist worksteal --ignore=tests/backends tests
 
 test-backends: .venv/tests .venv/backends
 	for backend in tensorflow jax torch; do \

@@ -24,3 +24,9 @@ hypothesis.settings.load_profile("same")
 def seeded():
     """The same weights and noise, too."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def no_latency(monkeypatch):
+    """`prune` without a conversion to LiteRT and a second's timing at its end."""
+    monkeypatch.setattr("keras_sbp.utils.tool.latency.milliseconds", lambda models, x: [1.0] * len(models))

@@ -8,6 +8,8 @@ import tensorflow as tf
 from keras_sbp.utils.tool import examples, labels, tasks
 from tests.support.digits import dense
 
+pytestmark = pytest.mark.usefixtures("no_latency")
+
 X = np.random.default_rng(0).normal(size=(6, 64)).astype(np.float32)
 NUMBERS = np.array([0, 2, 1, 2, 0, 1])
 ONE_HOT = np.array([[1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]], np.float32)

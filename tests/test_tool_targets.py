@@ -10,6 +10,8 @@ from keras_sbp.utils.pruning import fit
 from keras_sbp.utils.tool import compact, targets
 from tests.support.digits import dense, digits
 
+pytestmark = pytest.mark.usefixtures("no_latency")
+
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 MACS = 64 * 48 + 48 * 32 + 32 * 10  # of `dense`
 

@@ -40,7 +40,7 @@ class Goal(NamedTuple):
             return f"{self.value:g}x fewer MACs"
         if self.kind == LATENCY:
             return f"{self.value:g}x lower latency" if self.relative else f"{self.value:g} ms"
-        return f"at most {self.value:g} lost"
+        return f"a drop of at most {self.value:g}"
 
     def with_macs(self, model: keras.Model, noisy: keras.Model, parts: Parts) -> "Goal":
         """The goal with the MACs that training heads for.
@@ -49,6 +49,8 @@ class Goal(NamedTuple):
             Refused: it cannot be reached, whatever is removed.
         """
         full, fewest = targets.full_macs(noisy), targets.fewest_macs(noisy)
+        if fewest >= full:
+            raise Refused(f"nothing can be removed from {model.name}: its layers have one unit each{_staying(model)}")
         if self.kind == MACS:
             if full / self.value < 0.98 * fewest:
                 raise Refused(
@@ -120,9 +122,12 @@ def choose(goal: Goal, noisy: keras.Model, trainer: Trainer, model: keras.Model)
     if goal.kind == DROP:
         return _by_drop(goal, ranking, trainer, model, points)
     alive = ranking.at(goal.macs) if goal.kind == MACS else _by_latency(goal, ranking, model, trainer.parts)
-    network = compact.trainable(noisy, alive)
+    network, macs = compact.trainable(noisy, alive), targets.macs(noisy, alive)
     trainer.without_noise(network, _fine_tuning_of(alive))
-    return Chosen(network, targets.macs(noisy, alive), None, points)
+    warnings = ()
+    if goal.kind == MACS and targets.distance(macs, goal.macs) > targets.NEAR:
+        warnings = ("this is as near to the target as whole units come in their order: one more would go too far",)
+    return Chosen(network, macs, None, points, warnings)
 
 
 def _fine_tuning_of(alive: Masks) -> str:
@@ -210,8 +215,10 @@ def _macs_of_latency(goal: Goal, model: keras.Model, noisy: keras.Model, parts: 
         return _latency_reached(goal, latency.milliseconds([model, smaller], example(parts.test)))
 
     try:
-        if reached(last) < 1:
-            raise Refused(f"{goal} cannot be reached: with one unit left per layer it is not{_staying(model)}")
+        most = reached(last)
+        if most < 1:
+            best = f"{most * goal.value:.2f}x" if goal.relative else f"{goal.value / most:.3g} ms"
+            raise Refused(f"{goal} cannot be reached: with one unit left per layer it is {best}{_staying(model)}")
     except latency.NotMeasured as error:
         raise Refused(f"target_latency: {error}; give target or max_drop") from None
     low, high = 0, last

@@ -73,14 +73,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return int(text)
+    return _whole_number(text, 1)
 
 
 def _natural(text: str) -> int:
-    if int(text) < 0:
-        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from {least}")
     return int(text)
 
 
@@ -93,7 +95,11 @@ def main(arguments: list[str] | None = None) -> None:
         with terminal.quiet(folder / "log.txt"):
             from keras_sbp.utils.tool import command  # imports TensorFlow
 
-            command.prune(options, folder)
+            try:
+                command.prune(options, folder)
+            except UserError:
+                _remove_if_unused(folder)
+                raise
     except UserError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
@@ -119,6 +125,8 @@ def _check(options: argparse.Namespace) -> None:
             raise UserError(f"no file at {path}: give another {'MODEL' if name == 'network' else f'--{name}'}")
     if options.data and not os.path.exists(options.data):
         raise UserError(f"no data at {options.data}: give a .npz file, or a folder with a folder of images per class")
+    if not os.path.isdir(os.path.dirname(os.path.abspath(options.output))):
+        raise UserError(f"no directory for --output={options.output}: make it first")
     if os.path.exists(options.output):
         raise UserError(f"{options.output} already exists: delete it or choose another --output")
     for name in ("learning_rate", "noise_learning_rate"):
@@ -135,3 +143,10 @@ def _folder(options: argparse.Namespace) -> Path:
     except OSError as error:
         raise UserError(f"cannot write {folder} ({error.strerror}): choose another --checkpoints_dir") from None
     return folder
+
+
+def _remove_if_unused(folder: Path) -> None:
+    """Remove the directory of a run that was refused before it began."""
+    if [path.name for path in folder.iterdir()] == ["log.txt"]:
+        (folder / "log.txt").unlink()
+        folder.rmdir()

@@ -47,7 +47,7 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
         smaller = _padded(smaller, options.multiple_of)
     _save(smaller, options.output)
     print(f"\n{options.output}: keras.models.load_model opens it; {folder}/report.png shows what is left")
-    print(f"another target from the same training: the same command with it, and --checkpoints_dir={folder}")
+    print(f"for another target of the same training: change --target and --output, add --checkpoints_dir={folder}")
 
 
 def _data(options: argparse.Namespace, shape: tuple[int | None, ...]) -> files.Data:

@@ -86,12 +86,14 @@ class Arrays(NamedTuple):
 class Stream(NamedTuple):
     """A tf.data.Dataset or PyDataset of batches (x, y), read from its start each time.
 
-    count: how many examples it has; batch_size: how many are in its first batch.
+    count: how many examples it has, of training data at most; batch_size: how many are in its first batch; is_counted:
+    whether it was read to its end for that.
     """
 
     dataset: Any
     count: int
     batch_size: int
+    is_counted: bool
 
     def shuffled(self, batch_size: int, seed: int) -> Any:
         """The data set itself: it comes in batches, in its own order."""
@@ -146,10 +148,10 @@ def split(
             continue
         fraction = TEST_FRACTION if name == "test" else VALIDATION_FRACTION
         train, held_out = _held_out(train, fraction, seed, stratified)
-        notes.append(f"{name}: {held_out.count} of the examples given, held out")
+        notes.append(f"{name}: {held_out.count} of the examples in data, which are not trained on here")
         if name == "test":
             test = held_out
-            notes.append("if the network was trained on them, its accuracy before is too good")
+            notes.append("if the network as given was trained on them, its score is too good")
         else:
             validation = held_out
     return Parts(train, validation, test, tuple(notes))
@@ -163,12 +165,16 @@ def part(given: Any, name: str) -> Arrays | Stream:
     """
     if isinstance(given, keras.utils.PyDataset) or _is_tf_dataset(given):
         return _stream(given, name)
+    if isinstance(given, (tuple, list)) and len(given) == 3:
+        raise Refused(f"{name} has three parts: give (x, y); weights of examples are not taken")
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         raise Refused(f"{name} is a {type(given).__name__}: give (x, y), a tf.data.Dataset or a keras PyDataset")
     x, y = given
     # A PyDataset takes lists of inputs for examples, and tuples for inputs.
     x, y = keras.tree.map_structure(np.asarray, tuple(x) if isinstance(x, list) else x), np.asarray(y)
     arrays = keras.tree.flatten(x)
+    if isinstance(given[0], list) and not any(array.ndim for array in arrays):
+        raise Refused(f"{name} has a list as x, which stands for several inputs: give np.asarray(x)")
     if any(array.dtype.kind not in "biuf" or not array.ndim for array in (*arrays, y)):
         raise Refused(f"{name} takes arrays of numbers, not of text or objects: x (N, ...) and y, a label for each")
     if not len(y):
@@ -196,12 +202,14 @@ def _batches(dataset: Any) -> Any:
 
 
 def _stream(dataset: Any, name: str) -> Stream:
-    """All batches are taken to be as large as the first."""
+    """Validation and test data are read once; of training data, all batches are taken to be as large as the first."""
     is_tf = _is_tf_dataset(dataset)
     number = int(dataset.cardinality()) if is_tf else dataset.num_batches
     if number is None or is_tf and number == tf.data.INFINITE_CARDINALITY:
         raise Refused(f"{name} has no end: give a data set of one epoch, without repeat()")
     first = next(iter(_batches(dataset)), None)
+    if first is None:
+        raise Refused(f"{name} has no examples")
     if not isinstance(first, (tuple, list)) or len(first) < 2:
         raise Refused(f"{name} does not yield batches (x, y): give a data set as fit takes it")
     sizes = {len(array) if np.ndim(array) else -1 for array in keras.tree.flatten(list(first[:2]))}
@@ -211,7 +219,15 @@ def _stream(dataset: Any, name: str) -> Stream:
         number = sum(1 for _ in dataset)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(number))  # for fit
     size = sizes.pop()
-    return Stream(dataset, number * size, size)
+    found = Stream(dataset, number * size, size, name != "data")
+    if not found.is_counted:
+        return found
+    count = 0
+    for x, y in found.batches():
+        if not all(np.isfinite(array).all() for array in (*keras.tree.flatten(x), y)):
+            raise Refused(f"{name} holds numbers that are not finite: remove these examples")
+        count += len(y)
+    return found._replace(count=count)
 
 
 def _classes_of(y: np.ndarray) -> np.ndarray:

@@ -10,14 +10,14 @@ from keras_sbp.utils.tool.tasks import BINARY, CLASSES, LABELS, Task
 def fitted(task: Task, part: Arrays | Stream, outputs: tuple[int | None, ...]) -> Arrays | Stream:
     """The same examples, with class numbers or one-hot labels, as the loss takes them.
 
-    Of a stream, the labels of the first batch are checked; they are not converted.
+    Of a stream to train on, the labels of the first batch are checked. Those of a stream are not converted.
 
     Args:
         outputs: shape of the model's outputs for one example.
     Raises:
         Refused: the labels have another shape than the outputs, or values that the model has no output for.
     """
-    y = part.y if isinstance(part, Arrays) else next(iter(part.batches()))[1]
+    y = part.y if isinstance(part, Arrays) else part.labels() if part.is_counted else next(iter(part.batches()))[1]
     if task.kind == CLASSES:
         return _classes(task, part, y, outputs)
     if task.kind in (BINARY, LABELS):
@@ -38,6 +38,7 @@ def _classes(task: Task, part: Arrays | Stream, y: np.ndarray, outputs: tuple[in
         raise Refused(
             f"the network knows classes 0 to {classes - 1}, and the labels go from {y.min():g} to {y.max():g}: give it "
             "an output for each class, and whole numbers from 0"
+            + ("" if task.is_stock else f"; for a regression, labels of the outputs' shape, {outputs}")
         )
     if is_one_hot == task.one_hot:
         return part

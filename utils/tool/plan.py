@@ -1,6 +1,7 @@
 """Epochs, batch size and learning rates: as asked for, else by default."""
 
 import math
+import numbers
 import operator
 from typing import Any, NamedTuple
 
@@ -50,7 +51,7 @@ def of(
         )
     )
     for value, name in ((learning_rate, "learning_rate"), (noise_learning_rate, "noise_learning_rate")):
-        if value is not None and not 0 <= value < math.inf:
+        if value is not None and not (isinstance(value, numbers.Real) and 0 <= value < math.inf):
             raise Refused(f"{name}={value}: give a number from 0")
     count = parts.train.count
     if isinstance(parts.train, Stream):
@@ -66,7 +67,7 @@ def of(
     if epochs * steps < ENOUGH_STEPS:
         raised = min(NOISE_LEARNING_RATE * ENOUGH_STEPS / (epochs * steps), MOST_NOISE_LEARNING_RATE)
         enough = math.ceil(ENOUGH_STEPS / steps)
-        what = f"; the noise's learning rate is {raised:.3g} for that" if noise_learning_rate is None else ""
+        what = f"; the noise's learning rate is raised to {raised:.3g}" if noise_learning_rate is None else ""
         warnings.append(f"{epochs * steps} steps are too few to tell units apart well: epochs={enough} would do{what}")
     rate = raised if noise_learning_rate is None else noise_learning_rate
     return Plan(batch_size, steps, epochs, finetune_epochs, learning_rate, rate, tuple(warnings))

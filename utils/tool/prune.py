@@ -24,7 +24,7 @@ def prune(
     target_latency: float | str | None = None, max_drop: float | None = None, validation_data: Any = None,
     test_data: Any = None, loss: Any = None, epochs: int | None = None,
     finetune_epochs: int | None = None, batch_size: int | None = None, learning_rate: float = 1e-3,
-    noise_learning_rate: float | None = None, exclude: Sequence[str] = (), seed: int = 0,
+    noise_learning_rate: float | None = None, exclude: Sequence[str] | None = None, seed: int = 0,
     directory: str | os.PathLike | None = None, control: bool = False, verbose: int = 1,
 ) -> tuple[keras.Model, Report]:  # fmt: skip
     """Make a trained network smaller: train it with noise, remove the units that do least, and fine-tune the rest.
@@ -58,6 +58,7 @@ def prune(
         UserError: `directory` cannot be written.
     """
     goal = choice.goal(target, target_latency, max_drop)
+    exclude = () if exclude is None else exclude
     _check(model, exclude)
     keras.utils.set_random_seed(plan.whole_number(seed, "seed", 0))
     given = examples.part(data, "data")
@@ -86,8 +87,8 @@ def _check(model: keras.Model, exclude: Sequence[str]) -> None:
         )
     if len(model.outputs) != 1:
         raise Refused(f"{model.name} has {len(model.outputs)} outputs: give a model with the one that matters")
-    if isinstance(exclude, str):
-        raise Refused(f"exclude={exclude!r} is a string: give a list of names of layers")
+    if isinstance(exclude, str) or not all(isinstance(name, str) for name in exclude):
+        raise Refused(f"exclude={exclude!r}: give a list of names of layers")
 
 
 class _Pruning(NamedTuple):
@@ -111,7 +112,7 @@ class _Pruning(NamedTuple):
         for warning in warnings if self.verbose else ():
             print(f"warning: {warning}", file=sys.stderr)
         settings = {"plan": self.plan._asdict(), "seed": self.seed, "exclude": list(self.exclude)}
-        settings["loss"] = task.loss_name
+        settings["loss"] = task.loss_settings
         folder = run.open_directory(directory, settings, model, parts, goal)
         trainer = Trainer(parts, task, self.plan, self.seed, folder, self.verbose)
         run.train_once(trainer, noisy, goal, folder)

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_sbp.utils.io import checkpoint, networks
 from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.pruning import graph
 from keras_sbp.utils.tool.choice import Goal
 from keras_sbp.utils.tool.examples import Arrays, Parts
 from keras_sbp.utils.tool.refusal import FULL, Refused
@@ -34,6 +35,8 @@ def open_directory(
     if directory is None:
         return None
     folder, trained = Path(directory), Path(directory) / NOISY
+    if folder.is_file():
+        raise Refused(f"{folder} is a file: choose another directory")
     ours = settings | {"model": _digest_model(model), "data": _digest_data(parts.train)}
     ours = json.loads(json.dumps({**ours, "goal": [goal.kind, goal.value]}, default=str))
     path = folder / "settings.json"
@@ -91,19 +94,42 @@ def _unwritable(folder: Path, error: OSError) -> UserError:
 
 
 def _digest_model(model: keras.Model) -> str:
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
+    """Of its graph and weights. Names do not count: Keras numbers them anew for each model of a process."""
+    nodes = graph.nodes(graph.flatten_nested(model))
+    number = {id(tensor): index for index, node in enumerate(nodes) for tensor in node.outputs}
+    structure = [
+        (type(node.operation).__name__, _config(node.operation), [number[id(x)] for x in node.input_tensors])
+        for node in nodes
+    ]
+    digest = hashlib.sha256(json.dumps(structure, default=str).encode())
+    _add(digest, *model.get_weights())
     return digest.hexdigest()
+
+
+def _config(operation: keras.Operation) -> Any:
+    return _nameless(operation.get_config()) if isinstance(operation, keras.Layer) else None
+
+
+def _nameless(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {key: _nameless(value) for key, value in config.items() if key != "name"}
+    return [_nameless(value) for value in config] if isinstance(config, (list, tuple)) else config
 
 
 def _digest_data(part: Any) -> str:
-    """Of arrays, the labels and a thousand numbers of each example array; of a stream, its length."""
+    """Of arrays, all of them; of a stream, its length and its first batch."""
+    found, arrays = "", (part.y, *keras.tree.flatten(part.x)) if isinstance(part, Arrays) else ()
     if not isinstance(part, Arrays):
-        return f"stream of {part.count}"
-    digest = hashlib.sha256(np.ascontiguousarray(part.y).tobytes())
-    for array in keras.tree.flatten(part.x):
-        flat = array.reshape(-1)
-        digest.update(np.ascontiguousarray(flat[:: max(1, flat.size // 1000)]).tobytes())
-        digest.update(str(array.shape).encode())
-    return digest.hexdigest()
+        x, y = next(iter(part.batches()))
+        found, arrays = f"stream of {part.count}, ", (y, *keras.tree.flatten(x))
+    digest = hashlib.sha256()
+    _add(digest, *arrays)
+    return found + digest.hexdigest()
+
+
+def _add(digest: Any, *arrays: np.ndarray) -> None:
+    for array in arrays:
+        digest.update(f"{array.shape} {array.dtype}".encode())
+        step = max(1, 2**22 // max(1, array[:1].size)) if array.ndim else 1  # not a copy of all at once
+        for start in range(0, len(array) if array.ndim else 1, step):
+            digest.update(np.ascontiguousarray(array[start : start + step] if array.ndim else array).tobytes())

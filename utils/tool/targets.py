@@ -162,7 +162,7 @@ class Ranking:
         last = len(self.thresholds) - 1
         first = first_position(lambda position: self.macs(position) <= target, last)
         near = [position for position in (first - 1, first) if 0 <= position <= last]
-        return min(near, key=lambda position: _distance(self.macs(position), target))
+        return min(near, key=lambda position: distance(self.macs(position), target))
 
     def at(self, target: float) -> Masks:
         """The units that are left at a number of MACs: those above one threshold for all layers, if it is near enough.
@@ -171,7 +171,7 @@ class Ranking:
         last position above the target, and a layer whose next unit would go too far keeps the rest.
         """
         nearest = self.nearest(target)
-        if _distance(self.macs(nearest), target) < NEAR:
+        if distance(self.macs(nearest), target) < NEAR:
             return self.alive(nearest)
         less = self.alive(nearest - (self.macs(nearest) < target))
         further = {name: self._in_order(name, units) for name, units in less.items()}
@@ -184,7 +184,7 @@ class Ranking:
                 less[name][unit], further[name] = True, []
             else:
                 found = without
-        return less if _distance(found, target) < _distance(self.macs(nearest), target) else self.alive(nearest)
+        return less if distance(found, target) < distance(self.macs(nearest), target) else self.alive(nearest)
 
     def _in_order(self, name: str, alive: np.ndarray) -> list[int]:
         """The live units of a layer in the order in which they are removed, without the last one, which stays."""
@@ -192,7 +192,8 @@ class Ranking:
         return units[np.argsort(self.scores[name][units])][:-1].tolist()
 
 
-def _distance(found: float, wanted: float) -> float:
+def distance(found: float, wanted: float) -> float:
+    """How far two numbers of MACs are apart: the difference of their logarithms."""
     return abs(math.log(found / wanted))
 
 

@@ -1,5 +1,7 @@
 """The task of a network: its loss, and which of its outputs are right."""
 
+import math
+import re
 from typing import Any, NamedTuple
 
 import keras
@@ -45,13 +47,23 @@ class Task(NamedTuple):
         return _name(self.loss) or getattr(self.loss, "__name__", type(self.loss).__name__)
 
     @property
+    def loss_settings(self) -> str:
+        """The loss's name and, where it is an object of Keras's, its arguments."""
+        if not (self.is_stock and isinstance(self.loss, keras.losses.Loss)):
+            return self.loss_name
+        settings = {name: value for name, value in self.loss.get_config().items() if name != "name"}
+        return f"{self.loss_name} {settings}"
+
+    @property
     def is_stock(self) -> bool:
         """Whether the loss is one of Keras's own."""
         return bool(_name(self.loss))
 
     def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
         # An object of a loss or metric has a state: each model takes one of its own.
-        loss = keras.losses.deserialize(keras.losses.serialize(self.loss)) if _is_stock(self.loss) else self.loss
+        loss = self.loss
+        if isinstance(loss, keras.losses.Loss) and _is_stock(loss):
+            loss = type(loss).from_config(loss.get_config())
         model.compile(optimizer, loss, metrics=self._metrics())
 
     def _metrics(self) -> list:
@@ -88,8 +100,12 @@ class Task(NamedTuple):
         return (found == wanted).reshape(len(y), -1).mean(1)
 
     def drop(self, before: float, after: float) -> float:
-        """How much worse a score is: in points, of a regression's loss in percent."""
-        return 100 * (after / before - 1) if self.kind == REGRESSION else before - after
+        """How much worse a score is: in points; of a regression's loss, which may be negative, in percent."""
+        if self.kind != REGRESSION:
+            return before - after
+        if not before:
+            return 0.0 if after <= 0 else math.inf
+        return 100 * (after - before) / abs(before)
 
     def chance(self, part: Arrays | Stream) -> float | None:
         """Percent right if the most frequent answer is always given; None for a regression."""
@@ -144,7 +160,7 @@ def _kind(name: str, y: np.ndarray, outputs: np.ndarray) -> tuple[str, bool]:
     """The kind of the task, and whether the labels are one-hot."""
     width, same = outputs.shape[-1], y.shape == outputs.shape
     if "categorical" in name:
-        return CLASSES, "sparse" not in name
+        return CLASSES, "sparse" not in name and "generalized" not in name
     if "binary" in name or name.endswith("hinge"):
         return (BINARY if width == 1 else LABELS), False
     if name in REGRESSIONS:
@@ -213,4 +229,5 @@ def _as_outputs(y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
 
 
 def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]
+    text = re.sub(r"\x1b\[\d*m", "", str(error))  # Keras prints some of it in bold
+    return " ".join(text.split())[:120]

@@ -1,6 +1,7 @@
 """The trade-off of a finished run: accuracy over MACs, and networks at any point of it without training again."""
 
 import json
+import numbers
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,8 +45,16 @@ class Tradeoff:
 
         `prune(model, data, target, directory=...)` with the same directory takes it from the same training, too, and
         fine-tunes it.
+
+        Raises:
+            ValueError: the target is no number from 1, or cannot be reached.
         """
+        if not isinstance(target, numbers.Real) or not target >= 1:
+            raise Refused(f"target={target}: give how many times fewer MACs, a number from 1")
         ranking = Ranking(self._noisy)
+        most = ranking.macs(0) / ranking.macs(len(ranking.thresholds) - 1)
+        if target > 1.02 * most:
+            raise Refused(f"target={target:g} cannot be reached: with one unit left per layer it is {most:.2f}x")
         return pruning.shrink(compact.trainable(self._noisy, ranking.at(ranking.macs(0) / target)))
 
     def plot(self) -> "Figure":

@@ -11,10 +11,11 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.pruning import fit, graph
 from keras_sbp.utils.tool import targets
 from keras_sbp.utils.tool.checkpoint import Checkpoint
-from keras_sbp.utils.tool.examples import FollowEpochs, Parts
+from keras_sbp.utils.tool.examples import FollowEpochs, Parts, Stream
 from keras_sbp.utils.tool.plan import Plan
 from keras_sbp.utils.tool.refusal import Refused
 from keras_sbp.utils.tool.tasks import Task
@@ -106,10 +107,19 @@ class Trainer:
         if self.directory:
             callbacks.append(Checkpoint(self.directory / name))
         averages = _fast_averages(model, epochs * self.plan.steps)
-        with contextlib.redirect_stdout(sys.stderr), progress, averages:  # TerminateOnNaN prints
-            model.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks)
+        is_stream = isinstance(self.parts.train, Stream)
+        try:
+            with contextlib.redirect_stdout(sys.stderr), progress, averages:  # TerminateOnNaN prints
+                model.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=callbacks)
+        except Exception as error:
+            if not is_stream or isinstance(error, UserError):
+                raise
+            raise Refused(
+                f"{name} failed ({type(error).__name__}): are all batches of data like the first, which was checked?"
+            ) from error
         if not all(np.isfinite(weight).all() for weight in model.get_weights() if weight.dtype.kind == "f"):
-            raise Refused("the loss is no longer finite: use a lower learning_rate and another directory")
+            reasons = "use a lower learning_rate, or smaller numbers as x" + ", all of them finite" * is_stream
+            raise Refused(f"the loss is no longer finite: {reasons}{' (and another directory)' * bool(self.directory)}")
 
 
 @contextlib.contextmanager

@@ -60,6 +60,8 @@ def of_classes(task: Task, parts: Parts, goal: Goal) -> list[str]:
     if task.kind == CLASSES:
         # To read all of a stream of training data for its labels would take too long.
         trained = parts.validation if isinstance(parts.train, Stream) else parts.train
+        if len(_classes(task, trained)) == 1:
+            found.append("all labels are the same: the network will learn nothing from them")
         missing = sorted(_classes(task, trained) - _classes(task, parts.test))
         if missing:
             raise Refused(
@@ -69,8 +71,8 @@ def of_classes(task: Task, parts: Parts, goal: Goal) -> list[str]:
     count = parts.validation.count
     if goal.kind == DROP and any(note.startswith("validation: ") for note in parts.notes):
         found.append(
-            "the validation data are part of data: if the network was trained on them, it will seem to lose more than "
-            "it does; give validation_data that it has not seen"
+            "the validation data were taken from data: if the network was trained on them, it will seem to lose more "
+            "than it does; give validation_data that it has not seen"
         )
     if goal.kind == DROP and task.metric.endswith("%") and 100 / count > max(goal.value, 1e-9):
         found.append(

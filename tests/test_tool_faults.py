@@ -1,0 +1,131 @@
+"""prune: what people found that was wrong, silent or a traceback."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import keras_sbp as sbp
+from keras_sbp.utils.tool import examples, tasks
+from tests.support.digits import dense, digits, train
+
+pytestmark = pytest.mark.usefixtures("no_latency")
+
+QUICK = {"epochs": 4, "finetune_epochs": 1, "verbose": 0}
+SPARSE = keras.losses.SparseCategoricalCrossentropy
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return train(dense(), SPARSE(from_logits=True), *digits())
+
+
+@pytest.mark.parametrize(
+    "before, after, drop", [(2, 3, 50), (-0.5, -0.4, 20), (-0.5, -0.6, -20), (0, 0, 0), (0, 1, np.inf)]
+)
+def test_a_loss_that_is_negative_or_zero_gets_worse_as_it_grows(before, after, drop):
+    regression = tasks.Task(tasks.REGRESSION, False, False, "mse", "")
+    assert regression.drop(before, after) == pytest.approx(drop)
+
+
+def another(kind, model, x, y):
+    """The same call but for one thing."""
+    if kind == "activation":
+        other = keras.Sequential(
+            [keras.Input((64,)), layers.Dense(48, "tanh"), layers.Dense(32, "tanh"), layers.Dense(10)]
+        )
+        other.set_weights(model.get_weights())
+        return other, (x, y), {}
+    if kind == "loss":
+        return model, (x, y), {"loss": SPARSE(from_logits=True, ignore_class=9)}
+    if kind == "trainable":
+        other = keras.models.clone_model(model)
+        other.set_weights(model.get_weights())
+        other.layers[0].trainable = False
+        return other, (x, y), {"loss": SPARSE(from_logits=True)}
+    x = x.copy()
+    x[1, 1] += 1
+    return model, (x, y), {}
+
+
+@pytest.mark.parametrize("kind", ["activation", "loss", "trainable", "one number"])
+def test_a_directory_is_of_one_model_loss_and_data(kind, trained, tmp_path):
+    x, y = digits()
+    given = (x[:200], y[:200])
+    sbp.prune(trained, given, 2, directory=tmp_path, **QUICK)
+    model, data, more = another(kind, trained, *given)
+    with pytest.raises(ValueError, match="holds a run with another"):
+        sbp.prune(model, data, 2, directory=tmp_path, **QUICK, **more)
+
+
+def test_a_model_built_again_under_other_names_continues(trained, tmp_path):
+    x, y = digits()
+    _, report = sbp.prune(trained, (x, y), 2, directory=tmp_path, **QUICK)
+    again = keras.models.clone_model(trained, clone_function=lambda layer: renamed(layer))
+    again.set_weights(trained.get_weights())
+    _, same = sbp.prune(again, (x, y), 2, directory=tmp_path, loss=SPARSE(from_logits=True), **QUICK)
+    assert same.after.score == report.after.score
+
+
+def renamed(layer):
+    return type(layer).from_config({**layer.get_config(), "name": f"{layer.name}_again"})
+
+
+def test_the_examples_of_a_stream_are_counted():
+    x, y = digits()
+    stream = tf.data.Dataset.from_tensor_slices((x[:70], y[:70])).batch(64)
+    assert examples.part(stream, "test_data").count == 70
+    with pytest.raises(ValueError, match="not finite"):
+        bad = np.where(np.arange(70)[:, None] == 69, np.nan, x[:70])
+        examples.part(tf.data.Dataset.from_tensor_slices((bad, y[:70])).batch(64), "test_data")
+
+
+def test_a_bad_batch_of_a_stream_is_said_to_be_one(trained):
+    x, y = digits()
+    wrong = np.where(np.arange(200) > 190, 17, y[:200])
+    stream = tf.data.Dataset.from_tensor_slices((x[:200], wrong)).batch(50)
+    with pytest.raises(ValueError, match="like the first"):
+        sbp.prune(trained, stream, 2, validation_data=(x[200:], y[200:]), **QUICK)
+
+
+def test_nothing_to_remove_is_refused_whatever_is_asked():
+    x, y = digits()
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(1), layers.Dense(10)])
+    model.compile("adam", SPARSE(from_logits=True))
+    with pytest.raises(ValueError, match="one unit each"):
+        sbp.prune(model, (x, y), max_drop=50, **QUICK)
+
+
+def test_all_labels_the_same_are_warned_of(trained):
+    x, _ = digits()
+    _, report = sbp.prune(trained, (x, np.zeros(len(x), int)), 2, **QUICK)
+    assert any("all labels are the same" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize("target", [0, -1, 0.5, float("nan"), "3", 1e9])
+def test_a_point_that_is_none_is_refused(target, trained, tmp_path):
+    sbp.prune(trained, digits(), 2, directory=tmp_path, **(QUICK | {"epochs": 1}))
+    with pytest.raises(ValueError, match="target="):
+        sbp.tradeoff(tmp_path).shrink(target)
+
+
+@pytest.mark.parametrize("kind", ["weights", "nested lists", "exclude", "no rate", "empty"])
+def test_arguments_that_make_no_sense_are_refused_in_a_line(kind, trained):
+    (x, y), more = digits(), {}
+    data = (x, y)
+    if kind == "weights":
+        data = (x, y, y)
+    elif kind == "nested lists":
+        data = (x.tolist(), y.tolist())
+    elif kind == "empty":
+        data = tf.data.Dataset.from_tensor_slices((x, y)).batch(50).take(0)
+    else:
+        more = {"exclude": [trained.layers[0]]} if kind == "exclude" else {"learning_rate": "fast"}
+    wanted = {
+        "weights": "weights of examples", "nested lists": "np.asarray", "exclude": "list of names",
+        "no rate": "a number from 0", "empty": "no examples",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=wanted[kind]) as caught:
+        sbp.prune(trained, data, 2, **QUICK, **more)
+    assert "\n" not in str(caught.value)
