@@ -63,9 +63,9 @@ def test_noise_precedes_forks_and_concatenations():
     assert pruning.unprunable(model)["gate"] == "factor in product"
 
 
-def test_transformer_blocks_are_pruned_but_not_their_residual_stream():
+def test_transformer_blocks_are_pruned():
     model = keras_applications.transformer()
-    assert len(noise_sites(model)) == 1
+    assert len(noise_sites(model)) == 2
     noisy = pruning.insert(model)
     keras_applications.kill(noisy, 1.0, np.random.default_rng(0))
     kernels = counting.kernels(pruning.shrink(noisy))
@@ -121,7 +121,7 @@ def joined(after):
     [
         (L.Activation("softmax", name="softmax"), "read by softmax (Activation)"),
         (L.Flatten(name="logits"), "output of the network"),
-        (lambda x: L.Dense(2)(L.LayerNormalization(name="norm")(L.Flatten()(x))), "read by norm (LayerNormalization)"),
+        (lambda x: L.Dense(2)(L.UnitNormalization(name="norm")(L.Flatten()(x))), "read by norm (UnitNormalization)"),
         (lambda x: L.Dense(2)(L.DepthwiseConv2D(2, depth_multiplier=2, name="twice")(x)), "output of the network"),
     ],
 )

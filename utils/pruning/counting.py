@@ -56,8 +56,9 @@ def unit_costs(model: keras.Model) -> dict[str, int]:
 
     Weights that are 0 count as well, like those of a last layer that starts at 0, or of filters that are not used.
     """
-    model = graph.clone(model)
-    model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
+    model, rng = graph.clone(model), np.random.default_rng(0)
+    # Not all the same: a table with the same number for each word does not vary with the input.
+    model.set_weights([rng.uniform(1, 2, weight.shape).astype(weight.dtype) for weight in model.get_weights()])
     live = {noise.name: np.ones(len(noise.multiplier())) for noise in _noise_layers(model)}
     whole = Liveness(model, live).multiply_adds()
     without = {name: {**live, name: units - np.eye(len(units))[0]} for name, units in live.items()}

@@ -89,7 +89,7 @@ def unprunable(model: keras.Model, exclude: Sequence[str] = ()) -> dict[str, str
     reasons = {}
     for rule in found:
         group = groups.of(id(rule.node.outputs[0]))
-        if isinstance(rule, rules.Kernel) and group in why:
+        if rule.is_source and getattr(rule.op, "weights", None) and group in why:
             reasons[rule.op.name] = why[group]
         elif isinstance(rule, rules.Barrier) and getattr(rule.op, "weights", None):
             reasons[rule.op.name] = rules.reason(rule.node)
@@ -112,7 +112,7 @@ def _noise_sites(
     names, ends = {}, collections.defaultdict(list)
     for rule in found:
         (output, *_) = rule.node.outputs
-        if isinstance(rule, rules.Kernel) and not rule.unitwise:
+        if rule.is_source and not rule.unitwise:
             group = groups.of(id(output))
             names.setdefault(group, rule.op.name)
             ends[group].append(_last_unitwise_output(output, readers))
@@ -172,7 +172,7 @@ def _batch_norms(tensor: keras.KerasTensor, readers: Readers, seen: dict[int, li
 
 def _groups(model: keras.Model, exclude: Sequence[str]) -> tuple["_Groups", dict[int, str], list[Rule]]:
     """The groups of a model's tensors, {group: why its units are kept}, and the rules of its nodes."""
-    found = [rules.of(node) for node in graph.nodes(model)]
+    found = rules.of_network(graph.nodes(model), model.outputs)
     groups, kept, factors = _Groups(), {id(tensor): "output of the network" for tensor in model.outputs}, []
     for rule in found:
         inputs, (output, *_) = rule.node.input_tensors, rule.node.outputs

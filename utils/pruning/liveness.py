@@ -44,7 +44,7 @@ class Liveness:
 
     def __init__(self, model: keras.Model, multipliers: dict[str, Array], inference: bool = True):
         self.inference = inference
-        self.rules = [rules.of(node) for node in graph.nodes(model)]
+        self.rules = rules.of_network(graph.nodes(model), model.outputs, fold=inference)
         self.call_sites: dict[int, list[Rule]] = collections.defaultdict(list)
         for rule in self.rules:
             self.call_sites[id(rule.op)].append(rule)

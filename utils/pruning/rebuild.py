@@ -79,6 +79,7 @@ class _Rebuilder:
         self.inputs, self.liveness, self.inference, self.origin = model.inputs, liveness, liveness.inference, []
         self.norms = _folded_norms(model, liveness) if self.inference else {}
         self.layers, self.names, self.reused = {}, {rule.op.name for rule in liveness.rules}, set()
+        self.masks = {}
         lives = {}
         for rule in liveness.rules:
             outputs = rule.node.outputs
@@ -91,6 +92,7 @@ class _Rebuilder:
             else:
                 inputs = [lives.get(id(tensor)) for tensor in rule.node.input_tensors]
                 rebuilt = rule.rebuild(self, inputs, [liveness.kept_units(tensor) for tensor in outputs])
+            self._carry_masks(outputs, rebuilt)
             lives |= zip(map(id, outputs), rebuilt)
         producers = [keras_private.producer(tensor).operation for tensor in model.outputs]
         outputs = [self.apply_scale(lives[id(x)], op).tensor for x, op in zip(model.outputs, producers)]
@@ -104,7 +106,10 @@ class _Rebuilder:
         index = np.flatnonzero(np.isin(live.units, units))
         if len(index) == len(live.units):
             return live
-        return LiveTensor(keras.ops.take(live.tensor, index.tolist(), axis=-1), live.units[index], live.scale[index])
+        tensor = keras.ops.take(live.tensor, index.tolist(), axis=-1)
+        if (mask := keras_private.mask_of(live.tensor)) is not None:
+            keras_private.set_mask(tensor, mask)
+        return LiveTensor(tensor, live.units[index], live.scale[index])
 
     def apply_scale(self, live: LiveTensor, op: keras.Operation) -> LiveTensor:
         if (live.scale == 1).all():
@@ -157,6 +162,18 @@ class _Rebuilder:
 
     def is_zero(self, tensor: keras.KerasTensor) -> bool:
         return self.liveness.is_zero(tensor)
+
+    def _carry_masks(self, outputs: list[keras.KerasTensor], rebuilt: list[LiveTensor]) -> None:
+        """Let masks that come with the old tensors come with the new ones, also past operations that drop them."""
+        for old, new in zip(outputs, rebuilt):
+            mask = keras_private.mask_of(old)
+            if mask is None or new is None:
+                continue
+            found = keras_private.mask_of(new.tensor)
+            if found is not None:
+                self.masks[id(mask)] = found
+            elif id(mask) in self.masks:
+                keras_private.set_mask(new.tensor, self.masks[id(mask)])
 
     def _name(self, op: keras.Operation, suffix: str | None) -> str:
         """The name of `op`, or with a suffix that of a layer beside it: one that no other layer has, old or new."""

@@ -13,6 +13,7 @@ Layers without a rule are a `Barrier` and keep all their units. `register` adds 
 """
 
 import inspect
+from collections.abc import Sequence
 
 import keras
 
@@ -20,9 +21,11 @@ from keras_sbp.keras_private import Node
 from keras_sbp.utils.pruning.rules.barrier import Attention, Barrier, Input, NoProducts, Steps
 from keras_sbp.utils.pruning.rules.cloning import clone_layer, set_weights
 from keras_sbp.utils.pruning.rules.depthwise import Depthwise, Separable
+from keras_sbp.utils.pruning.rules.embedding import Embedding
 from keras_sbp.utils.pruning.rules.kernel import Convolution, Dense, Grouped, Kernel, Transposed
 from keras_sbp.utils.pruning.rules.merge import Concatenate, Merge, Product
 from keras_sbp.utils.pruning.rules.norm import BatchNorm
+from keras_sbp.utils.pruning.rules.normalization import Centered, Normalization, RootMeanSquare, connect
 from keras_sbp.utils.pruning.rules.renumber import Flatten, Reshape, Take
 from keras_sbp.utils.pruning.rules.rule import (
     Array,
@@ -47,13 +50,14 @@ from keras_sbp.utils.pruning.rules.unitwise import (
 )
 
 __all__ = ["Barrier", "BatchNorm", "Convolution", "Dense", "Input", "Kernel", "Merge", "Noise", "Rule", "Take"]
-__all__ += ["Unitwise", "register", "of", "reason"]
+__all__ += ["Unitwise", "register", "of", "of_network", "reason"]
 __all__ += ["Array", "Indices", "LiveTensor", "Mask", "Node", "Rebuilder"]
 __all__ += ["clone_layer", "is_kind", "is_noise", "is_unitwise", "set_weights", "width"]
 
 # The first that matches, and has no obstacle.
 RULES: tuple[type[Rule], ...] = (
     *(Input, Noise, Dense, Convolution, Grouped, Transposed, Depthwise, Separable, BatchNorm, Merge, Product),
+    *(Centered, RootMeanSquare, Normalization, Embedding),
     *(Concatenate, Affine, Scalar, Take, Reshape, Flatten, Spatial, ZeroPadding, Unitwise, Elementwise),
     *(Steps, Attention, NoProducts, Barrier),
 )
@@ -104,6 +108,19 @@ def register(layer_class: type[keras.Layer], rule_class: type[Rule]) -> None:
 def of(node: Node) -> Rule:
     """The rule of a node."""
     return next(rule for rule in _candidates(node) if not rule.obstacle(node))(node)
+
+
+def of_network(nodes: Sequence[Node], outputs: Sequence[keras.KerasTensor], fold: bool = False) -> list[Rule]:
+    """The rules of a network's nodes, each of which knows what it has to know of the others.
+
+    Args:
+        nodes: of the network, inputs first.
+        outputs: of the network.
+        fold: whether kernels take up the normalizations before them.
+    """
+    found = [of(node) for node in nodes]
+    connect(found, outputs, fold)
+    return found
 
 
 def reason(node: Node) -> str:

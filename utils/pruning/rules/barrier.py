@@ -84,7 +84,8 @@ class Barrier(Rule):
     def rebuild(self, build: Rebuilder, inputs: list[LiveTensor], kept: list[Indices]) -> list[LiveTensor]:
         inputs = [build.apply_scale(live, self.op) for live in inputs]
         layer = build.clone(self)
-        outputs = keras_private.call(self.node, layer, [live.tensor for live in inputs])
+        tensors = [live.tensor for live in inputs]
+        outputs = keras_private.call(self.node, layer, tensors, **keras_private.implicit_masks(self.node, tensors))
         build.set_weights(layer, self.op, [...] * len(getattr(self.op, "weights", [])))
         return [build.live(tensor) for tensor in outputs]
 

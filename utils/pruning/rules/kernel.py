@@ -36,6 +36,7 @@ class Kernel(Rule):
     """
 
     units_setting: ClassVar[str]
+    is_source = True
 
     @classmethod
     def obstacle(cls, node: Node) -> str | None:
@@ -48,14 +49,30 @@ class Kernel(Rule):
 
     @functools.cached_property
     def kernel(self) -> Array:
-        """The kernel at inference, (..., inputs, outputs)."""
+        """The kernel at inference, (..., inputs, outputs), with a normalization of the inputs folded into it."""
+        return self.folds[0].fold(self.stored_kernel, -2) if self.folds else self.stored_kernel
+
+    @functools.cached_property
+    def stored_kernel(self) -> Array:
         return keras.ops.convert_to_numpy(
             self.op.sparse_kernel() if hasattr(self.op, "sparse_kernel") else self.op.kernel
         )
 
     @functools.cached_property
+    def bias(self) -> Array:
+        """The bias at inference, (outputs,), with that of a folded normalization in it."""
+        bias = np.asarray(self.op.bias, np.float32) if self.op.use_bias else np.zeros(width(self.node.outputs[0]))
+        if self.folds:
+            summed = self.stored_kernel.sum(axis=tuple(range(self.stored_kernel.ndim - 2)))
+            bias = bias + self.folds[0].offset(summed, -2)
+        return bias
+
+    @functools.cached_property
     def connectivity(self) -> Array:
         """Whether a weight other than 0 leads from an input to an output: (inputs, outputs) bool."""
+        if self.folds:  # the mean of all inputs is in each of its weights
+            used = (self.stored_kernel != 0).any(axis=tuple(range(self.stored_kernel.ndim - 1)))
+            return np.broadcast_to(used, self.stored_kernel.shape[-2:])
         return (self.kernel != 0).any(axis=tuple(range(self.kernel.ndim - 2)))
 
     @abc.abstractmethod
@@ -67,7 +84,7 @@ class Kernel(Rule):
         return self._coupled(self.connectivity[varying[0]].any(0))
 
     def constant_outputs(self, constants: list[Array]) -> list[Array]:
-        sums = self.linear(constants[0]) + (np.asarray(self.op.bias, np.float32) if self.op.use_bias else 0.0)
+        sums = self.linear(constants[0]) + self.bias
         return [keras.ops.convert_to_numpy(self.op.activation(keras.ops.convert_to_tensor(sums, "float32")))]
 
     def coupled_outputs(self, kept: list[Mask]) -> list[Mask]:
@@ -102,9 +119,7 @@ class Kernel(Rule):
 
     def folded(self, build: Rebuilder, units: Indices) -> tuple[Array, Array]:
         """The scale of each output and its bias, with removed constants and a folded batch normalization in them."""
-        scale, bias = np.ones(len(units)), build.removed_constant(self)
-        if self.op.use_bias:
-            bias = bias + np.asarray(self.op.bias)[units]
+        scale, bias = np.ones(len(units)), build.removed_constant(self) + self.bias[units]
         if norm := build.folded_norm(self.node.outputs[0]):
             scale, shift = (values[units] for values in scale_and_shift(norm))
             bias = bias * scale + shift
@@ -122,7 +137,10 @@ class Kernel(Rule):
 
     def smaller_kernels(self, inputs: Indices, in_scale: Array, outputs: Indices, out_scale: Array) -> list[Array]:
         """The layer's kernels from these inputs to these outputs, with the scales in them."""
-        return [self.kernel[..., inputs, :][..., outputs] * in_scale[:, None] * out_scale]
+        kernel = self.kernel[..., inputs, :][..., outputs]
+        if self.folds:
+            kernel = self.folds[0].unshifted(kernel, -2)
+        return [kernel * in_scale[:, None] * out_scale]
 
     def multiply_adds(self, inputs: list[int], outputs: list[int]) -> int:
         field = int(np.prod(getattr(self.op, "kernel_size", ())))
@@ -134,6 +152,9 @@ class Dense(Kernel):
 
     kinds = (layers.Dense,)
     units_setting = "units"
+
+    def can_fold(self, index: int) -> bool:
+        return type(self) is Dense
 
     def linear(self, constant: Array) -> Array:
         return constant @ self.kernel
@@ -148,6 +169,9 @@ class Convolution(Kernel):
     @classmethod
     def matches(cls, node: Node) -> bool:
         return super().matches(node) and getattr(node.operation, "groups", 1) == 1
+
+    def can_fold(self, index: int) -> bool:
+        return type(self) is Convolution and not self.has_borders()
 
     def linear(self, constant: Array) -> Array:
         rank = constant.ndim - 1

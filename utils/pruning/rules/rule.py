@@ -82,6 +82,9 @@ class Rule(abc.ABC):
         carries_scale: whether a scale on a unit of its input is one on a unit of its output, so that a batch
             normalization after it cancels it.
         passes_padding: whether units appended to its inputs come out as units appended to its output.
+        is_source: whether units of its outputs are its own, so that noise on them can remove them.
+        averages_positions: whether it computes a mean of positions, the same for each unit.
+        folds: {index of an input: the normalization of it that the layer's kernel takes up}.
         node, op: the call in the model's graph, and its layer or operation.
     """
 
@@ -90,9 +93,12 @@ class Rule(abc.ABC):
     fixed: ClassVar[bool] = False
     carries_scale: ClassVar[bool] = False
     passes_padding: ClassVar[bool] = False
+    is_source: bool = False
+    averages_positions: ClassVar[bool] = False
 
     def __init__(self, node: Node):
         self.node, self.op = node, node.operation
+        self.folds: dict[int, Any] = {}
 
     @classmethod
     def matches(cls, node: Node) -> bool:
@@ -157,6 +163,10 @@ class Rule(abc.ABC):
         count = width(self.node.outputs[0])
         same = [tensor for tensor in self.node.input_tensors if width(tensor) == count]
         return same, [tensor for tensor in self.node.input_tensors if width(tensor) != count]
+
+    def can_fold(self, index: int) -> bool:
+        """Whether the layer's kernel can take up an affine map of the units of this input."""
+        return False
 
     def padded_settings(self, multiple: int) -> dict[str, int]:
         """Changes to the layer's config that round its units up to a multiple with units of zeros; {} if it can't."""
