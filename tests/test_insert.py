@@ -68,8 +68,7 @@ def test_transformer_blocks_are_pruned():
     assert len(noise_sites(model)) == 2
     noisy = pruning.insert(model)
     keras_applications.kill(noisy, 1.0, np.random.default_rng(0))
-    kernels = counting.kernels(pruning.shrink(noisy))
-    assert [shape[-1] for shape in kernels.values()] == [3]
+    assert counting.multiply_adds(pruning.shrink(noisy)) == 0
 
 
 @pytest.mark.parametrize("name", ["pre-activation", "dense blocks"])
