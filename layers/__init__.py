@@ -3,5 +3,5 @@ if __name__ != "keras_sbp.layers":  # a second copy of the modules, and of the c
 
 from keras_sbp import lazy
 
-_MODULES = ("batch_normalization", "sbp", "sparse_vd", "ssl", "truncated_log_normal")
+_MODULES = ("batch_normalization", "inner_noise", "sbp", "sparse_vd", "ssl", "truncated_log_normal")
 __getattr__ = lazy.attach(__name__, submodules=_MODULES)

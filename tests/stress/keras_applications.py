@@ -228,6 +228,9 @@ def examples(model, rng, count=2):
     for tensor in model.inputs:
         shape = (count, *(size or 24 for size in tensor.shape[1:]))
         whole = tensor.dtype.startswith("int")
+        if tensor.dtype == "bool":
+            found.append(rng.random(shape) < 0.7)
+            continue
         found.append(rng.integers(50, size=shape) if whole else rng.normal(size=shape).astype(np.float32))
     return found if len(found) > 1 else found[0]
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_sbp.utils import pruning
-from keras_sbp.utils.pruning import fit, rebuild
+from keras_sbp.utils.pruning import counting, fit, rebuild
 from tests.stress import keras_applications
 
 
@@ -41,6 +41,7 @@ def difference_in_training(model, seed=0):
     keras_applications.randomize(noisy, rng)
     dead = half(noisy, rng)
     smaller, origin = rebuild.remove_units(noisy, dead)
+    assert counting.multiply_adds(smaller) < counting.multiply_adds(noisy)
     kill(noisy, dead)
     for variable, source, index, offset in origin:
         variable.assign(np.asarray(source)[index] + offset)

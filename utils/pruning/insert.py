@@ -8,9 +8,10 @@ import numpy as np
 
 from keras_sbp import keras_private
 from keras_sbp.layers import truncated_log_normal
+from keras_sbp.layers.inner_noise import Ones
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.utils.pruning import graph, rules
-from keras_sbp.utils.pruning.rules import Rule
+from keras_sbp.utils.pruning.rules import Node, Rule
 
 LOG_SIGMA = -5.0  # where log sigma starts, as in the paper
 EXCLUDED = "excluded"  # the reason for the units of layers in `exclude`
@@ -54,25 +55,57 @@ def insert(
             f"exclude has {', '.join(sorted(unknown))}, but {model.name} has no such layer; its layers are "
             f"{', '.join(sorted(names))}"
         )
-    sites, _ = _noise_sites(*_groups(model, exclude))
-    first_layers = {id(tensor): name for tensor, name in sites}
-    scale = 1 / float(truncated_log_normal.mean(np.float64(0), np.float64(LOG_SIGMA)))
-    noises = {}
+    return _with_noise(model, exclude, names, {"kl_weight": kl_weight, "threshold": threshold})
 
-    def with_noise(old: keras.KerasTensor, new: keras.KerasTensor) -> keras.KerasTensor:
-        first = first_layers.get(id(old))
-        if first is None:
-            return new
+
+def _with_noise(model: keras.Model, exclude: Sequence[str], names: set[str], settings: dict) -> keras.Model:
+    """A copy of a model with noise, see `insert`.
+
+    Args:
+        model: without nested models.
+        names: of its layers.
+        settings: of the noise layers.
+    """
+    groups, why, found = _groups(model, exclude)
+    sites, _ = _noise_sites(groups, why, found)
+    first_layers = {id(tensor): name for tensor, name in sites}
+    of_groups = {groups.of(tensor): name for tensor, name in first_layers.items()}
+    by_node = {id(rule.node): rule for rule in found if isinstance(rule, rules.Inner) and rule.op.name not in exclude}
+    scale = 1 / float(truncated_log_normal.mean(np.float64(0), np.float64(LOG_SIGMA)))
+    noises, layers = {}, {}
+
+    def noise(first: str, op: keras.Operation) -> SBP:
         if first not in noises:
-            settings = {"kl_weight": kl_weight, "threshold": threshold, "log_sigma": LOG_SIGMA, "scale": scale}
-            policy = getattr(keras_private.producer(old).operation, "dtype_policy", None)
             name = f"{first}_noise"
             while name in names:
                 name += "_"
-            noises[first] = SBP(**settings, dtype=policy, name=name)
-        return noises[first](new)
+            policy = getattr(op, "dtype_policy", None)
+            noises[first] = SBP(**settings, log_sigma=LOG_SIGMA, scale=scale, dtype=policy, name=name)
+        return noises[first]
 
-    return graph.clone(model, wrap=with_noise)
+    def with_noise(old: keras.KerasTensor, new: keras.KerasTensor) -> keras.KerasTensor:
+        first = first_layers.get(id(old))
+        return new if first is None else noise(first, keras_private.producer(old).operation)(new)
+
+    def with_inner_noise(node: Node, tensors: list[keras.KerasTensor]) -> list[keras.KerasTensor] | None:
+        rule = by_node.get(id(node))
+        firsts = rule.noise_names(of_groups.get(groups.of(id(node.outputs[0])))) if rule else {}
+        if not firsts:
+            return None
+        policy = rule.op.dtype_policy
+        theta = {}
+        for kind, count in rule.noises().items():
+            layer = noise(firsts[kind], rule.op)
+            ones = Ones(count, name=f"{rule.op.name}_{kind}_ones", dtype=policy)
+            theta[kind] = layer(ones(model.inputs[0]))
+        if id(rule.op) not in layers:
+            layers[id(rule.op)] = rule.with_noise()
+        given = dict(zip(map(id, node.input_tensors), tensors))
+        outputs = layers[id(rule.op)](rule.arguments(given) | theta)
+        rules.set_weights(layers[id(rule.op)].layer, rule.layer.get_weights())
+        return [outputs]
+
+    return graph.clone(model, with_inner_noise, with_noise)
 
 
 def unprunable(model: keras.Model, exclude: Sequence[str] = ()) -> dict[str, str]:

@@ -44,7 +44,7 @@ class Liveness:
 
     def __init__(self, model: keras.Model, multipliers: dict[str, Array], inference: bool = True):
         self.inference = inference
-        self.rules = rules.of_network(graph.nodes(model), model.outputs, fold=inference)
+        self.rules = rules.of_network(graph.nodes(model), model.outputs, inference)
         self.call_sites: dict[int, list[Rule]] = collections.defaultdict(list)
         for rule in self.rules:
             self.call_sites[id(rule.op)].append(rule)
@@ -196,9 +196,9 @@ class Liveness:
         """The kept units of a tensor: their indices."""
         return np.flatnonzero(self.kept[id(tensor)])
 
-    def used_units(self, rule: Rule) -> Indices:
-        """The kept units of its first input that a node uses: their indices."""
-        return np.flatnonzero(self._kept_at(rule)[0][1])
+    def used_units(self, rule: Rule, position: int = 0) -> Indices:
+        """The kept units of one of its inputs that a node uses: their indices."""
+        return np.flatnonzero(self._kept_at(rule)[position][1])
 
     def multiply_adds(self) -> int:
         """MACs of the kept units; 0 for layers whose MACs are not known."""

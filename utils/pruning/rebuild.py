@@ -1,6 +1,7 @@
 """The network without its dead units: for inference, or still in training."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -130,6 +131,11 @@ class _Rebuilder:
             self.layers[id(op)] = rules.clone_layer(op, kind, **changes)
         return self.layers[id(op)]
 
+    def clone_inner(self, rule: Rule, edit: Callable[[dict[str, Any]], None]) -> keras.Layer:
+        if id(rule.op) not in self.layers:
+            self.layers[id(rule.op)] = rule.resized(edit, "float32" if self.inference else None)
+        return self.layers[id(rule.op)]
+
     def new_layer(
         self, kind: type[keras.Layer], op: keras.Operation, *settings: Any, suffix: str | None = None
     ) -> keras.Layer:
@@ -151,8 +157,8 @@ class _Rebuilder:
     def is_shared(self, op: keras.Operation) -> bool:
         return len(self.liveness.call_sites[id(op)]) > 1
 
-    def used_units(self, rule: Rule) -> Indices:
-        return self.liveness.used_units(rule)
+    def used_units(self, rule: Rule, position: int = 0) -> Indices:
+        return self.liveness.used_units(rule, position)
 
     def removed_constant(self, rule: Rule) -> Array:
         return self.liveness.removed_constants(rule)[0]

@@ -18,14 +18,18 @@ from collections.abc import Sequence
 import keras
 
 from keras_sbp.keras_private import Node
-from keras_sbp.utils.pruning.rules.barrier import Attention, Barrier, Input, NoProducts, Steps
+from keras_sbp.utils.pruning.rules.attention import Attention
+from keras_sbp.utils.pruning.rules.barrier import Barrier, Heads, Input, NoProducts, Steps
 from keras_sbp.utils.pruning.rules.cloning import clone_layer, set_weights
 from keras_sbp.utils.pruning.rules.depthwise import Depthwise, Separable
 from keras_sbp.utils.pruning.rules.embedding import Embedding
+from keras_sbp.utils.pruning.rules.inner import Inner, Theta
 from keras_sbp.utils.pruning.rules.kernel import Convolution, Dense, Grouped, Kernel, Transposed
 from keras_sbp.utils.pruning.rules.merge import Concatenate, Merge, Product
 from keras_sbp.utils.pruning.rules.norm import BatchNorm
 from keras_sbp.utils.pruning.rules.normalization import Centered, Normalization, RootMeanSquare, connect
+from keras_sbp.utils.pruning.rules.positions import MaskedMean, Positions
+from keras_sbp.utils.pruning.rules.recurrent import Recurrent
 from keras_sbp.utils.pruning.rules.renumber import Flatten, Reshape, Take
 from keras_sbp.utils.pruning.rules.rule import (
     Array,
@@ -49,7 +53,7 @@ from keras_sbp.utils.pruning.rules.unitwise import (
     is_noise,
 )
 
-__all__ = ["Barrier", "BatchNorm", "Convolution", "Dense", "Input", "Kernel", "Merge", "Noise", "Rule", "Take"]
+__all__ = ["Barrier", "BatchNorm", "Convolution", "Dense", "Inner", "Input", "Kernel", "Merge", "Noise", "Rule", "Take"]
 __all__ += ["Unitwise", "register", "of", "of_network", "reason"]
 __all__ += ["Array", "Indices", "LiveTensor", "Mask", "Node", "Rebuilder"]
 __all__ += ["clone_layer", "is_kind", "is_noise", "is_unitwise", "set_weights", "width"]
@@ -57,9 +61,9 @@ __all__ += ["clone_layer", "is_kind", "is_noise", "is_unitwise", "set_weights", 
 # The first that matches, and has no obstacle.
 RULES: tuple[type[Rule], ...] = (
     *(Input, Noise, Dense, Convolution, Grouped, Transposed, Depthwise, Separable, BatchNorm, Merge, Product),
-    *(Centered, RootMeanSquare, Normalization, Embedding),
+    *(Centered, RootMeanSquare, Normalization, Embedding, Theta, Recurrent, Attention, MaskedMean, Positions),
     *(Concatenate, Affine, Scalar, Take, Reshape, Flatten, Spatial, ZeroPadding, Unitwise, Elementwise),
-    *(Steps, Attention, NoProducts, Barrier),
+    *(Steps, Heads, NoProducts, Barrier),
 )
 _REGISTERED: dict[type[keras.Layer], type[Rule]] = {}
 
@@ -110,16 +114,19 @@ def of(node: Node) -> Rule:
     return next(rule for rule in _candidates(node) if not rule.obstacle(node))(node)
 
 
-def of_network(nodes: Sequence[Node], outputs: Sequence[keras.KerasTensor], fold: bool = False) -> list[Rule]:
+def of_network(nodes: Sequence[Node], outputs: Sequence[keras.KerasTensor], inference: bool = False) -> list[Rule]:
     """The rules of a network's nodes, each of which knows what it has to know of the others.
 
     Args:
         nodes: of the network, inputs first.
         outputs: of the network.
-        fold: whether kernels take up the normalizations before them.
+        inference: whether the network without the dead units is for inference, where kernels take up the
+            normalizations before them.
     """
     found = [of(node) for node in nodes]
-    connect(found, outputs, fold)
+    for rule in found:
+        rule.inference = inference
+    connect(found, outputs, fold=inference)
     return found
 
 

@@ -126,7 +126,7 @@ def _step(layer: keras.Layer) -> Callable:
     return lambda inputs: layer.cell(inputs, layer.get_initial_state(1))
 
 
-class Attention(Barrier):
+class Heads(Barrier):
     """keras.layers.MultiHeadAttention: four projections, and the products of queries, keys and values."""
 
     kinds = (layers.MultiHeadAttention,)

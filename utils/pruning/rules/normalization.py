@@ -226,7 +226,7 @@ def _kernels_after(tensor: keras.KerasTensor, readers: dict) -> list[tuple[Rule 
     None for anything else that does."""
     found = []
     for rule, index in readers[id(tensor)]:
-        if rule is not None and is_averaging(rule):
+        if rule is not None and is_averaging(rule) and index == 0:
             found += _kernels_after(rule.node.outputs[0], readers)
         else:
             found.append((rule if rule is not None and rule.can_fold(index) else None, index))
@@ -234,8 +234,9 @@ def _kernels_after(tensor: keras.KerasTensor, readers: dict) -> list[tuple[Rule 
 
 
 def is_averaging(rule: Rule) -> bool:
-    averages = rule.averages_positions or type(rule.op) in AVERAGING
-    return rule.unitwise and averages and len(rule.node.input_tensors) == 1 and not is_training(rule.node)
+    """Whether a call computes the same mean of positions for each unit."""
+    averages = type(rule.op) in AVERAGING and len(rule.node.input_tensors) == 1 and not is_training(rule.node)
+    return rule.averages_positions or (rule.unitwise and averages)
 
 
 def _at_old_width(live: LiveTensor, total: int) -> keras.KerasTensor:

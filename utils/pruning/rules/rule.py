@@ -29,10 +29,12 @@ class Rebuilder(Protocol):
     """What a rule can ask for while the network is rebuilt (`rebuild.py`).
 
     Attributes:
+        inputs: of the network.
         inference: whether the new network is for inference: no noise, stock Keras layers in float32, and constants of
             removed units folded into biases. Otherwise training goes on in it.
     """
 
+    inputs: list[keras.KerasTensor]
     inference: bool
 
     def live(self, tensor: keras.KerasTensor, units: Indices | None = None, scale: Array | None = None) -> LiveTensor:
@@ -48,6 +50,10 @@ class Rebuilder(Protocol):
         """The new layer for a rule's layer, the same at all its calls, with changes to its config; an operation that is
         no layer is returned as it is."""
 
+    def clone_inner(self, rule: "Rule", edit: Callable[[dict[str, Any]], None]) -> keras.Layer:
+        """The new layer for one with noise inside, the same at all its calls, with an edited config; for inference
+        without the noise."""
+
     def new_layer(self, kind: type[keras.Layer], op: keras.Operation, *settings: Any) -> keras.Layer:
         """A layer of another class in place of `op`, under its name."""
 
@@ -59,8 +65,8 @@ class Rebuilder(Protocol):
     def is_shared(self, op: keras.Operation) -> bool:
         """Whether the network calls `op` more than once."""
 
-    def used_units(self, rule: "Rule") -> Indices:
-        """The live units of its first input that a layer uses."""
+    def used_units(self, rule: "Rule", position: int = 0) -> Indices:
+        """The live units of one of its inputs that a layer uses."""
 
     def removed_constant(self, rule: "Rule") -> Array:
         """What removed units, which are constants, add to each live output of a layer: (outputs,)."""
@@ -84,6 +90,7 @@ class Rule(abc.ABC):
         passes_padding: whether units appended to its inputs come out as units appended to its output.
         is_source: whether units of its outputs are its own, so that noise on them can remove them.
         averages_positions: whether it computes a mean of positions, the same for each unit.
+        inference: whether the network without the dead units is for inference.
         folds: {index of an input: the normalization of it that the layer's kernel takes up}.
         node, op: the call in the model's graph, and its layer or operation.
     """
@@ -95,6 +102,7 @@ class Rule(abc.ABC):
     passes_padding: ClassVar[bool] = False
     is_source: bool = False
     averages_positions: ClassVar[bool] = False
+    inference: bool = True
 
     def __init__(self, node: Node):
         self.node, self.op = node, node.operation
