@@ -123,6 +123,18 @@ def is_keras_op(operation: keras.Operation, names: set[str] | frozenset[str]) ->
     return type(operation).__name__ in names and is_from_keras(type(operation))
 
 
+def inner_layers(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers in a layer, and those in them."""
+    return list(layer._flatten_layers(include_self=False))
+
+
+def build_shapes(layer: keras.Layer) -> Any:
+    """The shape of the one argument that a layer or model was built for, in the argument's structure; None if there
+    is none or several."""
+    shapes = list((getattr(layer, "_build_shapes_dict", None) or {}).values())
+    return shapes[0] if layer.built and len(shapes) == 1 else None
+
+
 def lookup_table(layer: keras.Layer) -> keras.Layer:
     """The table of a TextVectorization, StringLookup or IntegerLookup."""
     return getattr(layer, "_lookup_layer", layer)

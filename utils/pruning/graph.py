@@ -9,7 +9,7 @@ from keras import tree
 
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
-from keras_sbp.utils.pruning import rules
+from keras_sbp.utils.pruning import opening, rules
 
 # What a class overrides to train, evaluate or predict in a way of its own.
 TRAINING_METHODS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "compile", "fit")
@@ -124,6 +124,8 @@ def clone(
             if outputs is None and _is_model(op):
                 flat, own_context = _nested_call(node, tensors)
                 outputs = run(op, flat, own_context | changes)
+            elif outputs is None and (composite := _opened(node)):
+                outputs = run(composite, tensors, _training(node) | context)
             elif outputs is None:
                 new = copied(op, inner)
                 outputs = keras_private.call(node, new, tensors, **changes)
@@ -157,6 +159,17 @@ def _nested_call(node: Node, tensors: Tensors) -> tuple[Tensors, dict[str, bool]
     return inputs, {} if training is None else {"training": training}
 
 
+def _opened(node: Node) -> keras.Model | None:
+    """What is in the composite layer of a node, if no rule is for it as a whole and it can be opened."""
+    is_barrier = opening.is_composite(node.operation) and type(rules.of(node)) is rules.Barrier
+    return opening.opened(node)[0] if is_barrier else None
+
+
+def _training(node: Node) -> dict[str, bool]:
+    training = keras_private.arguments(node)[1].get("training")
+    return {} if training is None else {"training": training}
+
+
 def _bound(model: keras.Model, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a nested model's call by their names."""
     found = inspect.signature(_functional(model).call).bind(*args, **kwargs).arguments
@@ -169,7 +182,8 @@ def flatten_nested(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: it is neither functional nor Sequential, it is quantized, or `clone` cannot copy it.
     """
-    if any(_is_model(node.operation) for node in nodes(model)):
+    model = opening.functional(model)
+    if any(_is_model(node.operation) or _opened(node) for node in nodes(model)):
         model = clone(model)
     operations = [node.operation for node in nodes(model)]
     if quantized := {op.name for op in operations if getattr(op, "quantization_mode", None)}:

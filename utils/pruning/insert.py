@@ -10,7 +10,7 @@ from keras_sbp import keras_private
 from keras_sbp.layers import truncated_log_normal
 from keras_sbp.layers.inner_noise import Ones
 from keras_sbp.layers.sbp import SBP
-from keras_sbp.utils.pruning import graph, rules
+from keras_sbp.utils.pruning import graph, opening, rules
 from keras_sbp.utils.pruning.rules import Node, Rule
 
 LOG_SIGMA = -5.0  # where log sigma starts, as in the paper
@@ -47,6 +47,7 @@ def insert(
     """
     if isinstance(exclude, str):
         raise TypeError(f"exclude={exclude!r} is a string: pass a list of names")
+    model = opening.functional(model)
     graph.check_class(model)
     model = graph.flatten_nested(model)
     names = {node.operation.name for node in graph.nodes(model)}
@@ -125,7 +126,7 @@ def unprunable(model: keras.Model, exclude: Sequence[str] = ()) -> dict[str, str
         if rule.is_source and getattr(rule.op, "weights", None) and group in why:
             reasons[rule.op.name] = why[group]
         elif isinstance(rule, rules.Barrier) and getattr(rule.op, "weights", None):
-            reasons[rule.op.name] = rules.reason(rule.node)
+            reasons[rule.op.name] = opening.opened(rule.node)[1] or rules.reason(rule.node)
     return reasons
 
 

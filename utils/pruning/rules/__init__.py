@@ -19,7 +19,7 @@ import keras
 
 from keras_sbp.keras_private import Node
 from keras_sbp.utils.pruning.rules.attention import Attention
-from keras_sbp.utils.pruning.rules.barrier import Barrier, Heads, Input, NoProducts, Steps
+from keras_sbp.utils.pruning.rules.barrier import Barrier, Heads, Input, NoProducts, Steps, Zeros
 from keras_sbp.utils.pruning.rules.cloning import clone_layer, set_weights
 from keras_sbp.utils.pruning.rules.depthwise import Depthwise, Separable
 from keras_sbp.utils.pruning.rules.embedding import Embedding
@@ -28,7 +28,7 @@ from keras_sbp.utils.pruning.rules.kernel import Convolution, Dense, Grouped, Ke
 from keras_sbp.utils.pruning.rules.merge import Concatenate, Merge, Product
 from keras_sbp.utils.pruning.rules.norm import BatchNorm
 from keras_sbp.utils.pruning.rules.normalization import Centered, Normalization, RootMeanSquare, connect
-from keras_sbp.utils.pruning.rules.positions import MaskedMean, Positions
+from keras_sbp.utils.pruning.rules.positions import Chained, MaskedMean, Positions, ReshapedPositions
 from keras_sbp.utils.pruning.rules.recurrent import Recurrent
 from keras_sbp.utils.pruning.rules.renumber import Flatten, Reshape, Take
 from keras_sbp.utils.pruning.rules.rule import (
@@ -62,8 +62,9 @@ __all__ += ["clone_layer", "is_kind", "is_noise", "is_unitwise", "set_weights", 
 RULES: tuple[type[Rule], ...] = (
     *(Input, Noise, Dense, Convolution, Grouped, Transposed, Depthwise, Separable, BatchNorm, Merge, Product),
     *(Centered, RootMeanSquare, Normalization, Embedding, Theta, Recurrent, Attention, MaskedMean, Positions),
+    *(ReshapedPositions, Chained),
     *(Concatenate, Affine, Scalar, Take, Reshape, Flatten, Spatial, ZeroPadding, Unitwise, Elementwise),
-    *(Steps, Heads, NoProducts, Barrier),
+    *(Zeros, Steps, Heads, NoProducts, Barrier),
 )
 _REGISTERED: dict[type[keras.Layer], type[Rule]] = {}
 

@@ -105,6 +105,22 @@ class Barrier(Rule):
         )
 
 
+class Zeros(Barrier):
+    """keras.ops.zeros_like of numbers for each example: 0 whatever its input is."""
+
+    @classmethod
+    def matches(cls, node: Node) -> bool:
+        output = node.outputs[0]
+        known = keras_private.is_keras_op(node.operation, {"ZerosLike"})
+        return known and len(output.shape) > 1 and "float" in output.dtype
+
+    def varying_outputs(self, varying: list[Mask], constants: list[Array]) -> list[Mask]:
+        return [np.zeros(width(tensor), bool) for tensor in self.node.outputs]
+
+    def constant_outputs(self, constants: list[Array]) -> list[Array]:
+        return [np.zeros(width(tensor)) for tensor in self.node.outputs]
+
+
 class Steps(Barrier):
     """A layer that computes the same at each step of a sequence: recurrent ones, and TimeDistributed."""
 

@@ -19,12 +19,11 @@ class Embedding(Rule):
         return "LoRA is enabled" if node.operation.lora_enabled else None
 
     def varying_outputs(self, varying: list[Mask], constants: list[Array]) -> list[Mask]:
-        table = np.asarray(self.op.embeddings)
-        return [(table != table[:1]).any(0) & any(units.any() for units in varying)]
+        # Also where it is the same for all words, or has one: what else would be left of a class token?
+        return [np.asarray(self.op.embeddings).any(0)]
 
     def constant_outputs(self, constants: list[Array]) -> list[Array]:
-        table = np.asarray(self.op.embeddings)
-        return [np.where((table != table[:1]).any(0), np.nan, table[0])]
+        return [np.zeros(width(self.node.outputs[0]))]
 
     def used_inputs(self, kept: list[Mask]) -> list[Mask]:
         return [np.full(width(tensor), kept[0].any()) for tensor in self.node.input_tensors]

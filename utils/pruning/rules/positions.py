@@ -1,16 +1,20 @@
 """The rules of layers and operations that take or average positions, and leave each unit alone."""
 
+import keras
 import numpy as np
 from keras import layers
 
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
+from keras_sbp.utils.pruning.rules.merge import Merge
+from keras_sbp.utils.pruning.rules.renumber import Reshape
 from keras_sbp.utils.pruning.rules.rule import (
     Array,
     Indices,
     LiveTensor,
     Mask,
     Rebuilder,
+    at_all_positions,
     is_kind,
     is_training,
     is_uniform,
@@ -95,6 +99,48 @@ class Positions(Unitwise):
 
     def commutes_with_scale(self) -> bool:
         return True
+
+
+class ReshapedPositions(Reshape):
+    """A reshape of positions by keras.ops."""
+
+    @classmethod
+    def matches(cls, node: Node) -> bool:
+        if not keras_private.is_keras_op(node.operation, {"Reshape"}) or isinstance(node.operation, keras.Layer):
+            return False
+        before, after = node.input_tensors[0].shape, node.outputs[0].shape
+        same = before[-1] is not None and before[-1] == after[-1] and len(after) > 1
+        return same and before[0] is None and after[0] is None and None not in after[1:]
+
+    @classmethod
+    def obstacle(cls, node: Node) -> str | None:
+        return None
+
+    def rebuild(self, build: Rebuilder, inputs: list[LiveTensor], kept: list[Indices]) -> list[LiveTensor]:
+        (live,) = inputs
+        shape = (-1, *self.node.outputs[0].shape[1:-1], len(live.units))
+        return [live._replace(tensor=keras.ops.reshape(live.tensor, shape))]
+
+    def commutes_with_scale(self) -> bool:
+        return True
+
+
+class Chained(Merge):
+    """A concatenation of positions."""
+
+    names = frozenset(("Concatenate",))
+
+    @classmethod
+    def matches(cls, node: Node) -> bool:
+        rank = len(node.outputs[0].shape)
+        return keras_private.is_keras_op(node.operation, cls.names) and 0 < node.operation.axis % rank < rank - 1
+
+    def constant_outputs(self, constants: list[Array]) -> list[Array]:
+        whole = [at_all_positions(constant, tensor) for constant, tensor in zip(constants, self.node.input_tensors)]
+        if any(np.isnan(constant).any() for constant in whole):
+            unknown = [np.isnan(c).reshape(-1, c.shape[-1]).any(0) for c in whole]
+            return [np.where(np.logical_or.reduce(unknown), np.nan, 0)]
+        return [np.concatenate(whole, axis=self.node.operation.axis % len(self.node.outputs[0].shape) - 1)]
 
 
 def _leaves_units(key: object, rank: int) -> bool:
