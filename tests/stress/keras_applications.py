@@ -156,6 +156,7 @@ def random_graph(rng):
                 lambda: L.Rescaling(pick(2.0, -1.0), pick(0.0, 0.5)), lambda: L.ZeroPadding2D(1), L.UpSampling2D,
                 lambda: L.MaxPooling2D(2, padding="same"), lambda: L.AveragePooling2D(2, padding="same"),
                 lambda: L.Permute((2, 1, 3)), lambda: L.SpatialDropout2D(0.5), L.LayerNormalization,
+                L.RMSNormalization, lambda: L.GroupNormalization(2),
             )()(x)  # fmt: skip
             x = x if x.shape[1] <= 16 else L.MaxPooling2D()(x)
         return x
@@ -164,10 +165,28 @@ def random_graph(rng):
         side = min(x.shape[1], y.shape[1])
         return [L.Cropping2D(((0, z.shape[1] - side), (0, z.shape[2] - side)))(z) for z in (x, y)]
 
+    def sequence(x):
+        """Attention or a recurrent layer along the positions."""
+        shape, units = x.shape[1:], x.shape[-1]
+        y = L.Reshape((-1, units))(x)
+        normalized = pick(L.LayerNormalization, L.RMSNormalization, L.Identity)()(y)
+        kind = pick("heads", "groups", "recurrent", "both directions")
+        if kind == "heads":
+            y = L.Add()([y, L.MultiHeadAttention(2, 3, value_dim=pick(None, 4))(normalized, normalized)])
+        elif kind == "groups":
+            y = L.Add()([y, L.GroupQueryAttention(3, 4, pick(1, 2, 4))(normalized, normalized)])
+        else:
+            layer = pick(L.GRU, L.LSTM, L.SimpleRNN)(units, return_sequences=True)
+            y = layer(normalized) if kind == "recurrent" else L.Bidirectional(layer, merge_mode="sum")(normalized)
+        return L.Reshape(shape)(y)
+
     inputs = keras.Input((10, 10, 3))
     x = unitwise(convolution(inputs, 6))
     for _ in range(rng.integers(1, 4)):
-        kind = pick("chain", "residual", "product", "gate", "concatenation")
+        kind = pick("chain", "residual", "product", "gate", "concatenation", "sequence")
+        if kind == "sequence":
+            x = unitwise(sequence(x))
+            continue
         if kind == "chain":
             x = unitwise(convolution(x, int(rng.choice([4, 6]))))
             continue

@@ -183,7 +183,8 @@ def flatten_nested(model: keras.Model) -> keras.Model:
         ValueError: it is neither functional nor Sequential, it is quantized, or `clone` cannot copy it.
     """
     model = opening.functional(model)
-    if any(_is_model(node.operation) or _opened(node) for node in nodes(model)):
+    # A layer that cannot be opened in a nested model may be in the model itself, where the shapes are known.
+    while any(_is_model(node.operation) or _opened(node) for node in nodes(model)):
         model = clone(model)
     operations = [node.operation for node in nodes(model)]
     if quantized := {op.name for op in operations if getattr(op, "quantization_mode", None)}:

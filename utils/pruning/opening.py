@@ -159,7 +159,7 @@ def _compare(node: Node, model: keras.Model) -> None:
 def _with_state(variables: list[keras.Variable], run: Callable[[], list]) -> list[np.ndarray]:
     """The outputs of a function, after which variables are as they were before."""
     before = [np.asarray(variable) for variable in variables]
-    outputs = [np.asarray(output, np.float32) for output in run()]
+    outputs = [ops.convert_to_numpy(output).astype(np.float32) for output in run()]
     for variable, value in zip(variables, before):
         variable.assign(value)
     return outputs

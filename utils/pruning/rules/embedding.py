@@ -11,12 +11,16 @@ from keras_sbp.utils.pruning.rules.rule import Array, Indices, LiveTensor, Mask,
 class Embedding(Rule):
     """An embedding: a table (words, units)."""
 
-    kinds = (layers.Embedding,)
+    kinds = (layers.Embedding, layers.ReversibleEmbedding)
     is_source = True
 
     @classmethod
     def obstacle(cls, node: Node) -> str | None:
-        return "LoRA is enabled" if node.operation.lora_enabled else None
+        if node.operation.lora_enabled:
+            return "LoRA is enabled"
+        if any(keras_private.arguments(call)[1].get("reverse") for call in keras_private.calls(node.operation)):
+            return "its table is that of the outputs, too"
+        return None
 
     def varying_outputs(self, varying: list[Mask], constants: list[Array]) -> list[Mask]:
         # Also where it is the same for all words, or has one: what else would be left of a class token?
