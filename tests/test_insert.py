@@ -11,6 +11,7 @@ from keras_sbp.layers.sbp import SBP
 from keras_sbp.utils import pruning
 from keras_sbp.utils.pruning import counting, fit
 from tests.stress import keras_applications
+from tests.support import halves
 from tests.test_odd_networks import IMAGES, Doubled, network, outputs_stay
 
 
@@ -185,17 +186,29 @@ def test_errors_say_what_to_do():
         noisy.fit(np.zeros((4, *IMAGES)), np.zeros((4, 3)), verbose=0, callbacks=[fit.AnnealKL()])
 
 
+def test_adapters_of_low_rank_become_part_of_the_kernel():
+    inputs, dense = keras.Input((6,)), L.Dense(8, activation="relu", name="adapted")
+    model = keras.Model(inputs, L.Dense(3)(dense(inputs)))
+    dense.enable_lora(2)
+    dense.lora_kernel_b.assign(np.random.default_rng(0).normal(size=(2, 8)))
+    noisy, smaller = halves.halved(model)
+    adapted = smaller.get_layer("adapted")
+    assert not adapted.lora_enabled and [tuple(weight.shape) for weight in adapted.weights] == [(6, 4), (4,)]
+    given = np.random.default_rng(1).normal(size=(4, 6)).astype(np.float32)
+    assert keras_applications.difference(noisy, smaller, given) <= 1e-5
+    assert keras_applications.difference(model, pruning.insert(model), given) <= 1e-5
+    assert halves.difference_in_training(model) <= 1e-5
+
+
 def test_reasons_name_what_keeps_a_layer_of_a_kind_with_a_rule():
     first = {"data_format": "channels_first"}
     images, features = keras.Input((3, 12, 12)), keras.Input((12,))
     x = L.Conv2D(8, 3, activation="relu", name="conv", **first)(images)
     x = L.GlobalAveragePooling2D(**first)(L.BatchNormalization(axis=1, name="norm")(x))
-    lora = L.Dense(16, activation="relu", name="lora")
-    y = L.Dense(8, activation=L.PReLU(), name="learned")(lora(features))
+    y = L.Dense(8, activation=L.PReLU(), name="learned")(L.Dense(16, activation="relu", name="before")(features))
     model = keras.Model([images, features], [L.Dense(3, name="one")(x), L.Dense(3, name="two")(y)])
-    lora.enable_lora(2)
     output = "output of the network"
     assert pruning.unprunable(model) == {
-        "conv": "data_format is channels_first", "norm": "axis is 1, not the last", "lora": "LoRA is enabled",
+        "conv": "data_format is channels_first", "norm": "axis is 1, not the last", "before": "read by learned (Dense)",
         "learned": "its activation has weights", "one": output, "two": output,
     }  # fmt: skip

@@ -41,8 +41,6 @@ class Kernel(Rule):
     @classmethod
     def obstacle(cls, node: Node) -> str | None:
         op = node.operation
-        if getattr(op, "lora_enabled", False):
-            return "LoRA is enabled"
         if isinstance(op.activation, keras.Layer) and (op.activation.weights or not op.activation.built):
             return "its activation has weights"
         return axis_obstacle(node)
@@ -111,7 +109,8 @@ class Kernel(Rule):
             index = [self.weight_index(weight, live.units, units) for weight in self.op.weights]
             build.set_weights(layer, self.op, index, build.removed_constant(self))
             return [build.live(tensor, units)]
-        layer = build.clone(self, **changes, use_bias=True, **UNCONSTRAINED)
+        # An adapter of low rank is part of the kernel.
+        layer = build.clone(self, **changes, use_bias=True, lora_rank=None, lora_alpha=None, **UNCONSTRAINED)
         tensor = layer(live.tensor)
         scale, bias = self.folded(build, units)
         layer.set_weights([*self.smaller_kernels(live.units, live.scale, units, scale), bias])
@@ -133,6 +132,10 @@ class Kernel(Rule):
         """The index of these inputs and outputs in a weight of the layer."""
         if len(weight.shape) == 1:
             return outputs
+        if weight is getattr(self.op, "lora_kernel_a", None):
+            outputs = range(weight.shape[-1])
+        elif weight is getattr(self.op, "lora_kernel_b", None):
+            inputs = range(weight.shape[-2])
         return np.ix_(*map(range, weight.shape[:-2]), inputs, outputs)
 
     def smaller_kernels(self, inputs: Indices, in_scale: Array, outputs: Indices, out_scale: Array) -> list[Array]:
