@@ -262,7 +262,6 @@ ODD = {
     "another axis": lambda x: layers.BatchNormalization(axis=1, name="odd")(x),
     "layer normalization of an axis": lambda x: layers.LayerNormalization(axis=1, name="odd")(x),
     "length": lambda x: layers.UnitNormalization(name="odd")(x),
-    "side by side, but not the units": lambda x: layers.Concatenate(1, name="odd")([x, x]),
     "an op": lambda x: keras.ops.cumsum(x, axis=-1),
     "another order": lambda x: layers.Permute((3, 1, 2), name="odd")(x),
 }

@@ -14,6 +14,7 @@ from keras import ops, tree
 
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
+from keras_sbp.utils.pruning.rules.barrier import PRODUCTS
 
 # {layer: (what is in it, or None; why not, or "")} for the shapes of its last call
 _OPENED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -54,7 +55,7 @@ def functional(model: keras.Model) -> keras.Model:
         return model
     shapes = keras_private.build_shapes(model)
     if not shapes:
-        raise ValueError(f"{model.name} is not built: call it on data once")
+        raise ValueError(f"{model.name} is a subclass of keras.Model that is not built: call it on data once")
     inputs = tree.map_shape_structure(lambda shape: keras.Input(shape[1:]), shapes)
     try:
         outputs = model(inputs)
@@ -80,6 +81,9 @@ def _open(node: Node) -> keras.Model:
     inside.__dict__.update(vars(layer) | _weights_as_tensors(layer, inputs[0]))
     outputs = type(layer).call(inside, *args, **kwargs)
     model = _without_batch_sizes(keras.Model(inputs, outputs, name=layer.name))
+    products = {type(operation).__name__ for operation in model.operations} & PRODUCTS
+    if products and _own_weights(layer):
+        raise ValueError(f"has weights of its own and products ({', '.join(sorted(products))})")
     owned = {id(weight) for weight in layer.weights}
     made = sum(1 for weight in model.weights if id(weight) not in owned)
     if len(model.weights) != len(layer.weights) or made != len(_own_weights(layer)):
