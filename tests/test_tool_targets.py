@@ -101,3 +101,32 @@ def test_batch_normalization_forgets_statistics_from_before_the_training():
         norm.moving_mean.assign(norm.moving_mean + 100)  # of another network
     _, report = sbp.prune(model, (x, y), 1.5, epochs=8, finetune_epochs=2, verbose=0)
     assert report.after.score > 85 and norm.momentum == 0.9999
+
+
+def transformer():
+    inputs = keras.Input((8, 8))
+    hidden = layers.Dense(24)(inputs)
+    normed = layers.LayerNormalization()(hidden)
+    hidden = layers.Add()([hidden, layers.MultiHeadAttention(4, 6)(normed, normed)])
+    normed = layers.LayerNormalization()(hidden)
+    hidden = layers.Add()([hidden, layers.Dense(24)(layers.Dense(48, activation="gelu")(normed))])
+    return keras.Model(inputs, layers.Dense(10)(layers.GRU(16)(hidden)))
+
+
+def test_the_smaller_network_has_the_weights_that_were_trained_and_the_macs_that_were_counted():
+    """Also where units are normalized, or are those of attention and recurrent layers."""
+    rng = np.random.default_rng(0)
+    noisy = sbp.insert(transformer(), 1e-3, threshold=0.0)
+    for layer in fit.noise_layers(noisy):
+        layer.mu.assign(rng.uniform(-4, 0, layer.mu.shape))
+        layer.log_sigma.assign(rng.uniform(-3, 1, layer.mu.shape))
+    full = targets.full_macs(noisy)
+    alive = targets.Ranking(noisy).at(full / 3)
+    trained = compact.trainable(noisy, alive)
+    for weight in trained.trainable_variables:  # as a training would change them
+        weight.assign(weight + 0.05 * rng.normal(size=weight.shape))
+    smaller = compact.shrink(noisy, alive, trained)
+    x = rng.normal(size=(16, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(smaller(x), trained(x), atol=1e-5 * np.abs(trained(x)).max())
+    assert sbp.multiply_adds(smaller) == targets.macs(noisy, alive) == pytest.approx(full / 3, rel=0.05)
+    assert all(type(layer).__module__.startswith("keras.") for layer in smaller.layers)

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from keras_sbp.utils import pruning
-from keras_sbp.utils.pruning import graph
 from keras_sbp.utils.tool import compact, latency, targets
 from keras_sbp.utils.tool.examples import Parts, example
 from keras_sbp.utils.tool.refusal import Refused
@@ -64,9 +63,9 @@ class Goal(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """network: with noise off, fine-tuned, not shrunk yet. drop: on the validation data, if that was asked for."""
+    """smaller: the network, fine-tuned. drop: on the validation data, if that was asked for."""
 
-    network: keras.Model
+    smaller: keras.Model
     macs: int
     drop: float | None
     tradeoff: list[Point]
@@ -127,7 +126,7 @@ def choose(goal: Goal, noisy: keras.Model, trainer: Trainer, model: keras.Model)
     warnings = ()
     if goal.kind == MACS and targets.distance(macs, goal.macs) > targets.NEAR:
         warnings = ("this is as near to the target as whole units come in their order: one more would go too far",)
-    return Chosen(network, macs, None, points, warnings)
+    return Chosen(compact.shrink(noisy, alive, network), macs, None, points, warnings)
 
 
 def _fine_tuning_of(alive: Masks) -> str:
@@ -178,10 +177,11 @@ def _by_drop(goal: Goal, ranking: Ranking, trainer, model: keras.Model, points: 
     holding = [number for number, (_, drop) in tried.items() if drop <= goal.value]
     if not holding:
         warning = f"no smaller network loses at most {goal.value:g}: the network stays as it is; allow more"
-        return Chosen(graph.clone(model), ranking.macs(0), 0.0, points, (warning,))
+        return Chosen(pruning.shrink(model), ranking.macs(0), 0.0, points, (warning,))
     number = max(holding)
     network, drop = tried[number]
-    return Chosen(network, ranking.macs(candidates[number]), drop, points)
+    smaller = compact.shrink(ranking.noisy, ranking.alive(candidates[number]), network)
+    return Chosen(smaller, ranking.macs(candidates[number]), drop, points)
 
 
 def _latency_reached(goal: Goal, milliseconds: list[float]) -> float:
@@ -194,7 +194,7 @@ def _by_latency(goal: Goal, ranking: Ranking, model: keras.Model, parts: Parts) 
     """The units of the largest network that is fast enough, by bisection."""
 
     def fast_enough(position: int) -> bool:
-        smaller = pruning.shrink(compact.trainable(ranking.noisy, ranking.alive(position)))
+        smaller = compact.shrink(ranking.noisy, ranking.alive(position))
         return _latency_reached(goal, latency.milliseconds([model, smaller], example(parts.test))) >= 1
 
     return ranking.alive(targets.first_position(fast_enough, len(ranking.thresholds) - 1))
@@ -211,7 +211,7 @@ def _macs_of_latency(goal: Goal, model: keras.Model, noisy: keras.Model, parts: 
     last = len(even.thresholds) - 1
 
     def reached(position: int) -> float:
-        smaller = pruning.shrink(compact.trainable(noisy, even.alive(position)))
+        smaller = compact.shrink(noisy, even.alive(position))
         return _latency_reached(goal, latency.milliseconds([model, smaller], example(parts.test)))
 
     try:

@@ -38,9 +38,8 @@ def uncounted(model: keras.Model) -> list[str]:
 
 def units(model: keras.Model, smaller: keras.Model, exclude: tuple[str, ...]) -> list[Units]:
     """Of each layer with units, how many there are before and after, and why all of them stay."""
-    why, after = pruning.unprunable(model, exclude), counting.units(smaller)
-    before = counting.units(model)
-    found = []
+    why, found = pruning.unprunable(model, exclude), []
+    before, after = (_inner_units(each) | counting.units(each) for each in (model, smaller))
     for node in graph.nodes(graph.flatten_nested(model)):
         name = node.operation.name
         if name in before:
@@ -49,6 +48,17 @@ def units(model: keras.Model, smaller: keras.Model, exclude: tuple[str, ...]) ->
             width = rules.width(node.outputs[0])
             found.append(Units(name, width, width, why[name]))
     return list({each.layer: each for each in found}.values())
+
+
+def _inner_units(model: keras.Model) -> dict[str, int]:
+    """Units of recurrent layers, in each direction; heads of attention; columns of embeddings."""
+    found = {}
+    for node in graph.nodes(graph.flatten_nested(model)):
+        layer = getattr(node.operation, "forward_layer", node.operation)
+        for name in ("num_heads", "num_query_heads", "output_dim", "units"):
+            if isinstance(layer, keras.layers.Layer) and isinstance(getattr(layer, name, None), int):
+                found.setdefault(node.operation.name, getattr(layer, name))
+    return found
 
 
 def report(

@@ -117,7 +117,7 @@ class _Pruning(NamedTuple):
         trainer = Trainer(parts, task, self.plan, self.seed, folder, self.verbose)
         run.train_once(trainer, noisy, goal, folder)
         chosen = choice.choose(goal, noisy, trainer, model)
-        smaller = pruning.shrink(chosen.network)
+        smaller = chosen.smaller
         compared = trainer.control(model) if control else None
         report = measure.report(model, smaller, compared, task, parts, goal, chosen, before, self.exclude)
         report.settings, report.warnings = settings, warnings + report.warnings

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import keras
 
-from keras_sbp.utils import pruning
 from keras_sbp.utils.io import networks
 from keras_sbp.utils.io.report import align
 from keras_sbp.utils.tool import compact
@@ -55,7 +54,7 @@ class Tradeoff:
         most = ranking.macs(0) / ranking.macs(len(ranking.thresholds) - 1)
         if target > 1.02 * most:
             raise Refused(f"target={target:g} cannot be reached: with one unit left per layer it is {most:.2f}x")
-        return pruning.shrink(compact.trainable(self._noisy, ranking.at(ranking.macs(0) / target)))
+        return compact.shrink(self._noisy, ranking.at(ranking.macs(0) / target))
 
     def plot(self) -> "Figure":
         """The picture: a matplotlib Figure."""
