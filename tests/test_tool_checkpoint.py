@@ -55,7 +55,12 @@ def model(dtype=None):
     inputs = keras.Input((4,))
     hidden = layers.Dropout(0.3)(layers.BatchNormalization()(layers.Dense(8, "relu", dtype=dtype)(inputs)))
     made = keras.Model(inputs, layers.Dense(1)(hidden))
-    made.compile(sbp.optimizer(keras.optimizers.Adam(0.01), keras.optimizers.Adam(0.1)), "mse", metrics=["mae"])
+    made.compile(
+        sbp.optimizer(keras.optimizers.Adam(0.01), keras.optimizers.Adam(0.1)),
+        "mse",
+        metrics=["mae"],
+        jit_compile=False,
+    )
     return made
 
 

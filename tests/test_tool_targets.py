@@ -57,7 +57,7 @@ def with_noise_towards(target, callbacks):
     x, y = digits()
     keras.utils.set_random_seed(0)
     noisy = sbp.insert(dense(), 1 / len(x), threshold=0.0)
-    noisy.compile(sbp.optimizer(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(0.02)), SPARSE)
+    noisy.compile(sbp.optimizer(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(0.02)), SPARSE, jit_compile=False)
     noisy.fit(x, y, 64, 10, verbose=0, shuffle=False, callbacks=[targets.TargetMACs(target), *callbacks])
     return noisy
 

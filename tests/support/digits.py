@@ -24,6 +24,6 @@ def dense(outputs: int = 10, activation: str | None = None, rescaling: float | N
 
 
 def train(model: keras.Model, loss, x: np.ndarray, y: np.ndarray, epochs: int = 8) -> keras.Model:
-    model.compile(keras.optimizers.Adam(3e-3), loss)
+    model.compile(keras.optimizers.Adam(3e-3), loss, jit_compile=False)
     model.fit(x, y, 32, epochs, verbose=0)
     return model

@@ -24,7 +24,7 @@ def prune(
     target_latency: float | str | None = None, max_drop: float | None = None, validation_data: Any = None,
     test_data: Any = None, loss: Any = None, epochs: int | None = None,
     finetune_epochs: int | None = None, batch_size: int | None = None, learning_rate: float = 1e-3,
-    noise_learning_rate: float | None = None, exclude: Sequence[str] | None = None, seed: int = 0,
+    noise_learning_rate: float | None = None, exclude: Sequence[str] = (), seed: int = 0,
     directory: str | os.PathLike | None = None, control: bool = False, verbose: int = 1,
 ) -> tuple[keras.Model, Report]:  # fmt: skip
     """Make a trained network smaller: train it with noise, remove the units that do least, and fine-tune the rest.
@@ -58,7 +58,7 @@ def prune(
         UserError: `directory` cannot be written.
     """
     goal = choice.goal(target, target_latency, max_drop)
-    exclude = () if exclude is None else exclude
+    exclude = exclude or ()
     _check(model, exclude)
     keras.utils.set_random_seed(plan.whole_number(seed, "seed", 0))
     given = examples.part(data, "data")
