@@ -188,7 +188,7 @@ def test_two_towers_train_like_one():
 
 
 def test_readme_example_prunes_a_residual_network():
-    names = readme_example.run(0, epochs=15)
+    names = readme_example.run(0)
     smaller, model = names["smaller"], names["model"]
     assert all(type(op).__module__.startswith("keras.") for op in smaller.operations)
     assert counting.multiply_adds(model) > 2 * counting.multiply_adds(smaller)
