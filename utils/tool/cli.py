@@ -125,8 +125,6 @@ def _check(options: argparse.Namespace) -> None:
             raise UserError(f"no file at {path}: give another {'MODEL' if name == 'network' else f'--{name}'}")
     if options.data and not os.path.exists(options.data):
         raise UserError(f"no data at {options.data}: give a .npz file, or a folder with a folder of images per class")
-    if not os.path.isdir(os.path.dirname(os.path.abspath(options.output))):
-        raise UserError(f"no directory for --output={options.output}: make it first")
     if os.path.exists(options.output):
         raise UserError(f"{options.output} already exists: delete it or choose another --output")
     for name in ("learning_rate", "noise_learning_rate"):
