@@ -2,7 +2,7 @@
 
     python scripts/bmrs.py                            # LeNet5 on MNIST, ten seeds: two hours on one core
     python scripts/bmrs.py --network=mlp
-    python scripts/bmrs.py --dataset=cifar10          # a day
+    python scripts/bmrs.py --dataset=cifar10
 
 Their networks, data, Adam, batches and epochs; their KL divergence, which is averaged over units and layers, and the
 evidence lower bound's, whose weight is 1 / N. From each training, units are removed once by the signal-to-noise ratio

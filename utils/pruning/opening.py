@@ -144,7 +144,7 @@ def _compare(node: Node, model: keras.Model) -> None:
     given = [ops.convert_to_tensor(x, tensor.dtype) for x, tensor in zip(given, node.input_tensors)]
     args, kwargs = keras_private.arguments(node, given)
     kwargs.pop("training", None)
-    generators = [weight for weight in layer.non_trainable_variables]
+    state = list(layer.non_trainable_variables)
     for training in (False, True):
 
         def of_layer(training: bool = training) -> list:
@@ -153,7 +153,7 @@ def _compare(node: Node, model: keras.Model) -> None:
         def of_model(training: bool = training) -> list:
             return tree.flatten(model(given, training=training))
 
-        expected, found = (_with_state(generators, run) for run in (of_layer, of_model))
+        expected, found = (_with_state(state, run) for run in (of_layer, of_model))
         for one, other in zip(expected, found, strict=True):
             scale = max(np.abs(one).max(initial=0), 1e-30)
             if one.shape != other.shape or not np.abs(one - other).max(initial=0) <= TOLERANCE * scale:

@@ -79,8 +79,9 @@ def shrink(noisy: keras.Model, alive: Masks, trained: keras.Model | None = None)
         smaller, origin = _removed(noisy, alive)
         new = _same_weights(smaller, trained)
         into = _same_weights(noisy, whole)
+        noise = {id(weight) for layer in fit.noise_layers(noisy) for weight in layer.weights}
         for variable, old, index, offset in origin:
-            if id(variable) in new:  # all but the noise's
+            if id(old) not in noise:
                 value = np.array(keras.ops.convert_to_numpy(into[id(old)]))
                 value[index] = keras.ops.convert_to_numpy(new[id(variable)]) - offset
                 into[id(old)].assign(value)
