@@ -37,7 +37,8 @@ class Network(NamedTuple):
     @property
     def _module(self):
         # Imported when it is needed: Keras takes seconds.
-        return importlib.import_module(f"{__name__}.{self.script.replace('-', '_')}")
+        module = self.script.removesuffix("-mnist").removesuffix("-cifar").replace("-", "_")
+        return importlib.import_module(f"{__name__}.{module}")
 
 
 NETWORKS: dict[str, Network] = {
@@ -47,5 +48,7 @@ NETWORKS: dict[str, Network] = {
         Network("LeNet5", "lenet5"),
         Network("VGG-like", "vgglike"),
         Network("ResNet-20", "resnet20"),
+        Network("LSTM", "lstm-mnist"),
+        Network("ViT", "vit-cifar"),
     )
 }

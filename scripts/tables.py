@@ -30,7 +30,7 @@ flags.DEFINE_enum(
 def main():
     speedups = _speedups() if FLAGS.measure else None
     for network, record in NETWORKS.items():
-        dataset, paper_rows = paper.TABLES.get(network, ("cifar10", {}))
+        dataset, paper_rows = paper.TABLES.get(network, (None, {}))
         results = {method: {} for method in paper_rows}
         for script in _scripts(record.script):
             folders = _folders(script)
@@ -45,6 +45,9 @@ def main():
                 elif FLAGS.measure and not (folder / "network.keras").exists():
                     print(f"{folder}/network.keras: not here, so its row keeps its figures", file=sys.stderr)
                 results.setdefault(result["method"], {}).setdefault("ours", []).append(result)
+                dataset = dataset or result["dataset"]
+        if not dataset:
+            continue
         show = report.markdown if FLAGS.format == "markdown" else report.text
         rows = report.rows(network, dataset, results)
         # Where the paper has no row, those of others stand beside ours.

@@ -8,9 +8,21 @@ from keras_sbp.utils.experiment.settings import ROOT, Script, Settings
 
 if TYPE_CHECKING:
     from keras_sbp.utils.experiment.run import Experiment
-    from keras_sbp.utils.experiment.start import find_or_train, live_units, load_weights
+    from keras_sbp.utils.experiment.start import find_or_train, insert_noise, live_units, load_weights
 
-__all__ = ["ROOT", "Experiment", "Script", "Settings", "find_or_train", "live_units", "load_weights", "main"]
+_OF_START = ("find_or_train", "insert_noise", "live_units", "load_weights")
 
-_MODULES = {"Experiment": "run", "find_or_train": "start", "live_units": "start", "load_weights": "start"}
+__all__ = [
+    "ROOT",
+    "Experiment",
+    "Script",
+    "Settings",
+    "find_or_train",
+    "insert_noise",
+    "live_units",
+    "load_weights",
+    "main",
+]
+
+_MODULES = {"Experiment": "run", **dict.fromkeys(_OF_START, "start")}
 __getattr__ = lazy.attach(__name__, _MODULES)

@@ -6,6 +6,8 @@ import sys
 
 import keras
 
+from keras_sbp.utils import pruning
+from keras_sbp.utils.experiment.precision import dtype_policy
 from keras_sbp.utils.experiment.run import Experiment
 from keras_sbp.utils.experiment.settings import ROOT
 from keras_sbp.utils.experiment.table import original_directory
@@ -85,6 +87,13 @@ def load_weights(run: Experiment, model: keras.Model, path: str) -> None:
     restored = dict.fromkeys(name.split("/")[0] for name in stored)
     initial = [variable.path for variable in model.weights if variable.path not in stored]
     print(f"{path}: restored {', '.join(restored)}; initialized: {', '.join(initial) or 'none'}", file=sys.stderr)
+
+
+def insert_noise(run: Experiment, model: keras.Model) -> keras.Model:
+    """A network of any layers with the method's noise on every group of units (`pruning.insert`)."""
+    method = run.method
+    with run.strategy.scope(), dtype_policy(run.settings.precision):
+        return pruning.insert(model, threshold=method.threshold, criterion=method.criterion, log_sigma=method.log_sigma)
 
 
 def _check_held_out(directory):

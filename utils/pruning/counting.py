@@ -47,8 +47,10 @@ def units(model: keras.Model) -> dict[str, int]:
 
 
 def kernels(model: keras.Model) -> dict[str, tuple[int, ...]]:
-    """{layer's name: shape of its kernel} of a model's dense and convolution layers."""
-    return {layer.name: tuple(layer.kernel.shape) for layer in model.layers if hasattr(layer, "kernel")}
+    """{layer's name: shape of its kernel} of a model's dense, convolution and recurrent layers; of the projections of
+    attention by their paths, as in "attention/query"."""
+    found = {weight.path.rpartition("/")[0]: tuple(weight.shape) for weight in model.weights if weight.name == "kernel"}
+    return {name.removesuffix(f"/{name.split('/')[0]}_cell"): shape for name, shape in found.items()}
 
 
 def unit_costs(model: keras.Model) -> dict[str, int]:

@@ -13,7 +13,6 @@ from keras_sbp.layers.sbp import SBP
 from keras_sbp.utils.pruning import graph, opening, rules
 from keras_sbp.utils.pruning.rules import Node, Rule
 
-LOG_SIGMA = -5.0  # where log sigma starts, as in the paper
 EXCLUDED = "excluded"  # the reason for the units of layers in `exclude`
 
 Readers = dict[int, list[Rule]]  # {tensor's id: the rules of the nodes that read it}
@@ -21,7 +20,12 @@ Site = tuple[keras.KerasTensor, Rule | None]  # where noise is, and the rule of 
 
 
 def insert(
-    model: keras.Model, kl_weight: float = 0.0, exclude: Sequence[str] = (), threshold: float = 1.0
+    model: keras.Model,
+    kl_weight: float = 0.0,
+    exclude: Sequence[str] = (),
+    threshold: float = 1.0,
+    criterion: str = "snr",
+    log_sigma: float = -5.0,
 ) -> keras.Model:
     """A copy of a network, weights included, with noise after every group of units that can be removed.
 
@@ -37,7 +41,7 @@ def insert(
         model: Sequential or functional; nested models are flattened.
         kl_weight: see `SBP`; for `fit`, 1 / the number of training examples.
         exclude: names of layers whose units are all kept.
-        threshold: see `SBP`.
+        threshold, criterion, log_sigma: see `SBP`.
     Returns:
         A functional model, whose outputs are the model's up to rounding, as the noise starts with a mean of 1. If the
         model's class has its own train_step or the like, the copy is of that class.
@@ -56,7 +60,10 @@ def insert(
             f"exclude has {', '.join(sorted(unknown))}, but {model.name} has no such layer; its layers are "
             f"{', '.join(sorted(names))}"
         )
-    return _with_noise(model, exclude, names, {"kl_weight": kl_weight, "threshold": threshold})
+    # Its mean is 1 at the start.
+    scale = 1 / float(truncated_log_normal.mean(np.float64(0), np.float64(log_sigma)))
+    settings = {"kl_weight": kl_weight, "threshold": threshold, "criterion": criterion}
+    return _with_noise(model, exclude, names, {**settings, "log_sigma": log_sigma, "scale": scale})
 
 
 def _with_noise(model: keras.Model, exclude: Sequence[str], names: set[str], settings: dict) -> keras.Model:
@@ -72,7 +79,6 @@ def _with_noise(model: keras.Model, exclude: Sequence[str], names: set[str], set
     first_layers = {id(tensor): name for tensor, name in sites}
     of_groups = {groups.of(tensor): name for tensor, name in first_layers.items()}
     by_node = {id(rule.node): rule for rule in found if isinstance(rule, rules.Inner) and rule.op.name not in exclude}
-    scale = 1 / float(truncated_log_normal.mean(np.float64(0), np.float64(LOG_SIGMA)))
     noises, layers = {}, {}
 
     def noise(first: str, op: keras.Operation) -> SBP:
@@ -81,7 +87,7 @@ def _with_noise(model: keras.Model, exclude: Sequence[str], names: set[str], set
             while name in names:
                 name += "_"
             policy = getattr(op, "dtype_policy", None)
-            noises[first] = SBP(**settings, log_sigma=LOG_SIGMA, scale=scale, dtype=policy, name=name)
+            noises[first] = SBP(**settings, dtype=policy, name=name)
         return noises[first]
 
     def with_noise(old: keras.KerasTensor, new: keras.KerasTensor) -> keras.KerasTensor:

@@ -1,0 +1,24 @@
+"""An LSTM on MNIST, the Original: images as sequences of their rows. lstm-mnist-sbp.py starts from it.
+
+    python scripts/lstm-mnist.py --seed=N             # N = 0, 1, 2
+
+Trials: docs/trials.md#lstm-mnist
+"""
+
+from keras_sbp.nets import NETWORKS
+from keras_sbp.utils import experiment
+from keras_sbp.utils.io.preprocessing import Shift
+from keras_sbp.utils.methods import Original
+
+SHORT = {"dataset": "mnist", "epochs": 30, "batch_size": 128, "learning_rate": 2e-3}
+
+
+def train(run):
+    model = run.build()
+    if run.settings.checkpoint:
+        experiment.load_weights(run, model, run.settings.checkpoint)
+    return run.finish(run.train(model))
+
+
+if __name__ == "__main__":
+    experiment.main(train, NETWORKS["LSTM"], "Original", Original, Shift, short=SHORT)

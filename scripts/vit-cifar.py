@@ -1,0 +1,31 @@
+"""A small vision transformer on CIFAR-10, the Original. vit-cifar-sbp.py starts from it.
+
+    python scripts/vit-cifar.py
+
+Trials: docs/trials.md#vit-cifar
+"""
+
+from keras_sbp.nets import NETWORKS
+from keras_sbp.utils import experiment
+from keras_sbp.utils.io.preprocessing import CropAndFlip
+from keras_sbp.utils.methods import Original
+
+SHORT = {
+    "dataset": "cifar10",
+    "epochs": 30,
+    "batch_size": 125,
+    "learning_rate": 1e-3,
+    "warmup": 0.1,
+    "decay_start": 0.1,
+}
+
+
+def train(run):
+    model = run.build()
+    if run.settings.checkpoint:
+        experiment.load_weights(run, model, run.settings.checkpoint)
+    return run.finish(run.train(model))
+
+
+if __name__ == "__main__":
+    experiment.main(train, NETWORKS["ViT"], "Original", Original, CropAndFlip, short=SHORT)
