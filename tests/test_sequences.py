@@ -45,7 +45,7 @@ def test_scripts_prune_and_the_smaller_network_gives_the_outputs_of_the_masked_o
     whole.save(tmp_path / "original.keras")
     # Half of the units have a threshold above theirs, whatever the images are.
     arguments = (f"--checkpoint={tmp_path / 'original.keras'}", "--log_sigma=0.5", "--threshold=1.41", "--width=0.25")
-    arguments += ("--dataset=" + ("cifar10" if before else "digits"), "--epochs=1", "--batch_size=50")
+    arguments += (f"--dataset={'cifar10' if before else 'digits'}", "--epochs=2", "--shrink_every=1", "--batch_size=50")
     done = scripts.run(f"{network.script}-sbp", f"--checkpoints_dir={tmp_path / 'run'}", *arguments, before=before)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())

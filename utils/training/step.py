@@ -130,8 +130,7 @@ class Step:
 
 def weights(model: keras.Model) -> list[keras.Variable]:
     """All variables except the states of seed generators: each step brings its own seeds."""
-    seeds = {id(layer.seed_generator.state) for layer in model.layers if hasattr(layer, "seed_generator")}
-    return [v for v in model.variables if id(v) not in seeds]
+    return [v for v in model.variables if v.name != "seed_generator_state"]
 
 
 def _moving_statistics(model):
