@@ -12,12 +12,15 @@ from keras_sbp.utils.methods import Finetuning, StructuredBP
 
 SHORT = {
     "dataset": "mnist",
-    "epochs": 30,
+    "shift": 1,
+    "epochs": 40,
     "batch_size": 128,
     "learning_rate": 1e-3,
     "noise_learning_rate": 2e-2,
-    "finetune_epochs": 20,
-    "finetune_learning_rate": 1e-3,
+    "initial_kl_scale": (130.0,),
+    "shrink_every": 4,
+    "finetune_epochs": 10,
+    "finetune_learning_rate": 2e-4,
 }
 
 

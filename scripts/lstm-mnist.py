@@ -10,7 +10,7 @@ from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import Shift
 from keras_sbp.utils.methods import Original
 
-SHORT = {"dataset": "mnist", "epochs": 30, "batch_size": 128, "learning_rate": 2e-3}
+SHORT = {"dataset": "mnist", "epochs": 30, "batch_size": 128, "learning_rate": 2e-3, "shift": 1}
 
 
 def train(run):
