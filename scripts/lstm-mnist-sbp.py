@@ -13,14 +13,12 @@ from keras_sbp.utils.methods import Finetuning, StructuredBP
 SHORT = {
     "dataset": "mnist",
     "shift": 1,
-    "epochs": 40,
+    "epochs": 60,
     "batch_size": 128,
     "learning_rate": 1e-3,
     "noise_learning_rate": 2e-2,
-    "initial_kl_scale": (130.0,),
+    "initial_kl_scale": (85.0,),
     "shrink_every": 4,
-    "finetune_epochs": 10,
-    "finetune_learning_rate": 2e-4,
 }
 
 
