@@ -149,10 +149,10 @@ def test_self_gated_activations_get_noise():
 
 def test_layers_without_a_rule_are_listed_as_unprunable():
     inputs = keras.Input((4, 8))
-    x = L.LSTM(5, name="lstm")(Doubled(7, name="doubled")(L.TimeDistributed(L.Dense(6), name="each")(inputs)))
+    x = L.LSTM(5, name="lstm")(Doubled(7, name="doubled")(L.Softmax(name="each")(L.Dense(6, name="dense")(inputs))))
     why = pruning.unprunable(keras.Model(inputs, L.Dense(2, name="out")(x)))
     assert why == {
-        "each": "no rule for TimeDistributed",
+        "dense": "read by each (Softmax)",
         "doubled": "no rule for Doubled",
         "out": "output of the network",
     }

@@ -9,7 +9,7 @@ from keras import tree
 
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
-from keras_sbp.utils.pruning import opening, rules
+from keras_sbp.utils.pruning import canonical, opening, rules
 
 # What a class overrides to train, evaluate or predict in a way of its own.
 TRAINING_METHODS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "compile", "fit")
@@ -182,14 +182,22 @@ def flatten_nested(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: it is neither functional nor Sequential, it is quantized, or `clone` cannot copy it.
     """
-    model = opening.functional(model)
+    model = _canonical(opening.functional(model))
     # A layer that cannot be opened in a nested model may be in the model itself, where the shapes are known.
     while any(_is_model(node.operation) or _opened(node) for node in nodes(model)):
         model = clone(model)
+        model = _canonical(model)
     operations = [node.operation for node in nodes(model)]
     if quantized := {op.name for op in operations if getattr(op, "quantization_mode", None)}:
         raise ValueError(f"{', '.join(sorted(quantized))}: already quantized. Prune first, then quantize the result")
     return model
+
+
+def _canonical(model: keras.Model) -> keras.Model:
+    """The model itself, or one whose calls are written as others that have rules."""
+    functional = _functional(model)
+    outputs = canonical.outputs(nodes(model), functional.inputs, functional.outputs)
+    return model if outputs is None else with_outputs(model, outputs)
 
 
 def _is_model(operation: Any) -> bool:

@@ -17,7 +17,7 @@ LOG_SIGMA = -5.0  # where log sigma starts, as in the paper
 EXCLUDED = "excluded"  # the reason for the units of layers in `exclude`
 
 Readers = dict[int, list[Rule]]  # {tensor's id: the rules of the nodes that read it}
-Site = tuple[keras.KerasTensor, Rule | None]  # where noise is, and the rule of the batch normalization that it follows
+Site = tuple[keras.KerasTensor, Rule | None]  # where noise is, and what it follows: a batch normalization or a split
 
 
 def insert(
@@ -31,7 +31,8 @@ def insert(
 
     If a group feeds only batch-norm layers, as in DenseNet and pre-activation ResNets, the noise goes after them: batch
     statistics would otherwise cancel it, as theta is one number for the whole batch and BN(theta a) is BN(a). A batch
-    normalization of a concatenation has noise of its own, and a unit is removed when all that follow it remove it.
+    normalization of a concatenation has noise of its own, and a unit is removed when all that follow it remove it. If a
+    group feeds only splits, slices, or reshapes to positions, the noise goes after them, too.
 
     Args:
         model: Sequential or functional; nested models are flattened.
@@ -158,22 +159,33 @@ def _noise_sites(
             continue
         free = [(x, norm) for x, norm in candidates if id(x) not in excluded and groups.of(id(x)) not in why]
         for tensor, norm in free:
-            # A concatenation is a group of its own, and has no layer with weights to name it after.
             own = groups.of(id(tensor))
-            name = names[own] if own in names else names.setdefault(own, norm.op.name)
-            sites[id(tensor)] = tensor, name
+            if own not in names:
+                # Like a concatenation or a part of a split, it has no layer with weights to be named after.
+                names[own] = norm.op.name + "_" * sum(name.rstrip("_") == norm.op.name for name in names.values())
+            sites[id(tensor)] = tensor, names[own]
         if not free:
-            without[group] = "normalized together with units that are kept"
+            _, after = candidates[0]
+            together = "normalized together with units that are kept"
+            without[group] = together if isinstance(after, rules.BatchNorm) else f"kept after {after.op.name}"
     return list(sites.values()), why | without
 
 
 def _effective_sites(tensors: Iterable[keras.KerasTensor], readers: Readers) -> list[Site]:
     """Where noise on a group of units has an effect in training: on these tensors, the group's ends, or after the batch
-    normalizations that alone read them."""
-    found = [_batch_norms(tensor, readers, {}) for tensor in tensors]
+    normalizations that alone read them; and after a split or the like, whose parts may be in other groups."""
+    sites, whole = [], []
+    for tensor in tensors:
+        parts = readers[id(tensor)]
+        if not parts or not all(rule.regroups for rule in parts):
+            whole.append(tensor)
+            continue
+        for rule in parts:
+            after = _effective_sites([_last_unitwise_output(x, readers) for x in rule.node.outputs], readers)
+            sites += [(output, later or rule) for output, later in after]
+    found = [_batch_norms(tensor, readers, {}) for tensor in whole]
     if not all(found):
-        return [(tensor, None) for tensor in tensors]
-    sites = []
+        return sites + [(tensor, None) for tensor in whole]
     for norm in {id(norm): norm for norms in found for norm in norms}.values():
         after = _effective_sites([_last_unitwise_output(norm.node.outputs[0], readers)], readers)
         sites += [(tensor, later or norm) for tensor, later in after]
@@ -240,12 +252,12 @@ def _propagate_kept(why: dict[int, str], groups: "_Groups", found: list[Rule]) -
     while known != len(why):
         known = len(why)
         for rule in reversed(found):
-            reason = why.get(groups.of(id(rule.node.outputs[0])))
-            if reason and not rule.unitwise:
-                whole = [np.ones(rules.width(tensor), bool) for tensor in rule.node.outputs]
-                for tensor, units in zip(rule.node.input_tensors, rule.required_inputs(whole, whole)):
+            reasons = [why.get(groups.of(id(tensor))) for tensor in rule.node.outputs]
+            if any(reasons) and not rule.unitwise:
+                kept = [np.full(rules.width(x), bool(reason)) for x, reason in zip(rule.node.outputs, reasons)]
+                for tensor, units in zip(rule.node.input_tensors, rule.required_inputs(kept, kept)):
                     if units.all():
-                        why.setdefault(groups.of(id(tensor)), reason)
+                        why.setdefault(groups.of(id(tensor)), next(filter(None, reasons)))
 
 
 def _last_unitwise_output(tensor: keras.KerasTensor, readers: Readers) -> keras.KerasTensor:

@@ -202,10 +202,11 @@ class Liveness:
 
     def multiply_adds(self) -> int:
         """MACs of the kept units; 0 for layers whose MACs are not known."""
-        return sum(
-            rule.multiply_adds(*([int(self.kept[tensor].sum()) for tensor in side] for side in _ids(rule.node))) or 0
-            for rule in self.rules
-        )
+        total, examples = 0, rules.examples([rule.node for rule in self.rules])
+        for rule in self.rules:
+            inputs, outputs = ([int(self.kept[tensor].sum()) for tensor in side] for side in _ids(rule.node))
+            total += examples[id(rule.node)] * (rule.multiply_adds(inputs, outputs) or 0)
+        return total
 
 
 def _once_if_uniform(constant: Array) -> Array:

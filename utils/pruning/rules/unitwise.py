@@ -165,7 +165,7 @@ class Elementwise(Unitwise):
 
 
 class Scalar(Unitwise):
-    """keras.ops.add, multiply and the like of a tensor and a number."""
+    """keras.ops.add, multiply and the like of a tensor and a number, or an array of numbers."""
 
     names = frozenset(("Add", "Divide", "Maximum", "Minimum", "Multiply", "Subtract", "TrueDivide"))
 
@@ -173,17 +173,25 @@ class Scalar(Unitwise):
     def matches(cls, node: Node) -> bool:
         if not keras_private.is_keras_op(node.operation, cls.names) or isinstance(node.operation, keras.Layer):
             return False
-        args, kwargs = keras_private.arguments(node)
-        operands = [*args, *kwargs.values()]
-        others = [operand for operand in operands if operand is not node.input_tensors[0]]
-        return len(operands) == 2 and all(map(np.isscalar, others))
+        operands = _operands(node)
+        arrays = [operand for operand in operands if not isinstance(operand, keras.KerasTensor)]
+        shape = node.outputs[0].shape
+        return len(operands) == 2 and len(arrays) == 1 and node.input_tensors[0].shape == shape and len(shape) > 1
 
     @classmethod
     def obstacle(cls, node: Node) -> str | None:
         return None
 
-    def commutes_with_scale(self) -> bool:
-        return False
+    def rebuild(self, build: Rebuilder, inputs: list[LiveTensor], kept: list[Indices]) -> list[LiveTensor]:
+        live = build.apply_scale(inputs[0], self.op)
+
+        def part(operand: Any) -> Any:
+            if isinstance(operand, keras.KerasTensor):
+                return live.tensor
+            shape, whole = np.shape(operand), width(self.node.outputs[0])
+            return keras.ops.convert_to_numpy(operand)[..., live.units] if shape[-1:] == (whole,) else operand
+
+        return [live._replace(tensor=self.op(*map(part, _operands(self.node))))]
 
 
 class Affine(Unitwise):
@@ -273,3 +281,8 @@ class Noise(Unitwise):
 def is_noise(layer: Any) -> bool:
     """Whether a layer multiplies units by noise: whether it has a method `multiplier()`."""
     return callable(getattr(layer, "multiplier", None))
+
+
+def _operands(node: Node) -> list:
+    args, kwargs = keras_private.arguments(node)
+    return [*args, *kwargs.values()]
