@@ -220,6 +220,7 @@ def _groups(model: keras.Model, exclude: Sequence[str]) -> tuple["_Groups", dict
     """The groups of a model's tensors, {group: why its units are kept}, and the rules of its nodes."""
     found = rules.of_network(graph.nodes(model), model.outputs)
     groups, kept, factors = _Groups(), {id(tensor): "output of the network" for tensor in model.outputs}, []
+    calls: dict[int, list[keras.KerasTensor]] = {}  # {layer's id: the inputs and the output of its first call}
     for rule in found:
         inputs, (output, *_) = rule.node.input_tensors, rule.node.outputs
         if rule.unitwise:
@@ -231,6 +232,11 @@ def _groups(model: keras.Model, exclude: Sequence[str]) -> tuple["_Groups", dict
             kept |= {id(tensor): f"output of {rule.op.name} ({type(rule.op).__name__})" for tensor in rule.node.outputs}
         if rule.op.name in exclude:
             kept |= {id(tensor): EXCLUDED for tensor in rule.node.outputs}
+        if getattr(rule.op, "weights", None):
+            # All calls of a layer share its weights, and lose the same units.
+            for tensor, other in zip([*inputs, output], calls.setdefault(id(rule.op), [*inputs, output])):
+                if rules.width(tensor) == rules.width(other):
+                    groups.join([other, tensor])
     for tensor, output, name in factors:
         # x * sigmoid(x) is 0 where x is; a factor of another group is not a unit of the product.
         if groups.of(id(tensor)) != groups.of(id(output)):
