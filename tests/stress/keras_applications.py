@@ -236,7 +236,9 @@ def random_graph(rng):
     def renumbered(x):
         """Units split, sliced, shuffled, padded, or moved to positions and back."""
         height, columns, units = x.shape[1:]
-        kind = pick("gate", "glu", "split", "slice", "shuffle", "pad", "pixels", "blocks", "array", "positions", "steps")
+        kind = pick(
+            "gate", "glu", "split", "slice", "shuffle", "pad", "pixels", "blocks", "array", "positions", "steps"
+        )
         if kind == "gate":
             first, second = ops.split(convolution(x, 8), 2, axis=-1)
             return first * pick(ops.sigmoid, ops.tanh)(unitwise_function(second))

@@ -9,7 +9,7 @@ from keras import tree
 
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
-from keras_sbp.utils.pruning import canonical, opening, rules
+from keras_sbp.utils.pruning import canonical, layout, opening, rules
 
 # What a class overrides to train, evaluate or predict in a way of its own.
 TRAINING_METHODS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "compile", "fit")
@@ -51,8 +51,14 @@ def check_class(model: keras.Model) -> None:
     """Refuse a model that trains in a way of its own which a copy of it would lose.
 
     Raises:
-        ValueError: its class overrides methods such as `train_step`, and cannot be built from inputs and outputs.
+        ValueError: its class overrides methods such as `train_step`, and cannot be built from inputs and outputs; or
+            new layers would be channels_first.
     """
+    if keras.config.image_data_format() == "channels_first":
+        raise ValueError(
+            "the units of a pruned network are the last axis: call keras.config.set_image_data_format('channels_last') "
+            "first. Layers that are channels_first are read as such all the same"
+        )
     _, failure = _constructor(model)
     if failure:
         own, name = ", ".join(_own_training(model)), type(model).__name__
@@ -195,9 +201,11 @@ def flatten_nested(model: keras.Model) -> keras.Model:
 
 def _canonical(model: keras.Model) -> keras.Model:
     """The model itself, or one whose calls are written as others that have rules."""
-    functional = _functional(model)
-    outputs = canonical.outputs(nodes(model), functional.inputs, functional.outputs)
-    return model if outputs is None else with_outputs(model, outputs)
+    for form in layout, canonical:
+        functional = _functional(model)
+        outputs = form.outputs(nodes(model), functional.inputs, functional.outputs)
+        model = model if outputs is None else with_outputs(model, outputs)
+    return model
 
 
 def _is_model(operation: Any) -> bool:

@@ -181,7 +181,7 @@ def _rebuilt(rule: Rule, build: Rebuilder, tensor: keras.KerasTensor, count: int
     if keras_private.is_keras_op(op, BLOCKS):
         return op(tensor)
     if len(shape) == 2 and isinstance(op, keras.Layer):
-        return build.new_layer(layers.Flatten, op)(tensor)
+        return build.new_layer(layers.Flatten, op, "channels_last")(tensor)
     if isinstance(op, layers.Reshape):
         return build.new_layer(layers.Reshape, op, (*op.target_shape[:-1], count))(tensor)
     return keras.ops.reshape(tensor, (-1, *shape[1:-1], count))
