@@ -1,19 +1,14 @@
 """Calls in a model's graph written as other calls that compute the same, and that the pruning rules know."""
 
-from collections.abc import Callable
-
 import keras
 import numpy as np
 from keras import layers, ops
 
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
-from keras_sbp.utils.pruning.rules import clone_layer, set_weights
+from keras_sbp.utils.pruning import wrappers
 from keras_sbp.utils.pruning.rules.rule import axis_order
-
-# From the tensors in a copy of the graph, {id of the old one: new one}, to the outputs of a call there.
-Form = Callable[[dict[int, keras.KerasTensor]], list[keras.KerasTensor]]
-Copies = dict[int, keras.Layer]  # {id of a wrapper: the layer in it, under the wrapper's name}
+from keras_sbp.utils.pruning.wrappers import Form, Tensors
 
 
 def outputs(nodes: list[Node], inputs: list[keras.KerasTensor], old: list[keras.KerasTensor]) -> list | None:
@@ -24,8 +19,9 @@ def outputs(nodes: list[Node], inputs: list[keras.KerasTensor], old: list[keras.
         inputs: of the graph.
         old: its outputs.
     """
-    copies: Copies = {}
-    forms = {id(node): _form(node, copies) for node in nodes}
+    copies: wrappers.Copies = {}
+    read = {id(tensor) for node in nodes for tensor in node.input_tensors} | set(map(id, old))
+    forms = {id(node): _form(node, read, copies) for node in nodes}
     if not any(forms.values()):
         return None
     built = {id(tensor): tensor for tensor in inputs}
@@ -40,48 +36,18 @@ def outputs(nodes: list[Node], inputs: list[keras.KerasTensor], old: list[keras.
     return [built[id(tensor)] for tensor in old]
 
 
-def _form(node: Node, copies: Copies) -> Form | None:
+def _form(node: Node, read: set[int], copies: wrappers.Copies) -> Form | None:
     if keras_private.is_keras_op(node.operation, {"Glu"}):
         return _glu(node)
-    if type(node.operation) is layers.TimeDistributed:
-        return _time_distributed(node, copies)
-    return _rearranged(node)
+    return wrappers.form(node, read, copies) or _rearranged(node)
 
 
 def _glu(node: Node) -> Form | None:
     (tensor,), axis = node.input_tensors, node.operation.axis
 
-    def form(built: dict[int, keras.KerasTensor]) -> list[keras.KerasTensor]:
+    def form(built: Tensors) -> list[keras.KerasTensor]:
         units, gates = ops.split(built[id(tensor)], 2, axis=axis)
         return [units * ops.sigmoid(gates)]
-
-    return form
-
-
-def _time_distributed(node: Node, copies: Copies) -> Form | None:
-    """The layer in it, called on all steps at once, if it treats them alike."""
-    wrapper, tensor = node.operation, node.input_tensors[0]
-    inner, steps, step = wrapper.layer, tensor.shape[1], tensor.shape[2:]
-    parts = [inner, *keras_private.inner_layers(inner)]
-    known = all(keras_private.is_from_keras(type(part)) for part in parts) and len(node.input_tensors) == 1
-    depends = (layers.BatchNormalization, layers.SpectralNormalization, layers.RNN)  # on other steps, or a mask
-    if not known or any(isinstance(part, depends) for part in parts) or keras_private.mask_of(tensor) is not None:
-        return None
-    is_dense = type(inner) is layers.Dense
-    if not is_dense and None in (steps, *step):
-        return None
-
-    training = keras_private.arguments(node)[1].get("training")
-    settings = {} if training is None else {"training": training}
-
-    def form(built: dict[int, keras.KerasTensor]) -> list[keras.KerasTensor]:
-        x, layer = built[id(tensor)], inner
-        if not isinstance(inner, keras.Model):
-            layer = copies.setdefault(id(wrapper), clone_layer(inner, name=wrapper.name))
-        y = layer(x if is_dense else ops.reshape(x, (-1, *step)), **settings)
-        if layer is not inner:
-            set_weights(layer, inner.get_weights())
-        return [y if is_dense else ops.reshape(y, (-1, steps, *y.shape[1:]))]
 
     return form
 
@@ -119,7 +85,7 @@ def _rearranged(node: Node) -> Form | None:
     last = np.arange(after[-1]).reshape([middle[axis] for axis in joined_axes])
     last = last.transpose([joined_axes.index(axis) for axis in right])
 
-    def form(built: dict[int, keras.KerasTensor]) -> list[keras.KerasTensor]:
+    def form(built: Tensors) -> list[keras.KerasTensor]:
         x = _taken(built[id(source)], taken)
         x = _reshaped(x, (*(middle[axis] for axis in axes), count))
         if turned != axes:
