@@ -208,11 +208,13 @@ def random_graph(rng):
     def convolution(x, filters):
         size, padding = int(rng.integers(1, 4)), pick("same", "same", "valid") if x.shape[1] > 6 else "same"
         common = {"padding": padding, "use_bias": bool(rng.integers(2)), "activation": pick(None, "relu", "tanh")}
-        kind = pick("conv", "conv", "separable", "transposed", "groups")
+        kind = pick("conv", "conv", "separable", "transposed", "groups", "spectral")
         if kind == "separable":
             return L.SeparableConv2D(filters, size, depth_multiplier=int(rng.integers(1, 3)), **common)(x)
         if kind == "transposed":
             return L.Conv2DTranspose(filters, size, **common)(x)
+        if kind == "spectral":
+            return L.SpectralNormalization(L.Conv2D(filters, size, **common))(x)
         groups = 2 if kind == "groups" and x.shape[-1] % 2 == 0 and filters % 2 == 0 else 1
         return L.Conv2D(filters, size, groups=groups, dilation_rate=pick(1, 1, 2), **common)(x)
 
@@ -284,11 +286,13 @@ def random_graph(rng):
         shape, units = x.shape[1:], x.shape[-1]
         y = L.Reshape((-1, units))(x)
         normalized = pick(L.LayerNormalization, L.RMSNormalization, L.Identity)()(y)
-        kind = pick("heads", "groups", "recurrent", "both directions")
+        kind = pick("heads", "groups", "recurrent", "both directions", "several cells")
         if kind == "heads":
             y = L.Add()([y, L.MultiHeadAttention(2, 3, value_dim=pick(None, 4))(normalized, normalized)])
         elif kind == "groups":
             y = L.Add()([y, L.GroupQueryAttention(3, 4, pick(1, 2, 4))(normalized, normalized)])
+        elif kind == "several cells":
+            y = L.RNN([L.GRUCell(4), pick(L.LSTMCell, L.SimpleRNNCell)(units)], return_sequences=True)(normalized)
         else:
             layer = pick(L.GRU, L.LSTM, L.SimpleRNN)(units, return_sequences=True)
             y = layer(normalized) if kind == "recurrent" else L.Bidirectional(layer, merge_mode="sum")(normalized)
