@@ -429,6 +429,22 @@ def check(model, fractions=FRACTIONS):
     return inserted, found
 
 
+def halves(names=("U-Net", "C2f", "detector", "ShuffleNet")):
+    """Print what is left of networks without exactly half of each noise layer's units: times fewer MACs, how much the
+    outputs differ, and the losses of five steps of fine-tuning, to fit random numbers."""
+    from tests.support.halves import halved  # which imports this module
+
+    for name in names:
+        noisy, smaller = halved(OTHERS[name]())
+        rng = np.random.default_rng(0)
+        given = examples(noisy, rng, 8)
+        ratio, different = counted(noisy) / counted(smaller), difference(noisy, smaller, given)
+        smaller.compile("adam", "mse", jit_compile=False)
+        numbers = [rng.normal(size=output.shape).astype(np.float32) for output in outputs(smaller, given)]
+        losses = smaller.fit(given, numbers, batch_size=8, epochs=5, verbose=0).history["loss"]
+        print(f"{name:<32}{ratio:>6.2f}x{different:>9.0e}   {', '.join(f'{loss:.3f}' for loss in losses)}", flush=True)
+
+
 def timed(name, batch_size=32, pairs=12):
     """Print how long a network takes without half of its units, relative to the whole one, at its own image size."""
     rng, model = np.random.default_rng(0), getattr(keras.applications, name)(weights=None)
@@ -449,9 +465,12 @@ def main():
     parser.add_argument(
         "--time", metavar="NAME", help="instead, time this network of keras.applications with half of its units dead"
     )
+    parser.add_argument("--halves", action="store_true", help="instead, fine-tune some without half of their units")
     options = parser.parse_args()
     if options.time:
         return timed(options.time)
+    if options.halves:
+        return halves()
     graphs = options.graphs
     worst = 0.0
     print(f"{'':<32}{'noise in':>10}" + "".join(f"{f'{fraction:.0%} dead':>18}" for fraction in FRACTIONS))
