@@ -34,14 +34,15 @@ def sliced():
 
 
 def reduced():
-    """Means, sums and the largest of positions, and arrays."""
+    """Means, sums, deviations and the largest of positions, and arrays."""
     inputs, rng = keras.Input(SEQUENCE), np.random.default_rng(1)
     x = L.Dense(9)(inputs) * np.arange(9.0)
     x = ops.subtract(1.5, x + rng.normal(size=(4, 9)))
     x = ops.maximum(rng.normal(size=(1, 4, 1)).astype("float32"), x)
     x = L.LayerNormalization()(L.Dense(8)(ops.swapaxes(ops.expand_dims(x, 1), 1, 2)))
-    x = ops.max(x, axis=1) + ops.sum(x, axis=1) + ops.mean(x, axis=(1,))
-    return ended(inputs, L.Dense(5)(ops.squeeze(x, 1)))
+    x = ops.max(x, axis=1) + ops.sum(x, axis=1) + ops.mean(x, axis=(1,)) + ops.var(ops.flip(x, axis=1), axis=1)
+    x = L.Dense(5)(ops.squeeze(x, 1))
+    return ended(inputs, L.Dense(5)(ops.clip(ops.stack([x, ops.square(x)], axis=1), 0.0, 2.0)))
 
 
 def decoder():
@@ -51,6 +52,7 @@ def decoder():
     x = ops.depth_to_space(L.Conv2D(24, 3, padding="same", activation="relu")(x), 2)
     x = ops.reshape(L.Conv2D(20, 3, padding="same")(x), (-1, 4, 4, 5, 2, 2))
     x = ops.reshape(ops.transpose(x, (0, 1, 4, 2, 5, 3)), (-1, 8, 8, 5))
+    x = L.Resizing(8, 8)(L.Conv2D(4, 1)(ops.image.resize(x, (6, 6))))
     return ended(inputs, L.Conv2D(6, 1)(ops.space_to_depth(L.ReLU()(x), 4)))
 
 

@@ -147,10 +147,13 @@ def _noise_sites(
     names, ends = {}, collections.defaultdict(list)
     for rule in found:
         (output, *_) = rule.node.outputs
-        if rule.is_source and not rule.unitwise:
+        end = _last_unitwise_output(output, readers)
+        # The bias of a depthwise convolution would change the statistics of a normalization that reads it.
+        is_normalized = any(isinstance(reader, rules.Normalization) for reader in readers[id(end)])
+        if rule.is_source and (is_normalized or not rule.unitwise):
             group = groups.of(id(output))
             names.setdefault(group, rule.op.name)
-            ends[group].append(_last_unitwise_output(output, readers))
+            ends[group].append(end)
     effective = {group: _effective_sites(tensors, readers) for group, tensors in ends.items()}
     excluded = {id(tensor) for group in effective if why.get(group) == EXCLUDED for tensor, _ in effective[group]}
     sites, without = {}, {}

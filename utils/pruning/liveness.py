@@ -90,7 +90,7 @@ class Liveness:
                 constant = np.asarray(constant, np.float32)
                 constant = constant.reshape((1,) * (len(symbol.shape) - 1 - constant.ndim) + constant.shape)
                 # A unit whose constant is not known counts as one that varies.
-                self.unknown[tensor] = np.isnan(constant).reshape(-1, len(units)).any(0)
+                self.unknown[tensor] = ~np.isfinite(constant).reshape(-1, len(units)).all(0)
                 units = units | self.unknown[tensor]
                 if keep_one and not units.any() and any(self.varying[source].any() for source in inputs):
                     units = np.arange(len(units)) == 0

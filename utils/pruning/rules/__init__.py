@@ -47,6 +47,7 @@ from keras_sbp.utils.pruning.rules.unitwise import (
     Affine,
     Elementwise,
     Noise,
+    Resized,
     Scalar,
     Spatial,
     Unitwise,
@@ -55,6 +56,7 @@ from keras_sbp.utils.pruning.rules.unitwise import (
 )
 
 __all__ = ["Barrier", "BatchNorm", "Convolution", "Dense", "Inner", "Input", "Kernel", "Merge", "Noise", "Rule", "Take"]
+__all__ += ["Normalization"]
 __all__ += ["Unitwise", "register", "of", "of_network", "reason"]
 __all__ += ["Array", "Indices", "LiveTensor", "Mask", "Node", "Rebuilder"]
 __all__ += ["clone_layer", "examples", "is_kind", "is_noise", "is_unitwise", "set_weights", "width"]
@@ -64,7 +66,7 @@ RULES: tuple[type[Rule], ...] = (
     *(Input, Noise, Dense, Convolution, Grouped, Transposed, Depthwise, Separable, BatchNorm, Merge, Product),
     *(Centered, RootMeanSquare, Normalization, Embedding, Theta, Recurrent, Attention, MaskedMean, Positions),
     *(Chained, Concatenate, Affine, Scalar, Take, Split, Pad, Reshape, Flatten, Blocks),
-    *(Spatial, ZeroPadding, Unitwise, Elementwise),
+    *(Spatial, Resized, ZeroPadding, Unitwise, Elementwise),
     *(Zeros, Steps, Heads, NoProducts, Barrier),
 )
 _REGISTERED: dict[type[keras.Layer], type[Rule]] = {}

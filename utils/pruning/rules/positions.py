@@ -66,10 +66,12 @@ class MaskedMean(Unitwise):
 
 
 class Positions(Unitwise):
-    """An index or a slice of positions, like that of a class token; their transpose; and a mean, sum, largest or
-    smallest of them by keras.ops."""
+    """An index or a slice of positions, like that of a class token; another order of them; and their mean, deviation,
+    sum, largest or smallest by keras.ops."""
 
-    reductions = frozenset(("Amax", "Amin", "Max", "Mean", "Min", "Sum"))
+    orders = frozenset(("Flip", "Roll"))
+    averages = frozenset(("Amax", "Amin", "Max", "Mean", "Min"))  # of one value that value
+    reductions = averages | {"Std", "Sum", "Var"}
     carries_scale = True
     passes_padding = False
 
@@ -88,7 +90,7 @@ class Positions(Unitwise):
             return first == slice(None) and (len(others) < rank - 1 or others[-1] == slice(None))
         if order := axis_order(node):
             return order[-1] == rank - 1
-        if keras_private.is_keras_op(op, cls.reductions):
+        if keras_private.is_keras_op(op, cls.reductions | cls.orders):
             axes = [op.axis] if isinstance(op.axis, int) else list(op.axis or [])
             return bool(axes) and all(0 < axis % rank < rank - 1 for axis in axes)
         return False
@@ -99,7 +101,7 @@ class Positions(Unitwise):
 
     def constant_outputs(self, constants: list[Array]) -> list[Array]:
         (constant,), rank = constants, len(self.node.outputs[0].shape) - 1
-        if is_uniform(constant) and not keras_private.is_keras_op(self.op, {"Sum"}):
+        if is_uniform(constant) and not keras_private.is_keras_op(self.op, self.reductions - self.averages):
             return [constant.reshape((1,) * (rank - 1) + constant.shape[-1:])]
         whole = at_all_positions(constant, self.node.input_tensors[0])
         if None in self.node.input_tensors[0].shape[1:]:
@@ -107,13 +109,13 @@ class Positions(Unitwise):
         return super().constant_outputs([whole.astype(np.float32)])
 
     def commutes_with_scale(self) -> bool:
-        return True
+        return not keras_private.is_keras_op(self.op, {"Var"})
 
 
 class Chained(Merge):
-    """A concatenation of positions."""
+    """A concatenation of positions, or a stack of tensors along an axis of positions."""
 
-    names = frozenset(("Concatenate",))
+    names = frozenset(("Concatenate", "Stack"))
 
     @classmethod
     def matches(cls, node: Node) -> bool:
@@ -125,4 +127,5 @@ class Chained(Merge):
         if any(np.isnan(constant).any() for constant in whole):
             unknown = [np.isnan(c).reshape(-1, c.shape[-1]).any(0) for c in whole]
             return [np.where(np.logical_or.reduce(unknown), np.nan, 0)]
-        return [np.concatenate(whole, axis=self.node.operation.axis % len(self.node.outputs[0].shape) - 1)]
+        join = np.stack if keras_private.is_keras_op(self.op, {"Stack"}) else np.concatenate
+        return [join(whole, axis=self.op.axis % len(self.node.outputs[0].shape) - 1)]

@@ -126,6 +126,18 @@ class Spatial(Unitwise):
         return super().constant_outputs(constants)
 
 
+class Resized(Spatial):
+    """Images of another size: a mean of neighbors whose weights add up to 1."""
+
+    @classmethod
+    def matches(cls, node: Node) -> bool:
+        known = keras_private.is_keras_op(node.operation, {"Resize", "Resizing"})
+        return known and len(node.input_tensors[0].shape) == 4 and not node.operation.pad_to_aspect_ratio
+
+    def commutes_with_scale(self) -> bool:
+        return True
+
+
 class ZeroPadding(Unitwise):
     """Zeros around the image, which differ from constants other than 0."""
 
@@ -143,15 +155,17 @@ class Elementwise(Unitwise):
     """A function of keras.ops or keras.activations that treats every number alone, called on a tensor."""
 
     names = frozenset(
-        "Absolute Celu Elu Exp Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid ReLU Relu Relu6 Selu "
-        "Sigmoid Silu SoftShrink Softplus Softsign SparseSigmoid Square Squareplus Tanh TanhShrink Threshold".split()
+        "Absolute Celu Clip Cos Elu Erf Exp Expm1 Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu Log Log1p "
+        "LogSigmoid Negative ReLU Reciprocal Relu Relu6 Rsqrt Selu Sigmoid Sign Silu Sin SoftShrink Softplus Softsign "
+        "SparseSigmoid Sqrt Square Squareplus Tanh TanhShrink Threshold".split()
     )
 
     @classmethod
     def matches(cls, node: Node) -> bool:
         op = node.operation
         named = keras_private.is_keras_op(op, cls.names) and not isinstance(op, keras.Layer)
-        return named and len(node.input_tensors) == 1
+        bounds = [getattr(op, name, 0) for name in ("x_min", "x_max")]  # of a Clip, for each unit perhaps
+        return named and len(node.input_tensors) == 1 and not any(map(np.ndim, bounds))
 
     @classmethod
     def obstacle(cls, node: Node) -> str | None:
@@ -181,6 +195,10 @@ class Scalar(Unitwise):
     @classmethod
     def obstacle(cls, node: Node) -> str | None:
         return None
+
+    def constant_outputs(self, constants: list[Array]) -> list[Array]:
+        (found,) = super().constant_outputs(constants)
+        return [found if is_uniform(found) else at_all_positions(found, self.node.outputs[0])]
 
     def rebuild(self, build: Rebuilder, inputs: list[LiveTensor], kept: list[Indices]) -> list[LiveTensor]:
         live = build.apply_scale(inputs[0], self.op)
