@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_sbp.keras_private import Node
+from keras_sbp.utils.pruning.rules.arithmetic import Affine, Scalar
 from keras_sbp.utils.pruning.rules.attention import Attention
 from keras_sbp.utils.pruning.rules.barrier import Barrier, Heads, Input, NoProducts, Steps, Zeros
 from keras_sbp.utils.pruning.rules.cloning import clone_layer, set_weights
@@ -44,11 +45,9 @@ from keras_sbp.utils.pruning.rules.rule import (
     width,
 )
 from keras_sbp.utils.pruning.rules.unitwise import (
-    Affine,
     Elementwise,
     Noise,
     Resized,
-    Scalar,
     Spatial,
     Unitwise,
     ZeroPadding,
