@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -188,24 +189,22 @@ def flatten_nested(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: it is neither functional nor Sequential, it is quantized, or `clone` cannot copy it.
     """
-    model = _canonical(opening.functional(model))
+    model = _written_as(opening.functional(model), canonical)
     # A layer that cannot be opened in a nested model may be in the model itself, where the shapes are known.
     while any(_is_model(node.operation) or _opened(node) for node in nodes(model)):
-        model = clone(model)
-        model = _canonical(model)
+        model = _written_as(clone(model), canonical)
+    model = _written_as(_written_as(model, layout), canonical)
     operations = [node.operation for node in nodes(model)]
     if quantized := {op.name for op in operations if getattr(op, "quantization_mode", None)}:
         raise ValueError(f"{', '.join(sorted(quantized))}: already quantized. Prune first, then quantize the result")
     return model
 
 
-def _canonical(model: keras.Model) -> keras.Model:
-    """The model itself, or one whose calls are written as others that have rules."""
-    for form in layout, canonical:
-        functional = _functional(model)
-        outputs = form.outputs(nodes(model), functional.inputs, functional.outputs)
-        model = model if outputs is None else with_outputs(model, outputs)
-    return model
+def _written_as(model: keras.Model, form: ModuleType) -> keras.Model:
+    """A model in the form of a module that has `outputs`; the model itself if it is in that form."""
+    functional = _functional(model)
+    outputs = form.outputs(nodes(model), functional.inputs, functional.outputs)
+    return model if outputs is None else with_outputs(model, outputs)
 
 
 def _is_model(operation: Any) -> bool:

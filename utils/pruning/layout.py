@@ -10,6 +10,7 @@ from keras import layers, ops
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
 from keras_sbp.utils.pruning.rules import clone_layer, is_unitwise, set_weights
+from keras_sbp.utils.pruning.rules.rule import axis_order
 
 Tensors = dict[int, keras.KerasTensor]  # {id of a tensor of the old graph: that of the new one}
 
@@ -69,8 +70,11 @@ class _Graph:
 
     def last(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
         if id(tensor) not in self.as_last:
-            rank = len(tensor.shape)
-            self.as_last[id(tensor)] = ops.transpose(self.as_was[id(tensor)], (0, *range(2, rank), 1))
+            new, rank = self.as_was[id(tensor)], len(tensor.shape)
+            made = keras_private.producer(new)
+            is_transpose = axis_order(made) == [0, rank - 1, *range(1, rank - 1)]
+            before = made.input_tensors[0] if is_transpose else ops.transpose(new, (0, *range(2, rank), 1))
+            self.as_last[id(tensor)] = before
         return self.as_last[id(tensor)]
 
     def add(self, node: Node) -> None:
@@ -82,6 +86,9 @@ class _Graph:
             new = [ops.reshape(self.first(node.input_tensors[0]), (-1, *(1,) * (rank - 2), output.shape[1]))]
         elif _normalizes_units(node):
             new = self._call(node, axis=-1)
+        elif axis_order(node) == [0, *range(2, rank), 1]:
+            self.as_was[id(output)] = self.last(node.input_tensors[0])
+            return
         elif not any(id(tensor) in self.as_last for tensor in node.input_tensors) or not _same_rank(node):
             new = None
         elif _is_alike(node):
