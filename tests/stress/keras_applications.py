@@ -226,7 +226,7 @@ def random_graph(rng):
                 lambda: L.Rescaling(pick(2.0, -1.0), pick(0.0, 0.5)), lambda: L.ZeroPadding2D(1), L.UpSampling2D,
                 lambda: L.MaxPooling2D(2, padding="same"), lambda: L.AveragePooling2D(2, padding="same"),
                 lambda: L.Permute((2, 1, 3)), lambda: L.SpatialDropout2D(0.5), L.LayerNormalization,
-                L.RMSNormalization, lambda: L.GroupNormalization(2),
+                L.RMSNormalization, lambda: L.GroupNormalization(1 + (x.shape[-1] % 2 == 0)),
             )()(x)  # fmt: skip
             x = x if x.shape[1] <= 16 else L.MaxPooling2D()(x)
         return x
