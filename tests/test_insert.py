@@ -149,10 +149,10 @@ def test_self_gated_activations_get_noise():
 
 def test_layers_without_a_rule_are_listed_as_unprunable():
     inputs = keras.Input((4, 8))
-    x = L.LSTM(5, name="lstm")(Doubled(7, name="doubled")(L.TimeDistributed(L.Dense(6), name="each")(inputs)))
+    x = L.LSTM(5, name="lstm")(Doubled(7, name="doubled")(L.Softmax(name="each")(L.Dense(6, name="dense")(inputs))))
     why = pruning.unprunable(keras.Model(inputs, L.Dense(2, name="out")(x)))
     assert why == {
-        "each": "no rule for TimeDistributed",
+        "dense": "read by each (Softmax)",
         "doubled": "no rule for Doubled",
         "out": "output of the network",
     }
@@ -201,14 +201,13 @@ def test_adapters_of_low_rank_become_part_of_the_kernel():
 
 
 def test_reasons_name_what_keeps_a_layer_of_a_kind_with_a_rule():
-    first = {"data_format": "channels_first"}
-    images, features = keras.Input((3, 12, 12)), keras.Input((12,))
-    x = L.Conv2D(8, 3, activation="relu", name="conv", **first)(images)
-    x = L.GlobalAveragePooling2D(**first)(L.BatchNormalization(axis=1, name="norm")(x))
+    images, features = keras.Input((12, 12, 3)), keras.Input((12,))
+    x = L.Conv2D(8, 3, activation="relu", name="conv")(images)
+    x = L.GlobalAveragePooling2D()(L.BatchNormalization(axis=1, name="norm")(x))
     y = L.Dense(8, activation=L.PReLU(), name="learned")(L.Dense(16, activation="relu", name="before")(features))
     model = keras.Model([images, features], [L.Dense(3, name="one")(x), L.Dense(3, name="two")(y)])
     output = "output of the network"
     assert pruning.unprunable(model) == {
-        "conv": "data_format is channels_first", "norm": "axis is 1, not the last", "before": "read by learned (Dense)",
-        "learned": "its activation has weights", "one": output, "two": output,
+        "conv": "read by norm (BatchNormalization)", "norm": "axis is 1, not the last",
+        "before": "read by learned (Dense)", "learned": "its activation has weights", "one": output, "two": output,
     }  # fmt: skip

@@ -100,6 +100,17 @@ def test_constants_before_a_normalization_are_kept():
     assert keras_applications.difference(model, smaller, given) <= 1e-5
 
 
+def test_bias_of_a_depthwise_convolution_keeps_no_unit_of_a_normalized_stream():
+    """As in ConvNeXt."""
+    images = keras.Input((8, 8, 3))
+    x = L.Conv2D(8, 1)(images)
+    x = L.Add()([x, L.Dense(8)(L.Dense(16, "gelu")(L.LayerNormalization()(L.DepthwiseConv2D(3, padding="same")(x))))])
+    noisy, smaller = halved(keras.Model(images, L.Dense(2)(L.GlobalAveragePooling2D()(x))))
+    assert counting.multiply_adds(smaller) == 64 * (3 * 4 + 9 * 4 + 2 * 4 * 8) + 2 * 4
+    given = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    assert keras_applications.difference(noisy, smaller, given) <= 1e-5
+
+
 @pytest.mark.parametrize("norm", ["layer", "root mean square", "groups"])
 def test_units_are_removed_while_training_goes_on(norm):
     assert difference_in_training(network(NORMS[norm])) <= 1e-5

@@ -127,3 +127,21 @@ keras_sbp.multiply_adds(keras_sbp.shrink(keras_sbp.insert(model)))
     environment = {**os.environ, "KERAS_BACKEND": BACKEND}
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow has no channels_first convolutions on a CPU")
+def test_networks_of_channels_first_layers_compute_the_same():
+    inputs, common = keras.Input((2, 8, 8)), {"padding": "same", "data_format": "channels_first"}
+    x = keras.layers.BatchNormalization(axis=1)(keras.layers.Conv2D(8, 3, **common)(inputs))
+    x = keras.layers.MaxPooling2D(**common)(keras.layers.ReLU()(x))
+    x = keras.layers.Concatenate(axis=1)([x, keras.layers.Conv2D(4, 3, **common)(x)])
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    noisy = keras_sbp.insert(model)
+    given = X.transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(noisy.predict(given, verbose=0), model.predict(given, verbose=0), rtol=1e-4, atol=1e-5)
+    for layer in noise_layers(noisy):
+        layer.mu.assign(np.where(np.arange(layer.mu.shape[0]) % 2, -20.0, 0.0))
+        layer.log_sigma.assign(np.where(np.arange(layer.mu.shape[0]) % 2, 5.0, -4.0))
+    smaller = keras_sbp.shrink(noisy)
+    assert keras_sbp.multiply_adds(smaller) < keras_sbp.multiply_adds(model) / 2
+    np.testing.assert_allclose(noisy.predict(given, verbose=0), smaller.predict(given, verbose=0), rtol=1e-4, atol=1e-5)

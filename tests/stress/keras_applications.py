@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers as L
+from keras import ops
 from tqdm import tqdm
 
 from keras_sbp.layers.sbp import SBP
@@ -131,6 +132,73 @@ def pre_activation(size=16):
     return keras.Model(inputs, L.Dense(4)(x))
 
 
+def _convolution(x, filters, size=1, strides=1, activation="silu"):
+    x = L.BatchNormalization()(L.Conv2D(filters, size, strides, padding="same", use_bias=False)(x))
+    return L.Activation(activation)(x)
+
+
+def _c2f(x, filters, count):
+    """As in YOLOv8: half of the units go through residual blocks, and all that is between them is put side by side."""
+    parts = [*ops.split(_convolution(x, filters), 2, axis=-1)]
+    for _ in range(count):
+        y = _convolution(_convolution(parts[-1], filters // 2, 3), filters // 2, 3)
+        parts.append(parts[-1] + y)
+    return _convolution(L.Concatenate()(parts), filters)
+
+
+def c2f(size=32, width=16):
+    inputs = keras.Input((size, size, 3))
+    x = _convolution(inputs, width, 3, 2)
+    for stage in range(2):
+        x = _c2f(_convolution(x, width * 2 ** (stage + 1), 3, 2), width * 2 ** (stage + 1), 2)
+    return keras.Model(inputs, L.Dense(5)(L.GlobalAveragePooling2D()(x)))
+
+
+def detector(size=32, width=16):
+    """A pyramid of three scales, and heads of their boxes and classes that all scales share."""
+    inputs = keras.Input((size, size, 3))
+    x, scales = _convolution(inputs, width, 3, 2), []
+    for stage in range(3):
+        x = _c2f(_convolution(x, width * 2**stage, 3, 2), width * 2**stage, 1)
+        scales.append(x)
+    pyramid = [L.Conv2D(width, 1)(scales[-1])]
+    for x in scales[-2::-1]:
+        pyramid.append(L.Add()([L.UpSampling2D()(pyramid[-1]), L.Conv2D(width, 1)(x)]))
+    pyramid, outputs = [L.Conv2D(width, 3, padding="same")(x) for x in pyramid], []
+    for units in (4, 10):
+        first, second = (L.Conv2D(width, 3, padding="same", activation="relu") for _ in range(2))
+        last = L.Conv2D(3 * units, 3, padding="same")
+        outputs.append(L.Concatenate(axis=1)([L.Reshape((-1, units))(last(second(first(x)))) for x in pyramid]))
+    return keras.Model(inputs, outputs)
+
+
+def shuffle_net(size=32, width=16):
+    """ShuffleNetV2: half of the units go through a block, then both halves are shuffled."""
+
+    def depthwise(x, strides=1):
+        return L.BatchNormalization()(L.DepthwiseConv2D(3, strides, padding="same", use_bias=False)(x))
+
+    def shuffled(parts):
+        x = L.Concatenate()(parts)
+        _, height, columns, units = x.shape
+        x = L.Permute((1, 2, 4, 3))(L.Reshape((height, columns, 2, units // 2))(x))
+        return L.Reshape((height, columns, units))(x)
+
+    inputs = keras.Input((size, size, 3))
+    x = _convolution(inputs, width, 3, 2, "relu")
+    for stage in (1, 2):
+        own = width * stage
+        first = _convolution(depthwise(x, 2), own, activation="relu")
+        second = depthwise(_convolution(x, own, activation="relu"), 2)
+        x = shuffled([first, _convolution(second, own, activation="relu")])
+        for _ in range(2):
+            first, second = ops.split(x, 2, axis=-1)
+            second = depthwise(_convolution(second, own, activation="relu"))
+            x = shuffled([first, _convolution(second, own, activation="relu")])
+    x = _convolution(x, 4 * width, activation="relu")
+    return keras.Model(inputs, L.Dense(5)(L.GlobalAveragePooling2D()(x)))
+
+
 def random_graph(rng):
     """A network of random layers with rules, with forks, sums, products and concatenations."""
 
@@ -140,11 +208,13 @@ def random_graph(rng):
     def convolution(x, filters):
         size, padding = int(rng.integers(1, 4)), pick("same", "same", "valid") if x.shape[1] > 6 else "same"
         common = {"padding": padding, "use_bias": bool(rng.integers(2)), "activation": pick(None, "relu", "tanh")}
-        kind = pick("conv", "conv", "separable", "transposed", "groups")
+        kind = pick("conv", "conv", "separable", "transposed", "groups", "spectral")
         if kind == "separable":
             return L.SeparableConv2D(filters, size, depth_multiplier=int(rng.integers(1, 3)), **common)(x)
         if kind == "transposed":
             return L.Conv2DTranspose(filters, size, **common)(x)
+        if kind == "spectral":
+            return L.SpectralNormalization(L.Conv2D(filters, size, **common))(x)
         groups = 2 if kind == "groups" and x.shape[-1] % 2 == 0 and filters % 2 == 0 else 1
         return L.Conv2D(filters, size, groups=groups, dilation_rate=pick(1, 1, 2), **common)(x)
 
@@ -156,7 +226,7 @@ def random_graph(rng):
                 lambda: L.Rescaling(pick(2.0, -1.0), pick(0.0, 0.5)), lambda: L.ZeroPadding2D(1), L.UpSampling2D,
                 lambda: L.MaxPooling2D(2, padding="same"), lambda: L.AveragePooling2D(2, padding="same"),
                 lambda: L.Permute((2, 1, 3)), lambda: L.SpatialDropout2D(0.5), L.LayerNormalization,
-                L.RMSNormalization, lambda: L.GroupNormalization(2),
+                L.RMSNormalization, lambda: L.GroupNormalization(1 + (x.shape[-1] % 2 == 0)),
             )()(x)  # fmt: skip
             x = x if x.shape[1] <= 16 else L.MaxPooling2D()(x)
         return x
@@ -165,16 +235,64 @@ def random_graph(rng):
         side = min(x.shape[1], y.shape[1])
         return [L.Cropping2D(((0, z.shape[1] - side), (0, z.shape[2] - side)))(z) for z in (x, y)]
 
+    def renumbered(x):
+        """Units split, sliced, shuffled, padded, or moved to positions and back."""
+        height, columns, units = x.shape[1:]
+        kind = pick(
+            "gate", "glu", "split", "slice", "shuffle", "pad", "pixels", "blocks", "array", "positions", "steps"
+        )
+        if kind == "gate":
+            first, second = ops.split(convolution(x, 8), 2, axis=-1)
+            return first * pick(ops.sigmoid, ops.tanh)(unitwise_function(second))
+        if kind == "glu":
+            return ops.glu(convolution(x, 8))
+        if kind == "split":
+            cut = int(rng.integers(1, units))
+            first, second = ops.split(x, [cut], axis=-1)
+            y = L.Conv2D(units - cut, 3, padding="same", activation="relu")(second)
+            return L.Concatenate()([first, second, pick(ops.add, ops.multiply, ops.maximum)(second, y)])
+        if kind == "slice":
+            first, second = L.Conv2D(4, 1)(x[..., : units // 2 + 1]), pick(x[..., ::-1], x[:, :, :, -2:])
+            return L.Concatenate()([first, second])
+        if kind == "shuffle" and units % 2 == 0:
+            shape, order = (height, columns, 2, units // 2), pick((0, 1, 3, 2), (1, 0, 3, 2))
+            x = L.Permute([axis + 1 for axis in order])(L.Reshape(shape)(x))
+            return L.Reshape((*x.shape[1:3], units))(x)
+        if kind == "pad":
+            return ops.pad(x, [(0, 0)] * 3 + [(1, 2)]) + L.Conv2D(units + 3, 1)(x)
+        if kind == "pixels":
+            x = L.Conv2D(8, 1)(x)
+            if rng.integers(2):
+                return ops.depth_to_space(x, 2)
+            x = ops.transpose(ops.reshape(x, (-1, height, columns, 2, 2, 2)), (0, 1, 4, 2, 5, 3))
+            return ops.reshape(x, (-1, 2 * height, 2 * columns, 2))
+        if kind == "blocks" and height % 2 == columns % 2 == 0:
+            return convolution(ops.space_to_depth(x, 2), 4)
+        if kind == "array":
+            shape = pick((units,), (height, columns, units), (1, height, 1, 1))
+            return pick(ops.add, ops.multiply, ops.subtract, ops.maximum)(x, rng.normal(size=shape).astype(np.float32))
+        if kind == "positions":
+            reduce = pick(ops.mean, ops.max, ops.sum, ops.min)
+            return x + reduce(L.Conv2D(units, 1)(x), axis=pick((1, 2), 1, -2), keepdims=True)
+        if kind == "steps":
+            return L.TimeDistributed(pick(L.Conv1D, L.Conv1DTranspose)(units, 3, padding="same"))(x)
+        return x
+
+    def unitwise_function(x):
+        return pick(ops.relu, ops.square, lambda x: x * 2.0, lambda x: x + 0.5)(x)
+
     def sequence(x):
         """Attention or a recurrent layer along the positions."""
         shape, units = x.shape[1:], x.shape[-1]
         y = L.Reshape((-1, units))(x)
         normalized = pick(L.LayerNormalization, L.RMSNormalization, L.Identity)()(y)
-        kind = pick("heads", "groups", "recurrent", "both directions")
+        kind = pick("heads", "groups", "recurrent", "both directions", "several cells")
         if kind == "heads":
             y = L.Add()([y, L.MultiHeadAttention(2, 3, value_dim=pick(None, 4))(normalized, normalized)])
         elif kind == "groups":
             y = L.Add()([y, L.GroupQueryAttention(3, 4, pick(1, 2, 4))(normalized, normalized)])
+        elif kind == "several cells":
+            y = L.RNN([L.GRUCell(4), pick(L.LSTMCell, L.SimpleRNNCell)(units)], return_sequences=True)(normalized)
         else:
             layer = pick(L.GRU, L.LSTM, L.SimpleRNN)(units, return_sequences=True)
             y = layer(normalized) if kind == "recurrent" else L.Bidirectional(layer, merge_mode="sum")(normalized)
@@ -183,7 +301,10 @@ def random_graph(rng):
     inputs = keras.Input((10, 10, 3))
     x = unitwise(convolution(inputs, 6))
     for _ in range(rng.integers(1, 4)):
-        kind = pick("chain", "residual", "product", "gate", "concatenation", "sequence")
+        kind = pick("chain", "residual", "product", "gate", "concatenation", "sequence", "renumbered", "renumbered")
+        if kind == "renumbered":
+            x = unitwise(renumbered(x))
+            continue
         if kind == "sequence":
             x = unitwise(sequence(x))
             continue
@@ -219,7 +340,7 @@ OTHERS = {
     "text classifier": text_classifier, "two inputs, two outputs": two_inputs_two_outputs, "transformer": transformer,
     "recurrent": recurrent, "nested": nested, "three dimensions": three_dimensions, "groups": groups,
     "pre-activation": pre_activation, "pre-activation, of any size": lambda: pre_activation(None),
-    "dense blocks": dense_blocks,
+    "dense blocks": dense_blocks, "C2f": c2f, "detector": detector, "ShuffleNet": shuffle_net,
 }  # fmt: skip
 
 
@@ -308,6 +429,22 @@ def check(model, fractions=FRACTIONS):
     return inserted, found
 
 
+def halves(names=("U-Net", "C2f", "detector", "ShuffleNet")):
+    """Print what is left of networks without exactly half of each noise layer's units: times fewer MACs, how much the
+    outputs differ, and the losses of five steps of fine-tuning, to fit random numbers."""
+    from tests.support.halves import halved  # which imports this module
+
+    for name in names:
+        noisy, smaller = halved(OTHERS[name]())
+        rng = np.random.default_rng(0)
+        given = examples(noisy, rng, 8)
+        ratio, different = counted(noisy) / counted(smaller), difference(noisy, smaller, given)
+        smaller.compile("adam", "mse", jit_compile=False)
+        numbers = [rng.normal(size=output.shape).astype(np.float32) for output in outputs(smaller, given)]
+        losses = smaller.fit(given, numbers, batch_size=8, epochs=5, verbose=0).history["loss"]
+        print(f"{name:<32}{ratio:>6.2f}x{different:>9.0e}   {', '.join(f'{loss:.3f}' for loss in losses)}", flush=True)
+
+
 def timed(name, batch_size=32, pairs=12):
     """Print how long a network takes without half of its units, relative to the whole one, at its own image size."""
     rng, model = np.random.default_rng(0), getattr(keras.applications, name)(weights=None)
@@ -328,9 +465,12 @@ def main():
     parser.add_argument(
         "--time", metavar="NAME", help="instead, time this network of keras.applications with half of its units dead"
     )
+    parser.add_argument("--halves", action="store_true", help="instead, fine-tune some without half of their units")
     options = parser.parse_args()
     if options.time:
         return timed(options.time)
+    if options.halves:
+        return halves()
     graphs = options.graphs
     worst = 0.0
     print(f"{'':<32}{'noise in':>10}" + "".join(f"{f'{fraction:.0%} dead':>18}" for fraction in FRACTIONS))

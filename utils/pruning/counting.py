@@ -22,14 +22,16 @@ def multiply_adds(model: keras.Model) -> int:
         ValueError: the model has no graph.
     """
     total, unknown, unsized = 0, set(), set()
-    for node in graph.nodes(graph.flatten_nested(model)):
+    nodes = graph.nodes(graph.flatten_nested(model))
+    examples = rules.examples(nodes)
+    for node in nodes:
         inputs, outputs = ([rules.width(tensor) for tensor in side] for side in (node.input_tensors, node.outputs))
         count = rules.of(node).multiply_adds(inputs, outputs)
         if count is None:
             unknown.add(type(node.operation).__name__)
         elif count and any(None in tensor.shape[1:-1] for tensor in (*node.input_tensors, *node.outputs)):
             unsized.add(node.operation.name)
-        total += count or 0
+        total += examples[id(node)] * (count or 0)
     if unknown:
         warnings.warn(f"multiply-adds without those of {', '.join(sorted(unknown))}, which are not known", stacklevel=2)
     if unsized:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ from keras import tree
 
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
-from keras_sbp.utils.pruning import opening, rules
+from keras_sbp.utils.pruning import canonical, layout, opening, rules
 
 # What a class overrides to train, evaluate or predict in a way of its own.
 TRAINING_METHODS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "compile", "fit")
@@ -51,8 +52,14 @@ def check_class(model: keras.Model) -> None:
     """Refuse a model that trains in a way of its own which a copy of it would lose.
 
     Raises:
-        ValueError: its class overrides methods such as `train_step`, and cannot be built from inputs and outputs.
+        ValueError: its class overrides methods such as `train_step`, and cannot be built from inputs and outputs; or
+            new layers would be channels_first.
     """
+    if keras.config.image_data_format() == "channels_first":
+        raise ValueError(
+            "the units of a pruned network are the last axis: call keras.config.set_image_data_format('channels_last') "
+            "first. Layers that are channels_first are read as such all the same"
+        )
     _, failure = _constructor(model)
     if failure:
         own, name = ", ".join(_own_training(model)), type(model).__name__
@@ -182,14 +189,22 @@ def flatten_nested(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: it is neither functional nor Sequential, it is quantized, or `clone` cannot copy it.
     """
-    model = opening.functional(model)
+    model = _written_as(opening.functional(model), canonical)
     # A layer that cannot be opened in a nested model may be in the model itself, where the shapes are known.
     while any(_is_model(node.operation) or _opened(node) for node in nodes(model)):
-        model = clone(model)
+        model = _written_as(clone(model), canonical)
+    model = _written_as(_written_as(model, layout), canonical)
     operations = [node.operation for node in nodes(model)]
     if quantized := {op.name for op in operations if getattr(op, "quantization_mode", None)}:
         raise ValueError(f"{', '.join(sorted(quantized))}: already quantized. Prune first, then quantize the result")
     return model
+
+
+def _written_as(model: keras.Model, form: ModuleType) -> keras.Model:
+    """A model in the form of a module that has `outputs`; the model itself if it is in that form."""
+    functional = _functional(model)
+    outputs = form.outputs(nodes(model), functional.inputs, functional.outputs)
+    return model if outputs is None else with_outputs(model, outputs)
 
 
 def _is_model(operation: Any) -> bool:

@@ -16,7 +16,7 @@ from keras_sbp.utils.pruning.rules import Node, Rule
 EXCLUDED = "excluded"  # the reason for the units of layers in `exclude`
 
 Readers = dict[int, list[Rule]]  # {tensor's id: the rules of the nodes that read it}
-Site = tuple[keras.KerasTensor, Rule | None]  # where noise is, and the rule of the batch normalization that it follows
+Site = tuple[keras.KerasTensor, Rule | None]  # where noise is, and what it follows: a batch normalization or a split
 
 
 def insert(
@@ -35,7 +35,8 @@ def insert(
 
     If a group feeds only batch-norm layers, as in DenseNet and pre-activation ResNets, the noise goes after them: batch
     statistics would otherwise cancel it, as theta is one number for the whole batch and BN(theta a) is BN(a). A batch
-    normalization of a concatenation has noise of its own, and a unit is removed when all that follow it remove it.
+    normalization of a concatenation has noise of its own, and a unit is removed when all that follow it remove it. If a
+    group feeds only splits, slices, or reshapes to positions, the noise goes after them, too.
 
     Args:
         model: Sequential or functional; nested models are flattened.
@@ -152,10 +153,13 @@ def _noise_sites(
     names, ends = {}, collections.defaultdict(list)
     for rule in found:
         (output, *_) = rule.node.outputs
-        if rule.is_source and not rule.unitwise:
+        end = _last_unitwise_output(output, readers)
+        # The bias of a depthwise convolution would change the statistics of a normalization that reads it.
+        is_normalized = any(isinstance(reader, rules.Normalization) for reader in readers[id(end)])
+        if rule.is_source and (is_normalized or not rule.unitwise):
             group = groups.of(id(output))
             names.setdefault(group, rule.op.name)
-            ends[group].append(_last_unitwise_output(output, readers))
+            ends[group].append(end)
     effective = {group: _effective_sites(tensors, readers) for group, tensors in ends.items()}
     excluded = {id(tensor) for group in effective if why.get(group) == EXCLUDED for tensor, _ in effective[group]}
     sites, without = {}, {}
@@ -164,22 +168,33 @@ def _noise_sites(
             continue
         free = [(x, norm) for x, norm in candidates if id(x) not in excluded and groups.of(id(x)) not in why]
         for tensor, norm in free:
-            # A concatenation is a group of its own, and has no layer with weights to name it after.
             own = groups.of(id(tensor))
-            name = names[own] if own in names else names.setdefault(own, norm.op.name)
-            sites[id(tensor)] = tensor, name
+            if own not in names:
+                # Like a concatenation or a part of a split, it has no layer with weights to be named after.
+                names[own] = norm.op.name + "_" * sum(name.rstrip("_") == norm.op.name for name in names.values())
+            sites[id(tensor)] = tensor, names[own]
         if not free:
-            without[group] = "normalized together with units that are kept"
+            _, after = candidates[0]
+            together = "normalized together with units that are kept"
+            without[group] = together if isinstance(after, rules.BatchNorm) else f"kept after {after.op.name}"
     return list(sites.values()), why | without
 
 
 def _effective_sites(tensors: Iterable[keras.KerasTensor], readers: Readers) -> list[Site]:
     """Where noise on a group of units has an effect in training: on these tensors, the group's ends, or after the batch
-    normalizations that alone read them."""
-    found = [_batch_norms(tensor, readers, {}) for tensor in tensors]
+    normalizations that alone read them; and after a split or the like, whose parts may be in other groups."""
+    sites, whole = [], []
+    for tensor in tensors:
+        parts = readers[id(tensor)]
+        if not parts or not all(rule.regroups for rule in parts):
+            whole.append(tensor)
+            continue
+        for rule in parts:
+            after = _effective_sites([_last_unitwise_output(x, readers) for x in rule.node.outputs], readers)
+            sites += [(output, later or rule) for output, later in after]
+    found = [_batch_norms(tensor, readers, {}) for tensor in whole]
     if not all(found):
-        return [(tensor, None) for tensor in tensors]
-    sites = []
+        return sites + [(tensor, None) for tensor in whole]
     for norm in {id(norm): norm for norms in found for norm in norms}.values():
         after = _effective_sites([_last_unitwise_output(norm.node.outputs[0], readers)], readers)
         sites += [(tensor, later or norm) for tensor, later in after]
@@ -214,6 +229,7 @@ def _groups(model: keras.Model, exclude: Sequence[str]) -> tuple["_Groups", dict
     """The groups of a model's tensors, {group: why its units are kept}, and the rules of its nodes."""
     found = rules.of_network(graph.nodes(model), model.outputs)
     groups, kept, factors = _Groups(), {id(tensor): "output of the network" for tensor in model.outputs}, []
+    calls: dict[int, list[keras.KerasTensor]] = {}  # {layer's id: the inputs and the output of its first call}
     for rule in found:
         inputs, (output, *_) = rule.node.input_tensors, rule.node.outputs
         if rule.unitwise:
@@ -225,6 +241,11 @@ def _groups(model: keras.Model, exclude: Sequence[str]) -> tuple["_Groups", dict
             kept |= {id(tensor): f"output of {rule.op.name} ({type(rule.op).__name__})" for tensor in rule.node.outputs}
         if rule.op.name in exclude:
             kept |= {id(tensor): EXCLUDED for tensor in rule.node.outputs}
+        if getattr(rule.op, "weights", None):
+            # All calls of a layer share its weights, and lose the same units.
+            for tensor, other in zip([*inputs, output], calls.setdefault(id(rule.op), [*inputs, output])):
+                if rules.width(tensor) == rules.width(other):
+                    groups.join([other, tensor])
     for tensor, output, name in factors:
         # x * sigmoid(x) is 0 where x is; a factor of another group is not a unit of the product.
         if groups.of(id(tensor)) != groups.of(id(output)):
@@ -246,12 +267,12 @@ def _propagate_kept(why: dict[int, str], groups: "_Groups", found: list[Rule]) -
     while known != len(why):
         known = len(why)
         for rule in reversed(found):
-            reason = why.get(groups.of(id(rule.node.outputs[0])))
-            if reason and not rule.unitwise:
-                whole = [np.ones(rules.width(tensor), bool) for tensor in rule.node.outputs]
-                for tensor, units in zip(rule.node.input_tensors, rule.required_inputs(whole, whole)):
+            reasons = [why.get(groups.of(id(tensor))) for tensor in rule.node.outputs]
+            if any(reasons) and not rule.unitwise:
+                kept = [np.full(rules.width(x), bool(reason)) for x, reason in zip(rule.node.outputs, reasons)]
+                for tensor, units in zip(rule.node.input_tensors, rule.required_inputs(kept, kept)):
                     if units.all():
-                        why.setdefault(groups.of(id(tensor)), reason)
+                        why.setdefault(groups.of(id(tensor)), next(filter(None, reasons)))
 
 
 def _last_unitwise_output(tensor: keras.KerasTensor, readers: Readers) -> keras.KerasTensor:

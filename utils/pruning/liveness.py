@@ -90,7 +90,7 @@ class Liveness:
                 constant = np.asarray(constant, np.float32)
                 constant = constant.reshape((1,) * (len(symbol.shape) - 1 - constant.ndim) + constant.shape)
                 # A unit whose constant is not known counts as one that varies.
-                self.unknown[tensor] = np.isnan(constant).reshape(-1, len(units)).any(0)
+                self.unknown[tensor] = ~np.isfinite(constant).reshape(-1, len(units)).all(0)
                 units = units | self.unknown[tensor]
                 if keep_one and not units.any() and any(self.varying[source].any() for source in inputs):
                     units = np.arange(len(units)) == 0
@@ -202,10 +202,11 @@ class Liveness:
 
     def multiply_adds(self) -> int:
         """MACs of the kept units; 0 for layers whose MACs are not known."""
-        return sum(
-            rule.multiply_adds(*([int(self.kept[tensor].sum()) for tensor in side] for side in _ids(rule.node))) or 0
-            for rule in self.rules
-        )
+        total, examples = 0, rules.examples([rule.node for rule in self.rules])
+        for rule in self.rules:
+            inputs, outputs = ([int(self.kept[tensor].sum()) for tensor in side] for side in _ids(rule.node))
+            total += examples[id(rule.node)] * (rule.multiply_adds(inputs, outputs) or 0)
+        return total
 
 
 def _once_if_uniform(constant: Array) -> Array:

@@ -196,7 +196,7 @@ class _Rebuilder:
         value = self.liveness.constants[id(tensor)][..., units]
         # A pixel times 0, plus the value. Not the bias of a layer without inputs: oneDNN has no product with none.
         pixels = next(x for x in self.inputs if x.dtype != "string")
-        x = self.new_layer(keras.layers.Flatten, op, suffix="pixels")(pixels)
+        x = self.new_layer(keras.layers.Flatten, op, "channels_last", suffix="pixels")(pixels)
         x = keras.ops.take(x, [0] * value.size, axis=-1)
         x = self.new_layer(keras.layers.Rescaling, op, 0.0, value.ravel().tolist(), suffix="constant")(x)
         if value.ndim > 1:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_sbp.keras_private import Node
+from keras_sbp.utils.pruning.rules.arithmetic import Affine, Scalar
 from keras_sbp.utils.pruning.rules.attention import Attention
 from keras_sbp.utils.pruning.rules.barrier import Barrier, Heads, Input, NoProducts, Steps, Zeros
 from keras_sbp.utils.pruning.rules.cloning import clone_layer, set_weights
@@ -28,9 +29,10 @@ from keras_sbp.utils.pruning.rules.kernel import Convolution, Dense, Grouped, Ke
 from keras_sbp.utils.pruning.rules.merge import Concatenate, Merge, Product
 from keras_sbp.utils.pruning.rules.norm import BatchNorm
 from keras_sbp.utils.pruning.rules.normalization import Centered, Normalization, RootMeanSquare, connect
-from keras_sbp.utils.pruning.rules.positions import Chained, MaskedMean, Positions, ReshapedPositions
+from keras_sbp.utils.pruning.rules.positions import Chained, MaskedMean, Positions
 from keras_sbp.utils.pruning.rules.recurrent import Recurrent
-from keras_sbp.utils.pruning.rules.renumber import Flatten, Reshape, Take
+from keras_sbp.utils.pruning.rules.renumber import Pad, Split, Take
+from keras_sbp.utils.pruning.rules.reshape import Blocks, Flatten, Reshape, examples
 from keras_sbp.utils.pruning.rules.rule import (
     Array,
     Indices,
@@ -43,10 +45,9 @@ from keras_sbp.utils.pruning.rules.rule import (
     width,
 )
 from keras_sbp.utils.pruning.rules.unitwise import (
-    Affine,
     Elementwise,
     Noise,
-    Scalar,
+    Resized,
     Spatial,
     Unitwise,
     ZeroPadding,
@@ -54,16 +55,17 @@ from keras_sbp.utils.pruning.rules.unitwise import (
 )
 
 __all__ = ["Barrier", "BatchNorm", "Convolution", "Dense", "Inner", "Input", "Kernel", "Merge", "Noise", "Rule", "Take"]
+__all__ += ["Normalization"]
 __all__ += ["Unitwise", "register", "of", "of_network", "reason"]
 __all__ += ["Array", "Indices", "LiveTensor", "Mask", "Node", "Rebuilder"]
-__all__ += ["clone_layer", "is_kind", "is_noise", "is_unitwise", "set_weights", "width"]
+__all__ += ["clone_layer", "examples", "is_kind", "is_noise", "is_unitwise", "set_weights", "width"]
 
 # The first that matches, and has no obstacle.
 RULES: tuple[type[Rule], ...] = (
     *(Input, Noise, Dense, Convolution, Grouped, Transposed, Depthwise, Separable, BatchNorm, Merge, Product),
     *(Centered, RootMeanSquare, Normalization, Embedding, Theta, Recurrent, Attention, MaskedMean, Positions),
-    *(ReshapedPositions, Chained),
-    *(Concatenate, Affine, Scalar, Take, Reshape, Flatten, Spatial, ZeroPadding, Unitwise, Elementwise),
+    *(Chained, Concatenate, Affine, Scalar, Take, Split, Pad, Reshape, Flatten, Blocks),
+    *(Spatial, Resized, ZeroPadding, Unitwise, Elementwise),
     *(Zeros, Steps, Heads, NoProducts, Barrier),
 )
 _REGISTERED: dict[type[keras.Layer], type[Rule]] = {}

@@ -67,10 +67,14 @@ class Barrier(Rule):
         return [np.full(width(tensor), any_varies) for tensor in self.node.outputs]
 
     def constant_outputs(self, constants: list[Array]) -> list[Array]:
+        unknown = [np.full(width(tensor), np.nan) for tensor in self.node.outputs]
         whole = [at_all_positions(constant, tensor) for constant, tensor in zip(constants, self.node.input_tensors)]
         if any(np.isnan(constant).any() for constant in whole) or is_training(self.node):
-            return [np.full(width(tensor), np.nan) for tensor in self.node.outputs]
-        return super().constant_outputs(whole)
+            return unknown
+        try:
+            return super().constant_outputs(whole)
+        except Exception:  # it may need more than one example, or raise anything
+            return unknown
 
     def coupled_outputs(self, kept: list[Mask]) -> list[Mask]:
         return [np.full_like(units, any(some.any() for some in kept)) for units in kept]

@@ -41,7 +41,7 @@ class Depthwise(Convolution):
 
     def convolve(self, x: Array) -> keras.KerasTensor:
         op = self.op
-        return keras.ops.depthwise_conv(x, self.kernel, op.strides, op.padding, dilation_rate=op.dilation_rate)
+        return keras.ops.depthwise_conv(x, self.kernel, op.strides, op.padding, "channels_last", op.dilation_rate)
 
     def rebuild(self, build: Rebuilder, inputs: list[LiveTensor], kept: list[Indices]) -> list[LiveTensor]:
         (units,), op = kept, self.op

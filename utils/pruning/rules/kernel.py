@@ -200,7 +200,7 @@ class Convolution(Kernel):
         if padding == "causal":
             x = np.pad(x, ((0, 0), ((op.kernel_size[0] - 1) * op.dilation_rate[0], 0), (0, 0)))
             padding = "valid"
-        return keras.ops.conv(x, self.kernel, list(op.strides), padding, dilation_rate=op.dilation_rate)
+        return keras.ops.conv(x, self.kernel, list(op.strides), padding, "channels_last", op.dilation_rate)
 
     def padded_settings(self, multiple: int) -> dict[str, int]:
         if not is_unitwise(self.op.activation):
@@ -223,7 +223,7 @@ class Transposed(Convolution):
     def convolve(self, x: Array) -> keras.KerasTensor:
         op = self.op
         return keras.ops.conv_transpose(
-            x, op.kernel, list(op.strides), op.padding, op.output_padding, dilation_rate=op.dilation_rate
+            x, op.kernel, list(op.strides), op.padding, op.output_padding, "channels_last", op.dilation_rate
         )
 
     def weight_index(self, weight: keras.Variable, inputs: Indices, outputs: Indices) -> Any:

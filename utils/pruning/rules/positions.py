@@ -7,7 +7,6 @@ from keras import layers
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
 from keras_sbp.utils.pruning.rules.merge import Merge
-from keras_sbp.utils.pruning.rules.renumber import Reshape
 from keras_sbp.utils.pruning.rules.rule import (
     Array,
     Indices,
@@ -15,8 +14,9 @@ from keras_sbp.utils.pruning.rules.rule import (
     Mask,
     Rebuilder,
     at_all_positions,
+    axis_order,
+    index_parts,
     is_kind,
-    is_training,
     is_uniform,
     width,
 )
@@ -66,69 +66,56 @@ class MaskedMean(Unitwise):
 
 
 class Positions(Unitwise):
-    """An index or a slice of positions, like that of a class token, and a mean of them by keras.ops."""
+    """An index or a slice of positions, like that of a class token; another order of them; and their mean, deviation,
+    sum, largest or smallest by keras.ops."""
 
+    orders = frozenset(("Flip", "Roll"))
+    averages = frozenset(("Amax", "Amin", "Max", "Mean", "Min"))  # of one value that value
+    reductions = averages | {"Std", "Sum", "Var"}
     carries_scale = True
-    averages_positions = True
     passes_padding = False
+
+    def __init__(self, node: Node):
+        super().__init__(node)
+        # A sum has as many times the offset of a mean as there are positions.
+        self.averages_positions = not keras_private.is_keras_op(self.op, self.reductions - {"Mean"})
 
     @classmethod
     def matches(cls, node: Node) -> bool:
         op, rank = node.operation, len(node.input_tensors[0].shape) if len(node.input_tensors) == 1 else 0
-        if rank < 3:
+        if rank < 3 or isinstance(op, keras.Layer):
             return False
         if keras_private.is_keras_op(op, {"GetItem"}):
-            args, kwargs = keras_private.arguments(node)
-            return _leaves_units([*args[1:], *kwargs.values()][0], rank)
-        if keras_private.is_keras_op(op, {"Mean"}):
+            first, *others = index_parts(node) or [None]
+            return first == slice(None) and (len(others) < rank - 1 or others[-1] == slice(None))
+        if order := axis_order(node):
+            return order[-1] == rank - 1
+        if keras_private.is_keras_op(op, cls.reductions | cls.orders):
             axes = [op.axis] if isinstance(op.axis, int) else list(op.axis or [])
             return bool(axes) and all(0 < axis % rank < rank - 1 for axis in axes)
         return False
 
     @classmethod
     def obstacle(cls, node: Node) -> str | None:
-        return "called with training=True" if is_training(node) else None
+        return None
 
     def constant_outputs(self, constants: list[Array]) -> list[Array]:
         (constant,), rank = constants, len(self.node.outputs[0].shape) - 1
-        if is_uniform(constant):
+        if is_uniform(constant) and not keras_private.is_keras_op(self.op, self.reductions - self.averages):
             return [constant.reshape((1,) * (rank - 1) + constant.shape[-1:])]
+        whole = at_all_positions(constant, self.node.input_tensors[0])
         if None in self.node.input_tensors[0].shape[1:]:
-            return [np.full(constant.shape[-1], np.nan)]
-        return super().constant_outputs([np.broadcast_to(constant, self.node.input_tensors[0].shape[1:])])
+            return [np.where(np.isnan(whole).reshape(-1, whole.shape[-1]).any(0), np.nan, 0)]
+        return super().constant_outputs([whole.astype(np.float32)])
 
     def commutes_with_scale(self) -> bool:
-        return True
-
-
-class ReshapedPositions(Reshape):
-    """A reshape of positions by keras.ops."""
-
-    @classmethod
-    def matches(cls, node: Node) -> bool:
-        if not keras_private.is_keras_op(node.operation, {"Reshape"}) or isinstance(node.operation, keras.Layer):
-            return False
-        before, after = node.input_tensors[0].shape, node.outputs[0].shape
-        same = before[-1] is not None and before[-1] == after[-1] and len(after) > 1
-        return same and before[0] is None and after[0] is None and None not in after[1:]
-
-    @classmethod
-    def obstacle(cls, node: Node) -> str | None:
-        return None
-
-    def rebuild(self, build: Rebuilder, inputs: list[LiveTensor], kept: list[Indices]) -> list[LiveTensor]:
-        (live,) = inputs
-        shape = (-1, *self.node.outputs[0].shape[1:-1], len(live.units))
-        return [live._replace(tensor=keras.ops.reshape(live.tensor, shape))]
-
-    def commutes_with_scale(self) -> bool:
-        return True
+        return not keras_private.is_keras_op(self.op, {"Var"})
 
 
 class Chained(Merge):
-    """A concatenation of positions."""
+    """A concatenation of positions, or a stack of tensors along an axis of positions."""
 
-    names = frozenset(("Concatenate",))
+    names = frozenset(("Concatenate", "Stack"))
 
     @classmethod
     def matches(cls, node: Node) -> bool:
@@ -140,16 +127,5 @@ class Chained(Merge):
         if any(np.isnan(constant).any() for constant in whole):
             unknown = [np.isnan(c).reshape(-1, c.shape[-1]).any(0) for c in whole]
             return [np.where(np.logical_or.reduce(unknown), np.nan, 0)]
-        return [np.concatenate(whole, axis=self.node.operation.axis % len(self.node.outputs[0].shape) - 1)]
-
-
-def _leaves_units(key: object, rank: int) -> bool:
-    """Whether an index takes positions only: neither examples, nor units, nor positions that are not one number or one
-    slice."""
-    parts = list(key) if isinstance(key, tuple) else [key]
-    if any(part is Ellipsis for part in parts):
-        before = next(n for n, part in enumerate(parts) if part is Ellipsis)
-        parts[before : before + 1] = [slice(None)] * (rank - len(parts) + 1)
-    if any(not isinstance(part, (int, slice)) for part in parts) or not parts or parts[0] != slice(None):
-        return False
-    return len(parts) < rank or (len(parts) == rank and parts[-1] == slice(None))
+        join = np.stack if keras_private.is_keras_op(self.op, {"Stack"}) else np.concatenate
+        return [join(whole, axis=self.op.axis % len(self.node.outputs[0].shape) - 1)]

@@ -90,6 +90,8 @@ class Rule(abc.ABC):
         passes_padding: whether units appended to its inputs come out as units appended to its output.
         is_source: whether units of its outputs are its own, so that noise on them can remove them.
         averages_positions: whether it computes a mean of positions, the same for each unit.
+        regroups: whether the units of its outputs can be in other groups than those of its input, so that noise goes
+            after it.
         inference: whether the network without the dead units is for inference.
         folds: {index of an input: the normalization of it that the layer's kernel takes up}.
         node, op: the call in the model's graph, and its layer or operation.
@@ -101,7 +103,8 @@ class Rule(abc.ABC):
     carries_scale: ClassVar[bool] = False
     passes_padding: ClassVar[bool] = False
     is_source: bool = False
-    averages_positions: ClassVar[bool] = False
+    averages_positions: bool = False
+    regroups: ClassVar[bool] = False
     inference: bool = True
 
     def __init__(self, node: Node):
@@ -230,6 +233,28 @@ def is_unitwise(activation: Callable) -> bool:
 def is_training(node: Node) -> bool:
     """Whether a layer is called with training=True, and so trains or draws random numbers at inference, too."""
     return bool(keras_private.arguments(node)[1].get("training"))
+
+
+def axis_order(node: Node) -> list[int]:
+    """The order in which a call puts the axes of its input, after the batch's, 0; [] if it does something else."""
+    if not keras_private.is_keras_op(node.operation, {"Moveaxis", "Permute", "Swapaxes", "Transpose"}):
+        return []
+    (symbol,) = node.input_tensors
+    sizes = np.zeros(range(1, len(symbol.shape) + 1), np.float32)  # each axis is told by its size
+    order = [size - 1 for size in keras_private.call(node, node.operation, [sizes])[0].shape]
+    return order if order[0] == 0 else []
+
+
+def index_parts(node: Node) -> list | None:
+    """What a call of keras.ops' GetItem takes of each axis that it names, with slice(None) for those of an ellipsis;
+    None if it adds axes or the like."""
+    args, kwargs = keras_private.arguments(node)
+    key = [*args[1:], *kwargs.values()][0]
+    parts, rank = list(key) if isinstance(key, (list, tuple)) else [key], len(node.input_tensors[0].shape)
+    if any(part is Ellipsis for part in parts):
+        before = next(n for n, part in enumerate(parts) if part is Ellipsis)
+        parts[before : before + 1] = [slice(None)] * (rank - len(parts) + 1)
+    return parts if all(isinstance(part, (int, slice)) for part in parts) else None
 
 
 def axis_obstacle(node: Node) -> str | None:

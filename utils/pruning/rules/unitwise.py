@@ -126,6 +126,18 @@ class Spatial(Unitwise):
         return super().constant_outputs(constants)
 
 
+class Resized(Spatial):
+    """Images of another size: a mean of neighbors whose weights add up to 1."""
+
+    @classmethod
+    def matches(cls, node: Node) -> bool:
+        known = keras_private.is_keras_op(node.operation, {"Resize", "Resizing"})
+        return known and len(node.input_tensors[0].shape) == 4 and not node.operation.pad_to_aspect_ratio
+
+    def commutes_with_scale(self) -> bool:
+        return True
+
+
 class ZeroPadding(Unitwise):
     """Zeros around the image, which differ from constants other than 0."""
 
@@ -143,15 +155,17 @@ class Elementwise(Unitwise):
     """A function of keras.ops or keras.activations that treats every number alone, called on a tensor."""
 
     names = frozenset(
-        "Absolute Celu Elu Exp Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid ReLU Relu Relu6 Selu "
-        "Sigmoid Silu SoftShrink Softplus Softsign SparseSigmoid Square Squareplus Tanh TanhShrink Threshold".split()
+        "Absolute Celu Clip Cos Elu Erf Exp Expm1 Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu Log Log1p "
+        "LogSigmoid Negative ReLU Reciprocal Relu Relu6 Rsqrt Selu Sigmoid Sign Silu Sin SoftShrink Softplus Softsign "
+        "SparseSigmoid Sqrt Square Squareplus Tanh TanhShrink Threshold".split()
     )
 
     @classmethod
     def matches(cls, node: Node) -> bool:
         op = node.operation
         named = keras_private.is_keras_op(op, cls.names) and not isinstance(op, keras.Layer)
-        return named and len(node.input_tensors) == 1
+        bounds = [getattr(op, name, 0) for name in ("x_min", "x_max")]  # of a Clip, for each unit perhaps
+        return named and len(node.input_tensors) == 1 and not any(map(np.ndim, bounds))
 
     @classmethod
     def obstacle(cls, node: Node) -> str | None:
@@ -162,74 +176,6 @@ class Elementwise(Unitwise):
         if keras_private.is_keras_op(op, {"ReLU"}):
             return op.max_value is None and not op.threshold
         return keras_private.is_keras_op(op, {"Relu"})
-
-
-class Scalar(Unitwise):
-    """keras.ops.add, multiply and the like of a tensor and a number."""
-
-    names = frozenset(("Add", "Divide", "Maximum", "Minimum", "Multiply", "Subtract", "TrueDivide"))
-
-    @classmethod
-    def matches(cls, node: Node) -> bool:
-        if not keras_private.is_keras_op(node.operation, cls.names) or isinstance(node.operation, keras.Layer):
-            return False
-        args, kwargs = keras_private.arguments(node)
-        operands = [*args, *kwargs.values()]
-        others = [operand for operand in operands if operand is not node.input_tensors[0]]
-        return len(operands) == 2 and all(map(np.isscalar, others))
-
-    @classmethod
-    def obstacle(cls, node: Node) -> str | None:
-        return None
-
-    def commutes_with_scale(self) -> bool:
-        return False
-
-
-class Affine(Unitwise):
-    """A scale and an offset for each unit: Rescaling, Normalization.
-
-    It stays a layer. In the kernel after it, the 1 / 255 of an image would make weights of 0.004, which training at the
-    usual learning rates destroys. What it reads may be integers, also where Keras's symbolic dtype says otherwise.
-    """
-
-    kinds = (layers.Rescaling, layers.Normalization)
-    passes_padding = False
-
-    @classmethod
-    def obstacle(cls, node: Node) -> str | None:
-        op, count = node.operation, width(node.outputs[0])
-        numbers = (op.scale, op.offset) if isinstance(op, layers.Rescaling) else (op.mean, op.variance)
-        if any(x is None for x in numbers):
-            return "not adapted yet"
-        if any(np.size(x) not in (1, count) or np.size(x) != np.atleast_1d(x).shape[-1] for x in numbers):
-            return "its numbers are not one for each unit"
-        return super().obstacle(node)
-
-    def numbers(self) -> tuple[Array, Array]:
-        """The scale and the offset of each unit, (units,)."""
-        op, count = self.op, width(self.node.outputs[0])
-        if isinstance(op, layers.Normalization):
-            scale = 1 / np.maximum(np.sqrt(keras.ops.convert_to_numpy(op.variance)), keras.config.epsilon())
-            offset = -keras.ops.convert_to_numpy(op.mean) * scale
-            if op.invert:
-                scale, offset = 1 / scale, keras.ops.convert_to_numpy(op.mean)
-        else:
-            scale, offset = keras.ops.convert_to_numpy(op.scale), keras.ops.convert_to_numpy(op.offset)
-        return tuple(np.broadcast_to(np.ravel(numbers), count).astype(float) for numbers in (scale, offset))
-
-    def varying_outputs(self, varying: list[Mask], constants: list[Array]) -> list[Mask]:
-        return [varying[0] & (self.numbers()[0] != 0)]
-
-    def constant_outputs(self, constants: list[Array]) -> list[Array]:
-        scale, offset = self.numbers()
-        return [constants[0] * scale + offset]
-
-    def rebuild(self, build: Rebuilder, inputs: list[LiveTensor], kept: list[Indices]) -> list[LiveTensor]:
-        (live,), (scale, offset) = inputs, self.numbers()
-        scale, offset = scale[live.units] * live.scale, offset[live.units]
-        layer = build.new_layer(layers.Rescaling, self.op, scale.tolist(), offset.tolist())
-        return [build.live(layer(live.tensor), live.units)]
 
 
 class Noise(Unitwise):
