@@ -11,9 +11,8 @@ from keras_sbp.layers import truncated_log_normal
 from keras_sbp.layers.inner_noise import Ones
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.utils.pruning import graph, opening, rules
+from keras_sbp.utils.pruning.groups import EXCLUDED, Groups, groups_of_model
 from keras_sbp.utils.pruning.rules import Node, Rule
-
-EXCLUDED = "excluded"  # the reason for the units of layers in `exclude`
 
 Readers = dict[int, list[Rule]]  # {tensor's id: the rules of the nodes that read it}
 Site = tuple[keras.KerasTensor, Rule | None]  # where noise is, and what it follows: a batch normalization or a split
@@ -75,7 +74,7 @@ def _with_noise(model: keras.Model, exclude: Sequence[str], names: set[str], set
         names: of its layers.
         settings: of the noise layers.
     """
-    groups, why, found = _groups(model, exclude)
+    groups, why, found = groups_of_model(model, exclude)
     sites, _ = _noise_sites(groups, why, found)
     first_layers = {id(tensor): name for tensor, name in sites}
     of_groups = {groups.of(tensor): name for tensor, name in first_layers.items()}
@@ -125,7 +124,7 @@ def unprunable(model: keras.Model, exclude: Sequence[str] = ()) -> dict[str, str
         ValueError: see `insert`.
     """
     model = graph.flatten_nested(model)
-    groups, why, found = _groups(model, exclude)
+    groups, why, found = groups_of_model(model, exclude)
     _, why = _noise_sites(groups, why, found)
     reasons = {}
     for rule in found:
@@ -138,13 +137,13 @@ def unprunable(model: keras.Model, exclude: Sequence[str] = ()) -> dict[str, str
 
 
 def _noise_sites(
-    groups: "_Groups", why: dict[int, str], found: list[Rule]
+    groups: Groups, why: dict[int, str], found: list[Rule]
 ) -> tuple[list[tuple[keras.KerasTensor, str]], dict[int, str]]:
     """[(tensor, name of the first layer of its group)], the tensors to multiply by noise; and `why`, completed by the
     groups that get none.
 
     Args:
-        groups, why, found: of `_groups`.
+        groups, why, found: of `groups.groups_of_model`.
     """
     readers = collections.defaultdict(list)
     for rule in found:
@@ -225,56 +224,6 @@ def _batch_norms(tensor: keras.KerasTensor, readers: Readers, seen: dict[int, li
     return seen[id(tensor)]
 
 
-def _groups(model: keras.Model, exclude: Sequence[str]) -> tuple["_Groups", dict[int, str], list[Rule]]:
-    """The groups of a model's tensors, {group: why its units are kept}, and the rules of its nodes."""
-    found = rules.of_network(graph.nodes(model), model.outputs)
-    groups, kept, factors = _Groups(), {id(tensor): "output of the network" for tensor in model.outputs}, []
-    calls: dict[int, list[keras.KerasTensor]] = {}  # {layer's id: the inputs and the output of its first call}
-    for rule in found:
-        inputs, (output, *_) = rule.node.input_tensors, rule.node.outputs
-        if rule.unitwise:
-            same, scaling = rule.joined_inputs()
-            groups.join([*same, output])
-            factors += [(tensor, output, rule.op.name) for tensor in scaling]
-        elif rule.fixed:
-            kept |= {id(tensor): f"read by {rule.op.name} ({type(rule.op).__name__})" for tensor in inputs}
-            kept |= {id(tensor): f"output of {rule.op.name} ({type(rule.op).__name__})" for tensor in rule.node.outputs}
-        if rule.op.name in exclude:
-            kept |= {id(tensor): EXCLUDED for tensor in rule.node.outputs}
-        if getattr(rule.op, "weights", None):
-            # All calls of a layer share its weights, and lose the same units.
-            for tensor, other in zip([*inputs, output], calls.setdefault(id(rule.op), [*inputs, output])):
-                if rules.width(tensor) == rules.width(other):
-                    groups.join([other, tensor])
-    for tensor, output, name in factors:
-        # x * sigmoid(x) is 0 where x is; a factor of another group is not a unit of the product.
-        if groups.of(id(tensor)) != groups.of(id(output)):
-            kept[id(tensor)] = f"factor in {name}"
-    why = {groups.of(tensor): reason for tensor, reason in kept.items()}
-    _propagate_kept(why, groups, found)
-    noises = {id(rule.node.outputs[0]): rule.op.name for rule in found if isinstance(rule, rules.Noise)}
-    return groups, why | {groups.of(tensor): f"already has {name}" for tensor, name in noises.items()}, found
-
-
-def _propagate_kept(why: dict[int, str], groups: "_Groups", found: list[Rule]) -> None:
-    """Add to `why` the groups whose units are, under other numbers, kept units: parts of a concatenation, and what is
-    flattened.
-
-    Args:
-        why, groups, found: of `_groups`.
-    """
-    known = None
-    while known != len(why):
-        known = len(why)
-        for rule in reversed(found):
-            reasons = [why.get(groups.of(id(tensor))) for tensor in rule.node.outputs]
-            if any(reasons) and not rule.unitwise:
-                kept = [np.full(rules.width(x), bool(reason)) for x, reason in zip(rule.node.outputs, reasons)]
-                for tensor, units in zip(rule.node.input_tensors, rule.required_inputs(kept, kept)):
-                    if units.all():
-                        why.setdefault(groups.of(id(tensor)), next(filter(None, reasons)))
-
-
 def _last_unitwise_output(tensor: keras.KerasTensor, readers: Readers) -> keras.KerasTensor:
     """The output of the last of the unitwise layers of one input that follow a tensor one after the other."""
     while len(readers[id(tensor)]) == 1:
@@ -283,21 +232,3 @@ def _last_unitwise_output(tensor: keras.KerasTensor, readers: Readers) -> keras.
             break
         (tensor,) = rule.node.outputs
     return tensor
-
-
-class _Groups:
-    """Sets of tensors in which units of the same number belong together: union-find."""
-
-    def __init__(self):
-        self.parents: dict[int, int] = {}
-
-    def of(self, tensor: int) -> int:
-        """What stands for the group of a tensor's id."""
-        while self.parents.get(tensor, tensor) != tensor:
-            tensor = self.parents[tensor]
-        return tensor
-
-    def join(self, tensors: Iterable[keras.KerasTensor]) -> None:
-        first, *others = map(id, tensors)
-        for other in others:
-            self.parents[self.of(other)] = self.of(first)

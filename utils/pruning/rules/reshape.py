@@ -92,8 +92,8 @@ class Flatten(Renumbered):
 
 
 class Blocks(Rule):
-    """A reshape of units to positions, as after the dense layer of a decoder or in a pixel shuffle: unit i of the output
-    is every n-th of the input, and these are removed together."""
+    """A reshape of units to positions, as after the dense layer of a decoder or in a pixel shuffle: unit i of the
+    output is every n-th of the input, and these are removed together."""
 
     regroups = True
 
