@@ -17,7 +17,7 @@ SHORT = {
     "batch_size": 128,
     "learning_rate": 1e-3,
     "noise_learning_rate": 2e-2,
-    "initial_kl_scale": (85.0,),
+    "initial_kl_scale": (110.0,),
     "shrink_every": 4,
 }
 

@@ -18,9 +18,9 @@ SHORT = {
     "noise_learning_rate": 5e-2,
     "warmup": 0.1,
     "decay_start": 0.2,
-    # 15 sqrt(c / c_min) for a unit that costs c MACs: of the convolution and the stream, then of each block the heads,
+    # 30 sqrt(c / c_min) for a unit that costs c MACs: of the convolution and the stream, then of each block the heads,
     # the dimensions of queries and of values, and the MLP. Of dimensions, all heads must lose as many: a quarter each.
-    "initial_kl_scale": (34.7, 67.5, *3 * (103.9, 18.4, 18.4, 15.0)),
+    "initial_kl_scale": (69.3, 135.0, *3 * (207.8, 36.7, 36.7, 30.0)),
     "shrink_every": 2,
     "finetune_epochs": 12,
     "finetune_learning_rate": 1e-3,
