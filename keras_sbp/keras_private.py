@@ -128,6 +128,11 @@ def inner_layers(layer: keras.Layer) -> list[keras.Layer]:
     return list(layer._flatten_layers(include_self=False))
 
 
+def own_losses(layer: keras.Layer) -> list:
+    """The losses that calls of a layer have added."""
+    return layer._losses
+
+
 def build_shapes(layer: keras.Layer) -> Any:
     """The shape of the one argument that a layer or model was built for, in the argument's structure; None if there
     is none or several."""

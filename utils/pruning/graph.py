@@ -99,7 +99,7 @@ def clone(
     Raises:
         ValueError: a layer cannot be built from its config, or a nested model is called with a mask or other arguments.
     """
-    operations, names, own = {}, set(), {node.operation.name for node in nodes(model)}
+    operations, names, zeros, own = {}, set(), [], {node.operation.name for node in nodes(model)}
 
     def copied(op: keras.Operation, within: keras.Model) -> keras.Operation:
         if id(op) not in operations:
@@ -124,8 +124,9 @@ def clone(
             if outputs is None and _is_model(op):
                 flat, own_context = _nested_call(node, tensors)
                 outputs = run(op, flat, own_context | changes)
-            elif outputs is None and (composite := _opened(node)):
-                outputs = run(composite, tensors, _training(node) | context)
+            elif outputs is None and (within := _opened(node)):
+                zeros.extend([] if zeros else [opening.zeros_like_examples(next(x for x in model.inputs if x.dtype != "string"))])
+                outputs = run(within, [*tensors, *zeros], _training(node) | context)
             elif outputs is None:
                 new = copied(op, inner)
                 outputs = keras_private.call(node, new, tensors, **changes)
@@ -160,8 +161,8 @@ def _nested_call(node: Node, tensors: Tensors) -> tuple[Tensors, dict[str, bool]
 
 
 def _opened(node: Node) -> keras.Model | None:
-    """What is in the composite layer of a node, if no rule is for it as a whole and it can be opened."""
-    is_barrier = opening.is_composite(node.operation) and type(rules.of(node)) is rules.Barrier
+    """What is in a layer of somebody's own class, if no rule is for it as a whole and it can be opened."""
+    is_barrier = opening.is_own(node.operation) and type(rules.of(node)) is rules.Barrier
     return opening.opened(node)[0] if is_barrier else None
 
 
