@@ -5,6 +5,7 @@ tests/test_keras_private.py checks these functions one by one, so that it says w
 
 import contextlib
 import copy
+import functools
 import inspect
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -65,7 +66,23 @@ def call(node: Node, operation: keras.Operation, tensors: list, **changes: Any) 
         changes: to the keyword arguments.
     """
     args, kwargs = arguments(node, tensors)
-    return tree.flatten(operation(*args, **kwargs | changes))
+    return tree.flatten(traced_call(operation, args, kwargs | changes))
+
+
+def traced_call(operation: keras.Operation, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Call an operation; if it is an EinsumDense, or a layer of somebody's own class, with output shapes as Keras finds
+    them by tracing its `call`.
+
+    What EinsumDense says leaves out sizes that its input has; a class may inherit what it says of other arguments.
+    """
+    own = isinstance(operation, keras.Layer) and not type(operation).__module__.startswith(("keras.", "keras_sbp."))
+    if not (own or type(operation) is keras.layers.EinsumDense) or "compute_output_spec" in vars(operation):
+        return operation(*args, **kwargs)
+    vars(operation)["compute_output_spec"] = functools.partial(keras.Operation.compute_output_spec, operation)
+    try:
+        return operation(*args, **kwargs)
+    finally:
+        del vars(operation)["compute_output_spec"]
 
 
 def calls(operation: keras.Operation) -> list[Node]:

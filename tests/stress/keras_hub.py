@@ -39,6 +39,9 @@ MOBILE = {
     "input_num_filters": 16,
     "input_activation": "hard_swish",
     "output_activation": "hard_swish",
+    "depthwise_filters": 8,
+    "depthwise_stride": 2,
+    "depthwise_residual": False,
     "last_layer_filter": 96,
 }
 EFFICIENT = {
@@ -115,8 +118,8 @@ def examples(model, rng, count=8):
         if "mask" in tensor.name:
             found.append((np.arange(LENGTH) < rng.integers(LENGTH // 2, LENGTH + 1, (count, 1))).astype("int32"))
         else:
-            whole = tensor.dtype.startswith("int")
-            found.append(rng.integers(WORDS, size=shape) if whole else rng.normal(size=shape).astype(np.float32))
+            whole, words = tensor.dtype.startswith("int"), 2 if "segment" in tensor.name else WORDS
+            found.append(rng.integers(words, size=shape) if whole else rng.normal(size=shape).astype(np.float32))
     return found if len(found) > 1 else found[0]
 
 

@@ -9,7 +9,7 @@ from keras import tree
 
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
-from keras_sbp.utils.pruning import opening, rules
+from keras_sbp.utils.pruning import opening, recording, rules
 
 # What a class overrides to train, evaluate or predict in a way of its own.
 TRAINING_METHODS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "compile", "fit")
@@ -124,8 +124,8 @@ def clone(
             if outputs is None and _is_model(op):
                 flat, own_context = _nested_call(node, tensors)
                 outputs = run(op, flat, own_context | changes)
-            elif outputs is None and (within := _opened(node)):
-                zeros.extend([] if zeros else [opening.zeros_like_examples(next(x for x in model.inputs if x.dtype != "string"))])
+            elif outputs is None and (within := _opened(node, tensors)):
+                zeros.extend([] if zeros else [recording.zeros_like_examples(next(x for x in model.inputs if x.dtype != "string"))])
                 outputs = run(within, [*tensors, *zeros], _training(node) | context)
             elif outputs is None:
                 new = copied(op, inner)
@@ -160,10 +160,14 @@ def _nested_call(node: Node, tensors: Tensors) -> tuple[Tensors, dict[str, bool]
     return inputs, {} if training is None else {"training": training}
 
 
-def _opened(node: Node) -> keras.Model | None:
-    """What is in a layer of somebody's own class, if no rule is for it as a whole and it can be opened."""
-    is_barrier = opening.is_own(node.operation) and type(rules.of(node)) is rules.Barrier
-    return opening.opened(node)[0] if is_barrier else None
+def _opened(node: Node, tensors: Tensors | None = None) -> keras.Model | None:
+    """What is in a layer of somebody's own class, if no rule is for it as a whole and it can be opened.
+
+    Args:
+        tensors: in place of `node.input_tensors`.
+    """
+    is_barrier = recording.is_own(node.operation) and type(rules.of(node)) is rules.Barrier
+    return opening.opened(node, tensors)[0] if is_barrier else None
 
 
 def _training(node: Node) -> dict[str, bool]:

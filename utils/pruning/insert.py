@@ -15,6 +15,7 @@ from keras_sbp.utils.pruning.rules import Node, Rule
 
 LOG_SIGMA = -5.0  # where log sigma starts, as in the paper
 EXCLUDED = "excluded"  # the reason for the units of layers in `exclude`
+REGROUPED = "go with units after them"  # for those that have no noise of their own, and are removed all the same
 
 Readers = dict[int, list[Rule]]  # {tensor's id: the rules of the nodes that read it}
 Site = tuple[keras.KerasTensor, Rule | None]  # where noise is, and the rule of the batch normalization that it follows
@@ -123,6 +124,8 @@ def unprunable(model: keras.Model, exclude: Sequence[str] = ()) -> dict[str, str
     reasons = {}
     for rule in found:
         group = groups.of(id(rule.node.outputs[0]))
+        if why.get(group) == REGROUPED:
+            continue
         if rule.is_source and getattr(rule.op, "weights", None) and group in why:
             reasons[rule.op.name] = why[group]
         elif isinstance(rule, rules.Barrier) and getattr(rule.op, "weights", None):
@@ -225,6 +228,9 @@ def _groups(model: keras.Model, exclude: Sequence[str]) -> tuple["_Groups", dict
             kept[id(tensor)] = f"factor in {name}"
     why = {groups.of(tensor): reason for tensor, reason in kept.items()}
     _propagate_kept(why, groups, found)
+    for rule in found:
+        if rule.regroups:
+            why.setdefault(groups.of(id(rule.node.input_tensors[0])), REGROUPED)
     noises = {id(rule.node.outputs[0]): rule.op.name for rule in found if isinstance(rule, rules.Noise)}
     return groups, why | {groups.of(tensor): f"already has {name}" for tensor, name in noises.items()}, found
 

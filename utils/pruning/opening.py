@@ -39,27 +39,27 @@ class Opened(NamedTuple):
 _OPENED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def opened(node: Node) -> tuple[keras.Model | None, str]:
-    """A model that computes what the layer of a node does, see `Opened`; or None, and why there is none."""
+def opened(node: Node, tensors: list[keras.KerasTensor] | None = None) -> tuple[keras.Model | None, str]:
+    """A model that computes what the layer of a node does, see `Opened`; or None, and why there is none.
+
+    Args:
+        node: a call of the layer.
+        tensors: of shapes that are known better, in place of `node.input_tensors`.
+    """
     layer = node.operation
-    if not is_own(layer):
+    if not recording.is_own(layer):
         return None, ""
-    shapes = tuple((tensor.shape, tensor.dtype) for tensor in node.input_tensors)
+    tensors = node.input_tensors if tensors is None else tensors
+    shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
     if layer not in _OPENED or _OPENED[layer][0] != shapes:
         try:
-            found = _open(node)
+            found = _open(node, tensors)
         except Exception as error:  # somebody's layer may raise anything
             found = Opened(None, f"cannot be opened: {' '.join(str(error).split())[:100]}", [])
         _OPENED[layer] = shapes, found
     _, found = _OPENED[layer]
     _update(found.copies)
     return found.model, found.why
-
-
-def is_own(layer: keras.Operation) -> bool:
-    """Whether a layer is of somebody's own class."""
-    known = keras_private.is_from_keras(type(layer)) or type(layer).__module__.startswith("keras_sbp.")
-    return isinstance(layer, keras.Layer) and not known
 
 
 def functional(model: keras.Model) -> keras.Model:
@@ -89,12 +89,12 @@ def functional(model: keras.Model) -> keras.Model:
     return keras.Model(inputs, tree.pack_sequence_as(whole.output, tree.flatten(outputs)), name=model.name)
 
 
-def _open(node: Node) -> Opened:
+def _open(node: Node, tensors: list[keras.KerasTensor]) -> Opened:
     for candidate in _candidates(node):
-        if not _difference(node, *candidate):
+        if not _difference(node, tensors, *candidate):
             return Opened(candidate.model, "", candidate.copies)
-    model, copies = recording.record(node)
-    if difference := _difference(node, model, copies):
+    model, copies = recording.record(node, tensors)
+    if difference := _difference(node, tensors, model, copies):
         raise ValueError(difference)
     return Opened(model, "", copies)
 
@@ -106,16 +106,23 @@ def _candidates(node: Node) -> Iterator[equivalents.Candidate]:
         return
 
 
-def _difference(node: Node, model: keras.Model, copies: list[Copy], draws_otherwise: bool = False) -> str:
+def _difference(
+    node: Node,
+    tensors: list[keras.KerasTensor],
+    model: keras.Model,
+    copies: list[Copy],
+    draws_otherwise: bool = False,
+) -> str:
     """What a model computes else than a layer, at test time or in training; "" if nothing.
 
     Args:
+        tensors: of the shapes of the inputs.
         model: of the node's inputs and zeros for each example.
         copies: its variables that are copies of the layer's.
         draws_otherwise: whether, in training, it need only drop examples as the layer does.
     """
     rng, layer = np.random.default_rng(0), node.operation
-    given = [_random(rng, tensor) for tensor in node.input_tensors]
+    given = [_random(rng, tensor) for tensor in tensors]
     args, kwargs = keras_private.arguments(node, given)
     kwargs.pop("training", None)
     zeros = ops.zeros((len(given[0]), 1), "int32")

@@ -6,6 +6,8 @@ many is one to any number, and what is repeated so often is broadcast. A weight 
 token or a table of positions, becomes the table of an Embedding, and rows of it are looked up.
 """
 
+import inspect
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -51,15 +53,22 @@ def own_weights(layer: keras.Layer) -> dict[str, keras.Variable]:
     return {name: value for name, value in vars(layer).items() if id(value) in own}
 
 
-def record(node: Node) -> tuple[keras.Model, list[Copy]]:
-    """A model of what the layer of a node computes; and its variables that are copies of the layer's.
+def is_own(layer: keras.Operation) -> bool:
+    """Whether a layer is of somebody's own class."""
+    known = keras_private.is_from_keras(type(layer)) or type(layer).__module__.startswith("keras_sbp.")
+    return isinstance(layer, keras.Layer) and not known
+
+
+def record(node: Node, tensors: Sequence[keras.KerasTensor]) -> tuple[keras.Model, list[Copy]]:
+    """A model of what the layer of a node computes of tensors of these shapes; and its variables that are copies of the
+    layer's.
 
     Its inputs are those of the node and, after them, zeros for each example, (examples, 1) int32.
 
     Raises:
         Exception: whatever the layer raises on symbolic tensors.
     """
-    recorder = _Recorder(node)
+    recorder = _Recorder(node.operation, node.input_tensors, tensors, *keras_private.arguments(node))
     return recorder.model, recorder.copies
 
 
@@ -69,16 +78,23 @@ def zeros_like_examples(tensor: keras.KerasTensor) -> keras.KerasTensor:
     return ops.zeros_like(ops.reshape(first, (-1, 1)), dtype="int32")
 
 
-class _Lookup:
-    """An Embedding that may be called on numbers, too, in place of symbolic tensors."""
+class _Within:
+    """A layer in the layer that is recorded: an Embedding that may be called on numbers, too; or a layer of somebody's
+    own class, which becomes a node if Keras can make one of it, and a nested model if not."""
 
-    def __init__(self, layer: keras.layers.Embedding, recorder: "_Recorder"):
+    def __init__(self, layer: keras.Layer, recorder: "_Recorder"):
         self._layer, self._recorder = layer, recorder
 
-    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> keras.KerasTensor:
-        if not isinstance(inputs, keras.KerasTensor):
-            inputs = self._recorder.source(ops.convert_to_numpy(inputs))
-        return self._layer(inputs, *args, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        layer = self._layer
+        if isinstance(layer, keras.layers.Embedding):
+            first, *others = args
+            is_symbol = isinstance(first, keras.KerasTensor)
+            return layer(first if is_symbol else self._recorder.source(ops.convert_to_numpy(first)), *others, **kwargs)
+        try:
+            return keras_private.traced_call(layer, args, kwargs)
+        except Exception:  # somebody's layer may raise anything
+            return self._recorder.nested(layer, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._layer, name)
@@ -91,26 +107,48 @@ class _Recorder:
         values: {id of a recorded tensor: the tensor in the model, `Rows`, or an array}.
     """
 
-    def __init__(self, node: Node):
-        self.layer, self.values, self.sources, self.tables, self.copies = node.operation, {}, [], {}, []
-        shapes = [
-            (EXAMPLES if tensor.shape[0] is None else tensor.shape[0], *tensor.shape[1:])
-            for tensor in node.input_tensors
-        ]
-        dtypes = [tensor.dtype for tensor in node.input_tensors]
-        recorded = [keras.Input(batch_shape=shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes)]
-        inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in node.input_tensors]
-        self.zeros = keras.Input((1,), dtype="int32")
-        self.values |= zip(map(id, recorded), inputs)
-        outputs = self._call(node, recorded)
+    def __init__(
+        self,
+        layer: keras.Layer,
+        tensors: Sequence[keras.KerasTensor],
+        shaped: Sequence[keras.KerasTensor],
+        args: tuple,
+        kwargs: dict[str, Any],
+    ):
+        self.layer, self.values, self.sources, self.tables, self.copies = layer, {}, [], {}, []
+        shapes = [(tensor.shape[0] or EXAMPLES, *tensor.shape[1:]) for tensor in shaped]
+        recorded = [keras.Input(batch_shape=shape, dtype=tensor.dtype) for shape, tensor in zip(shapes, shaped)]
+        self.recorded = recorded
+        inputs = [keras.Input(batch_shape=(*_any_example(x.shape[:1]), *x.shape[1:]), dtype=x.dtype) for x in shaped]
+        self.zeros, self.recorded_zeros = keras.Input((1,), dtype="int32"), keras.Input(batch_shape=(EXAMPLES, 1))
+        self.values |= zip(map(id, [*recorded, self.recorded_zeros]), [*inputs, self.zeros])
+        self.sources.append(self.recorded_zeros)
+        new = dict(zip(map(id, tensors), recorded))
+        args, kwargs = tree.map_structure(lambda x: new.get(id(x), x), (args, kwargs))
+        self.returned = self._run(args, kwargs)
+        outputs = [tensor for tensor in tree.flatten(self.returned) if tensor is not None]
         for each in keras_private.nodes(keras.Model([*recorded, *self.sources], outputs)):
             if not isinstance(each.operation, keras.layers.InputLayer):
                 self.values |= zip(map(id, each.outputs), self._played(each))
         outputs = [self._of_each_example(self.values[id(tensor)], tensor) for tensor in outputs]
-        self.model = keras.Model([*inputs, self.zeros], outputs, name=self.layer.name)
+        self.model = keras.Model([*inputs, self.zeros], outputs, name=layer.name)
+
+    def nested(self, layer: keras.Layer, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """What another layer returns for symbolic tensors: outputs of a nested model of what it computes."""
+        given = {id(x): x for x in tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)}
+        tensors = list(given.values())
+        within = _Recorder(layer, tensors, tensors, args, kwargs)
+        self.copies += within.copies
+        returned = tree.flatten(within.returned)
+        passed = {id(recorded): tensor for recorded, tensor in zip(within.recorded, tensors)}
+        made = [id(tensor) not in passed for tensor in returned if tensor is not None]
+        model = keras.Model(within.model.inputs, list(itertools.compress(within.model.outputs, made)), name=layer.name)
+        outputs = iter(tree.flatten(model([*tensors, self.recorded_zeros])))
+        found = [None if x is None else passed[id(x)] if id(x) in passed else next(outputs) for x in returned]
+        return tree.pack_sequence_as(within.returned, found)
 
     def source(self, value: Array | keras.Variable) -> keras.KerasTensor:
-        """A symbolic tensor in place of an array, or of a weight that the layer holds itself."""
+        """A symbolic tensor in place of an array, or of a weight that a layer holds itself."""
         tensor = keras.Input(batch_shape=tuple(value.shape), dtype=keras.backend.standardize_dtype(value.dtype))
         is_weight = isinstance(value, keras.Variable)
         count = int(np.prod(value.shape[:-1]))
@@ -118,25 +156,34 @@ class _Recorder:
         self.sources.append(tensor)
         return tensor
 
-    def _call(self, node: Node, inputs: list[keras.KerasTensor]) -> list[keras.KerasTensor]:
+    def _run(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         layer = self.layer
-        args, kwargs = keras_private.arguments(node, inputs)
-        kwargs.pop("training", None)
-        changed = {name: self.source(weight) for name, weight in own_weights(layer).items()}
-        for name, value in vars(layer).items():
-            if name not in changed and ops.is_tensor(value):
-                changed[name] = self.source(ops.convert_to_numpy(value))
-            elif isinstance(value, keras.layers.Embedding):
-                changed[name] = _Lookup(value, self)
         inside = object.__new__(type(layer))  # copy.copy would copy its layers, too
-        inside.__dict__.update(vars(layer) | changed)
-        before = len(keras_private.own_losses(layer))
+        inside.__dict__.update(vars(layer) | self._symbols())
+        if "training" in inspect.signature(layer.call).parameters:
+            kwargs = kwargs | {"training": None}  # not its default: it is known when the model is called
+        losses = keras_private.own_losses(layer)
+        before = len(losses)
         outputs = type(layer).call(inside, *args, **kwargs)
-        added = keras_private.own_losses(layer)[before:]
-        del keras_private.own_losses(layer)[before:]
+        added = losses[before:]
+        del losses[before:]
         if added or layer.activity_regularizer is not None:
             raise ValueError("it adds a loss")
-        return [tensor for tensor in tree.flatten(outputs) if tensor is not None]
+        return outputs
+
+    def _symbols(self) -> dict[str, Any]:
+        """{attribute: what stands for it while the layer's `call` is recorded}."""
+        weights, found = own_weights(self.layer), {}
+        for name, value in vars(self.layer).items():
+            if name in weights:
+                found[name] = self.source(value)
+            elif ops.is_tensor(value):
+                found[name] = self.source(ops.convert_to_numpy(value))
+            elif isinstance(value, (list, tuple)) and any(map(_is_within, value)) and not name.startswith("_"):
+                found[name] = [_Within(each, self) if _is_within(each) else each for each in value]
+            elif _is_within(value):
+                found[name] = _Within(value, self)
+        return found
 
     def _played(self, node: Node) -> list:
         given = [self.values[id(tensor)] for tensor in node.input_tensors]
@@ -172,7 +219,7 @@ class _Recorder:
         args, kwargs = tree.map_structure(self._number, (args, kwargs))
         if keras_private.is_keras_op(operation, {"Concatenate", "Stack"}):
             args = tree.map_structure(lambda x: x if isinstance(x, keras.KerasTensor) else self._repeated(x), args)
-        return tree.flatten(operation(*args, **kwargs))
+        return tree.flatten(keras_private.traced_call(operation, args, kwargs))
 
     def _number(self, value: Any) -> Any:
         """An argument of an operation: arrays of one number as that number, repeated ones once."""
@@ -246,6 +293,15 @@ def _rows(node: Node, given: Sequence[Rows | Array], weight: keras.Variable) -> 
     if not same or (of_columns != np.arange(units)).any() or (of_rows != of_rows[..., :1]).any():
         return None
     return Rows(weight, of_rows[..., 0].astype(int))
+
+
+def _is_within(value: Any) -> bool:
+    kinds = (keras.layers.Embedding, keras.layers.EinsumDense)
+    return isinstance(value, kinds) or (isinstance(value, keras.Layer) and is_own(value))
+
+
+def _any_example(sizes: tuple[int | None, ...]) -> list[int | None]:
+    return [None if size == EXAMPLES else size for size in sizes]
 
 
 def _is_repeated(node: Node) -> bool:

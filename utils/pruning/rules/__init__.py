@@ -22,7 +22,10 @@ from keras_sbp.utils.pruning.rules.attention import Attention
 from keras_sbp.utils.pruning.rules.barrier import Barrier, Heads, Input, NoProducts, Steps, Zeros
 from keras_sbp.utils.pruning.rules.cloning import clone_layer, set_weights
 from keras_sbp.utils.pruning.rules.depthwise import Depthwise, Separable
+from keras_sbp.utils.pruning.rules.einsum import DotProductAttention, EinsumDense, Weighted
 from keras_sbp.utils.pruning.rules.embedding import Embedding
+from keras_sbp.utils.pruning.rules.heads import Heads as SplitHeads
+from keras_sbp.utils.pruning.rules.heads import Joined, Moved, Where
 from keras_sbp.utils.pruning.rules.inner import Inner, Theta
 from keras_sbp.utils.pruning.rules.kernel import Convolution, Dense, Grouped, Kernel, Transposed
 from keras_sbp.utils.pruning.rules.merge import Concatenate, Merge, Product
@@ -62,7 +65,7 @@ __all__ += ["clone_layer", "is_kind", "is_noise", "is_unitwise", "set_weights", 
 RULES: tuple[type[Rule], ...] = (
     *(Input, Noise, Dense, Convolution, Grouped, Transposed, Depthwise, Separable, BatchNorm, Merge, Product),
     *(Centered, RootMeanSquare, Normalization, Embedding, Theta, Recurrent, Attention, MaskedMean, Positions),
-    *(ReshapedPositions, Chained),
+    *(ReshapedPositions, Chained, EinsumDense, Weighted, DotProductAttention, SplitHeads, Joined, Where, Moved),
     *(Concatenate, Affine, Scalar, Take, Reshape, Flatten, Spatial, ZeroPadding, Unitwise, Elementwise),
     *(Zeros, Steps, Heads, NoProducts, Barrier),
 )

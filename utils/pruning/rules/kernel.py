@@ -73,6 +73,11 @@ class Kernel(Rule):
             return np.broadcast_to(used, self.stored_kernel.shape[-2:])
         return (self.kernel != 0).any(axis=tuple(range(self.kernel.ndim - 2)))
 
+    @property
+    def has_bias(self) -> bool:
+        """Whether the layer itself has a bias."""
+        return self.op.use_bias
+
     @abc.abstractmethod
     def linear(self, constant: Array) -> Array:
         """The layer without bias and activation for a constant input, (..., outputs); NaN where that depends on the

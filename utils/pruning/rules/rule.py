@@ -89,6 +89,7 @@ class Rule(abc.ABC):
             normalization after it cancels it.
         passes_padding: whether units appended to its inputs come out as units appended to its output.
         is_source: whether units of its outputs are its own, so that noise on them can remove them.
+        regroups: whether units of its input go only together with others, as units of its output.
         averages_positions: whether it computes a mean of positions, the same for each unit.
         inference: whether the network without the dead units is for inference.
         folds: {index of an input: the normalization of it that the layer's kernel takes up}.
@@ -101,6 +102,7 @@ class Rule(abc.ABC):
     carries_scale: ClassVar[bool] = False
     passes_padding: ClassVar[bool] = False
     is_source: bool = False
+    regroups: ClassVar[bool] = False
     averages_positions: ClassVar[bool] = False
     inference: bool = True
 

@@ -143,8 +143,9 @@ class Elementwise(Unitwise):
     """A function of keras.ops or keras.activations that treats every number alone, called on a tensor."""
 
     names = frozenset(
-        "Absolute Celu Elu Exp Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid ReLU Relu Relu6 Selu "
-        "Sigmoid Silu SoftShrink Softplus Softsign SparseSigmoid Square Squareplus Tanh TanhShrink Threshold".split()
+        "Absolute Cast Celu Elu Exp Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid Negative ReLU Relu "
+        "Relu6 Selu Sigmoid Silu SoftShrink Softplus Softsign SparseSigmoid Square Squareplus Tanh TanhShrink "
+        "Threshold".split()
     )
 
     @classmethod
@@ -176,7 +177,7 @@ class Scalar(Unitwise):
         args, kwargs = keras_private.arguments(node)
         operands = [*args, *kwargs.values()]
         others = [operand for operand in operands if operand is not node.input_tensors[0]]
-        return len(operands) == 2 and all(map(np.isscalar, others))
+        return len(operands) == 2 and all(map(_is_number, others))
 
     @classmethod
     def obstacle(cls, node: Node) -> str | None:
@@ -184,6 +185,10 @@ class Scalar(Unitwise):
 
     def commutes_with_scale(self) -> bool:
         return False
+
+
+def _is_number(operand: Any) -> bool:
+    return np.isscalar(operand) or (keras.ops.is_tensor(operand) and len(operand.shape) == 0)
 
 
 class Affine(Unitwise):
