@@ -70,7 +70,14 @@ BACKBONES = {
     "T5": ("T5Backbone", TEXT | {"num_heads": 4, "intermediate_dim": 128}),
     "ViT": (
         "ViTBackbone",
-        {"image_shape": (32, 32, 3), "patch_size": 4, "num_layers": 2, "num_heads": 4, "hidden_dim": 64, "mlp_dim": 128},
+        {
+            "image_shape": (32, 32, 3),
+            "patch_size": 4,
+            "num_layers": 2,
+            "num_heads": 4,
+            "hidden_dim": 64,
+            "mlp_dim": 128,
+        },
     ),
     "MobileNet": ("MobileNetBackbone", MOBILE | {"image_shape": (64, 64, 3)}),
     "EfficientNet": ("EfficientNetBackbone", EFFICIENT | {"stackwise_block_types": ["v1"] * 3}),

@@ -12,7 +12,8 @@ from keras import layers
 
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
-from keras_sbp.utils.pruning.recording import Copy, own_weights
+from keras_sbp.utils.pruning.recording import own_weights
+from keras_sbp.utils.pruning.replaying import Copy
 from keras_sbp.utils.pruning.rules.cloning import clone_layer
 
 

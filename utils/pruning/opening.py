@@ -16,7 +16,8 @@ from keras import ops, tree
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
 from keras_sbp.utils.pruning import equivalents, recording
-from keras_sbp.utils.pruning.recording import Copy, zeros_like_examples
+from keras_sbp.utils.pruning.recording import zeros_like_examples
+from keras_sbp.utils.pruning.replaying import Copy
 
 TOLERANCE = 1e-5
 

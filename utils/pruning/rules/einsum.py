@@ -103,7 +103,9 @@ class EinsumDense(Kernel):
             sizes = dict(zip(self.weights, self.op.kernel.shape))
             of_kernel = np.ix_(*(index.get(label, range(sizes[label])) for label in self.weights))
             of_bias = ... if not self.has_bias or self.op.bias.shape[-1] == 1 else (..., units)
-            build.set_weights(layer, self.op, [of_kernel, of_bias][: len(self.op.weights)], build.removed_constant(self))
+            build.set_weights(
+                layer, self.op, [of_kernel, of_bias][: len(self.op.weights)], build.removed_constant(self)
+            )
             return [build.live(tensor, units)]
         scale, bias = self.folded(build, units)
         if self.has_bias or bias.any():

@@ -127,8 +127,10 @@ class Moved(Positions):
         if is_uniform(constant):
             return [constant]
         whole = at_all_positions(constant, self.node.input_tensors[0])
-        return [np.where(np.isnan(whole).reshape(-1, whole.shape[-1]).any(0), np.nan, 0)] if np.isnan(whole).any() else (
-            super(Positions, self).constant_outputs([whole])
+        return (
+            [np.where(np.isnan(whole).reshape(-1, whole.shape[-1]).any(0), np.nan, 0)]
+            if np.isnan(whole).any()
+            else (super(Positions, self).constant_outputs([whole]))
         )
 
 
