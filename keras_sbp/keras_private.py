@@ -194,6 +194,20 @@ def trace() -> Any | None:
 
 
 @contextlib.contextmanager
+def same_draws() -> Iterator[None]:
+    """A context in which layers without a seed draw the same random numbers whenever it is entered, if their seed
+    generators have the same states: on PyTorch, dropout draws from the global generator."""
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+@contextlib.contextmanager
 def no_memory() -> Iterator[None]:
     """A context in which models are built whose weights have a shape but no memory; they cannot be used."""
     if keras.backend.backend() == "tensorflow":

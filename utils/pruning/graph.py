@@ -53,9 +53,14 @@ def check_class(model: keras.Model) -> None:
     Raises:
         ValueError: its class overrides methods such as `train_step`, and cannot be built from inputs and outputs.
     """
+    own, name = ", ".join(_own_training(model)), type(model).__name__
+    if own and keras_private.functional(model) is None and not isinstance(model, keras.Sequential):
+        raise ValueError(
+            f"{model.name} has its own call and its own {own}, which a smaller network would lose: build it from inputs "
+            f"and outputs, {name}(inputs, outputs), with the {own} alone"
+        )
     _, failure = _constructor(model)
     if failure:
-        own, name = ", ".join(_own_training(model)), type(model).__name__
         raise ValueError(
             f"{model.name} has its own {own}, and a smaller network of the class {name} cannot be built ({failure}): "
             f"give {name} an __init__(self, inputs, outputs, **kwargs) and a get_config, or pass "

@@ -86,8 +86,12 @@ def functional(model: keras.Model) -> keras.Model:
             f"{model.name} is a subclass of keras.Model whose call cannot be run on symbolic tensors ({why}): pass a "
             "functional or Sequential"
         )
-    outputs = found([*node.input_tensors, zeros_like_examples(node.input_tensors[0])])
-    return keras.Model(inputs, tree.pack_sequence_as(whole.output, tree.flatten(outputs)), name=model.name)
+    try:
+        inputs = tree.pack_sequence_as(inputs, found.inputs[:-1])
+        return keras.Model(inputs, tree.pack_sequence_as(whole.output, found.outputs), name=model.name)
+    except ValueError:  # the zeros are needed
+        outputs = found([*node.input_tensors, zeros_like_examples(node.input_tensors[0])])
+        return keras.Model(whole.input, tree.pack_sequence_as(whole.output, tree.flatten(outputs)), name=model.name)
 
 
 def _open(node: Node, tensors: list[keras.KerasTensor]) -> Opened:
@@ -135,7 +139,8 @@ def _difference(
         for variable, value in zip(layer.variables, before):
             variable.assign(_other_weight(variable, value, rng))
         _update(copies)
-        outputs = [output for output in tree.flatten(function(training)) if output is not None]
+        with keras_private.same_draws():
+            outputs = [output for output in tree.flatten(function(training)) if output is not None]
         return [ops.convert_to_numpy(output).astype(np.float32) for output in outputs]
 
     try:

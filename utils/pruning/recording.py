@@ -124,7 +124,9 @@ class _Recorder:
         tensor = keras.Input(batch_shape=tuple(value.shape), dtype=keras.backend.standardize_dtype(value.dtype))
         is_weight = isinstance(value, keras.Variable)
         count = int(np.prod(value.shape[:-1]))
-        self.player.values[id(tensor)] = Rows(value, np.arange(count).reshape(value.shape[:-1])) if is_weight else value
+        self.player.values[id(tensor)] = (
+            Rows(value, np.arange(count, dtype="int32").reshape(value.shape[:-1])) if is_weight else value
+        )
         self.sources.append(tensor)
         return tensor
 

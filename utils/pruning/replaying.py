@@ -199,7 +199,7 @@ def _rows(node: Node, given: Sequence[Rows | Array], weight: keras.Variable) -> 
     same = np.array_equal(others, 5 - 3 * of_rows) and of_rows.ndim and of_rows.shape[-1] == units
     if not same or (of_columns != np.arange(units)).any() or (of_rows != of_rows[..., :1]).any():
         return None
-    return Rows(weight, of_rows[..., 0].astype(int))
+    return Rows(weight, of_rows[..., 0].astype("int32"))
 
 
 def _is_repeated(node: Node) -> bool:
