@@ -324,3 +324,24 @@ def test_layers_that_are_not_counted_are_named_instead_of_a_ratio():
     assert ("own", 64, 64, "no rule for Loop") in [
         (unit.layer, unit.before, unit.after, unit.reason) for unit in report.units
     ]
+
+
+class Own(keras.Model):
+    """A subclass with a call of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = layers.Dense(20, "relu"), layers.Dense(10)
+
+    def call(self, x):
+        return self.second(self.first(layers.Flatten()(x)))
+
+
+def test_a_subclass_is_pruned_and_stays_as_it_is():
+    (x, y), model = digits(), Own()
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model(x[:2])
+    before = model.get_weights()
+    smaller, _ = sbp.prune(model, (x, y), 2, epochs=1, finetune_epochs=0, verbose=0)
+    assert 1.5 * smaller.count_params() < model.count_params() and smaller.output_shape == (None, 10)
+    assert all(map(np.array_equal, before, model.get_weights()))

@@ -70,6 +70,10 @@ class Player:
 
     def _played(self, node: Node) -> list:
         given = [self.values[id(tensor)] for tensor in node.input_tensors]
+        table = node.operation
+        if type(table) is keras.layers.Embedding and isinstance(given[0], np.ndarray) and not table.mask_zero:
+            self.tables[id(table.embeddings)] = table
+            return [Rows(table.embeddings, given[0])]
         is_symbolic = any(isinstance(value, keras.KerasTensor) for value in given)
         if not is_symbolic and not isinstance(node.operation, keras.Layer):
             weights = {id(value.weight): value.weight for value in given if isinstance(value, Rows)}
@@ -89,11 +93,11 @@ class Player:
         if keras_private.is_keras_op(operation, {"BroadcastTo", "Tile"}) and _is_repeated(node):
             tensor = self._tensor(given[0])
             return [ops.reshape(tensor, (1, *output.shape[1:]))]
-        broadcasts = keras_private.is_keras_op(operation, BROADCASTING)
-        whole = isinstance(operation, keras.Layer) or not broadcasts and len(given) > 1
-        make = self._of_each_example if whole else lambda value, tensor: self._tensor(value, len(output.shape))
-        tensors = [make(value, tensor) for value, tensor in zip(given, node.input_tensors)]
-        if not whole and not broadcasts:
+        if keras_private.is_keras_op(operation, BROADCASTING):
+            tensors = [self._tensor(value, len(output.shape)) for value in given]
+        elif isinstance(operation, keras.Layer) or len(given) > 1:
+            tensors = [self._of_each_example(value, tensor) for value, tensor in zip(given, node.input_tensors)]
+        else:
             tensors = [self._tensor(value) for value in given]
         if keras_private.is_keras_op(operation, {"Reshape"}) and not isinstance(operation, keras.Layer):
             return [ops.reshape(tensors[0], _any_number(operation.newshape, output.shape))]

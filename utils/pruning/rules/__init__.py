@@ -73,7 +73,7 @@ _REGISTERED: dict[type[keras.Layer], type[Rule]] = {}
 
 
 def register(layer_class: type[keras.Layer], rule_class: type[Rule]) -> None:
-    """Prune layers of a class of one's own, which otherwise keep all their units, by a rule.
+    """Prune layers of a class of one's own, which otherwise are opened or keep all their units, by a rule.
 
     Often a rule of this package fits: `Unitwise` for an activation; `Dense` or `Convolution` for a layer that computes
     activation(kernel * inputs + bias). Otherwise derive one:

@@ -119,14 +119,6 @@ class EinsumDense(Kernel):
         layer.set_weights(weights)
         return [build.live(tensor, units)]
 
-    def folded(self, build: Rebuilder, units: Indices) -> tuple[Array, Array]:
-        own, self.__dict__["bias"] = self.bias, np.moveaxis(self.bias, -1, 0)  # its first axis is indexed there
-        try:
-            scale, bias = super().folded(build, units)
-        finally:
-            self.__dict__["bias"] = own
-        return scale, bias
-
     def multiply_adds(self, inputs: list[int], outputs: list[int]) -> int:
         shape = self.node.input_tensors[0].shape
         sizes = dict(zip(self.source[::-1], shape[::-1])) | dict(zip(self.weights, self.op.kernel.shape))

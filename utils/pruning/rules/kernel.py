@@ -123,7 +123,7 @@ class Kernel(Rule):
 
     def folded(self, build: Rebuilder, units: Indices) -> tuple[Array, Array]:
         """The scale of each output and its bias, with removed constants and a folded batch normalization in them."""
-        scale, bias = np.ones(len(units)), build.removed_constant(self) + self.bias[units]
+        scale, bias = np.ones(len(units)), build.removed_constant(self) + self.bias[..., units]
         if norm := build.folded_norm(self.node.outputs[0]):
             scale, shift = (values[units] for values in scale_and_shift(norm))
             bias = bias * scale + shift
