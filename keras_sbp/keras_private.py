@@ -5,6 +5,7 @@ tests/test_keras_private.py checks these functions one by one, so that it says w
 
 import contextlib
 import copy
+import functools
 import inspect
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -65,7 +66,23 @@ def call(node: Node, operation: keras.Operation, tensors: list, **changes: Any) 
         changes: to the keyword arguments.
     """
     args, kwargs = arguments(node, tensors)
-    return tree.flatten(operation(*args, **kwargs | changes))
+    return tree.flatten(traced_call(operation, args, kwargs | changes))
+
+
+def traced_call(operation: keras.Operation, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Call an operation; if it is an EinsumDense, or a layer of somebody's own class, with output shapes as Keras finds
+    them by tracing its `call`.
+
+    What EinsumDense says leaves out sizes that its input has; a class may inherit what it says of other arguments.
+    """
+    own = isinstance(operation, keras.Layer) and not type(operation).__module__.startswith(("keras.", "keras_sbp."))
+    if not (own or type(operation) is keras.layers.EinsumDense) or "compute_output_spec" in vars(operation):
+        return operation(*args, **kwargs)
+    vars(operation)["compute_output_spec"] = functools.partial(keras.Operation.compute_output_spec, operation)
+    try:
+        return operation(*args, **kwargs)
+    finally:
+        del vars(operation)["compute_output_spec"]
 
 
 def calls(operation: keras.Operation) -> list[Node]:
@@ -128,6 +145,11 @@ def inner_layers(layer: keras.Layer) -> list[keras.Layer]:
     return list(layer._flatten_layers(include_self=False))
 
 
+def own_losses(layer: keras.Layer) -> list:
+    """The losses that calls of a layer have added."""
+    return layer._losses
+
+
 def build_shapes(layer: keras.Layer) -> Any:
     """The shape of the one argument that a layer or model was built for, in the argument's structure; None if there
     is none or several."""
@@ -169,6 +191,20 @@ def trace() -> Any | None:
 
         return core.get_opaque_trace_state()
     return None
+
+
+@contextlib.contextmanager
+def same_draws() -> Iterator[None]:
+    """A context in which layers without a seed draw the same random numbers whenever it is entered, if their seed
+    generators have the same states: on PyTorch, dropout draws from the global generator."""
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
 
 
 @contextlib.contextmanager

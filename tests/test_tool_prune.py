@@ -250,6 +250,8 @@ def refused(kind):
         data = x[:0], y[:0]
     elif kind == "a subclass":
         model = type("Own", (keras.Model,), {})()
+    elif kind == "a subclass that trains otherwise":
+        model = type("Own", (keras.Model,), {"call": lambda self, x: x, "train_step": lambda self, data: {}})()
     elif kind == "not built":
         model = keras.Sequential([layers.Dense(10)])
     elif kind == "a path":
@@ -273,7 +275,8 @@ REFUSED = {
     "more classes": "knows classes 0 to 4", "other shape": "bring x to that shape",
     "other count": "one label per example",
     "not finite": "not finite", "two outputs": "2 outputs", "no layer of that name": "nowhere",
-    "text": "not of text", "no examples": "has no examples", "a subclass": "has no graph", "not built": "has no graph",
+    "text": "not of text", "no examples": "has no examples", "a subclass": "is not built: call it on data",
+    "a subclass that trains otherwise": "has its own call and its own train_step", "not built": "has no graph",
     "a path": "give a keras.Model", "one name": "give a list", "no loss": "keras.losses has no crossentropy",
     "epochs=0": "whole number from 1", "epochs=1.5": "whole number from 1", "finetune_epochs=-1": "number from 0",
     "batch_size=0": "whole number from 1", "seed=-1": "whole number from 0", "learning_rate=-1": "number from 0",
@@ -321,3 +324,24 @@ def test_layers_that_are_not_counted_are_named_instead_of_a_ratio():
     assert ("own", 64, 64, "no rule for Loop") in [
         (unit.layer, unit.before, unit.after, unit.reason) for unit in report.units
     ]
+
+
+class Own(keras.Model):
+    """A subclass with a call of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = layers.Dense(20, "relu"), layers.Dense(10)
+
+    def call(self, x):
+        return self.second(self.first(layers.Flatten()(x)))
+
+
+def test_a_subclass_is_pruned_and_stays_as_it_is():
+    (x, y), model = digits(), Own()
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model(x[:2])
+    before = model.get_weights()
+    smaller, _ = sbp.prune(model, (x, y), 2, epochs=1, finetune_epochs=0, verbose=0)
+    assert 1.5 * smaller.count_params() < model.count_params() and smaller.output_shape == (None, 10)
+    assert all(map(np.array_equal, before, model.get_weights()))

@@ -376,7 +376,7 @@ def examples(model, rng, count=2):
 
 
 def outputs(model, inputs):
-    return [np.asarray(output) for output in keras.tree.flatten(model(inputs))]
+    return [keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(model(inputs))]
 
 
 def difference(model, other, inputs):

@@ -10,7 +10,7 @@ from keras import tree
 
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
-from keras_sbp.utils.pruning import canonical, layout, opening, rules
+from keras_sbp.utils.pruning import canonical, layout, opening, recording, rules
 
 # What a class overrides to train, evaluate or predict in a way of its own.
 TRAINING_METHODS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "compile", "fit")
@@ -60,9 +60,14 @@ def check_class(model: keras.Model) -> None:
             "the units of a pruned network are the last axis: call keras.config.set_image_data_format('channels_last') "
             "first. Layers that are channels_first are read as such all the same"
         )
+    own, name = ", ".join(_own_training(model)), type(model).__name__
+    if own and keras_private.functional(model) is None and not isinstance(model, keras.Sequential):
+        raise ValueError(
+            f"{model.name} has its own call and its own {own}, which a smaller network would lose: build it from "
+            f"inputs and outputs, {name}(inputs, outputs), with the {own} alone"
+        )
     _, failure = _constructor(model)
     if failure:
-        own, name = ", ".join(_own_training(model)), type(model).__name__
         raise ValueError(
             f"{model.name} has its own {own}, and a smaller network of the class {name} cannot be built ({failure}): "
             f"give {name} an __init__(self, inputs, outputs, **kwargs) and a get_config, or pass "
@@ -106,7 +111,7 @@ def clone(
     Raises:
         ValueError: a layer cannot be built from its config, or a nested model is called with a mask or other arguments.
     """
-    operations, names, own = {}, set(), {node.operation.name for node in nodes(model)}
+    operations, names, zeros, own = {}, set(), [], {node.operation.name for node in nodes(model)}
 
     def copied(op: keras.Operation, within: keras.Model) -> keras.Operation:
         if id(op) not in operations:
@@ -131,8 +136,13 @@ def clone(
             if outputs is None and _is_model(op):
                 flat, own_context = _nested_call(node, tensors)
                 outputs = run(op, flat, own_context | changes)
-            elif outputs is None and (composite := _opened(node)):
-                outputs = run(composite, tensors, _training(node) | context)
+            elif outputs is None and (within := _opened(node, tensors)):
+                zeros.extend(
+                    []
+                    if zeros
+                    else [recording.zeros_like_examples(next(x for x in model.inputs if x.dtype != "string"))]
+                )
+                outputs = run(within, [*tensors, *zeros], _training(node) | context)
             elif outputs is None:
                 new = copied(op, inner)
                 outputs = keras_private.call(node, new, tensors, **changes)
@@ -166,10 +176,14 @@ def _nested_call(node: Node, tensors: Tensors) -> tuple[Tensors, dict[str, bool]
     return inputs, {} if training is None else {"training": training}
 
 
-def _opened(node: Node) -> keras.Model | None:
-    """What is in the composite layer of a node, if no rule is for it as a whole and it can be opened."""
-    is_barrier = opening.is_composite(node.operation) and type(rules.of(node)) is rules.Barrier
-    return opening.opened(node)[0] if is_barrier else None
+def _opened(node: Node, tensors: Tensors | None = None) -> keras.Model | None:
+    """What is in a layer of somebody's own class, if no rule is for it as a whole and it can be opened.
+
+    Args:
+        tensors: in place of `node.input_tensors`.
+    """
+    is_barrier = recording.is_own(node.operation) and type(rules.of(node)) is rules.Barrier
+    return opening.opened(node, tensors)[0] if is_barrier else None
 
 
 def _training(node: Node) -> dict[str, bool]:

@@ -51,7 +51,6 @@ def insert(
     """
     if isinstance(exclude, str):
         raise TypeError(f"exclude={exclude!r} is a string: pass a list of names")
-    model = opening.functional(model)
     graph.check_class(model)
     model = graph.flatten_nested(model)
     names = {node.operation.name for node in graph.nodes(model)}

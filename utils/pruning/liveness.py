@@ -121,7 +121,7 @@ class Liveness:
         for sites in self._live_call_sites():
             if isinstance(sites[0], rules.Kernel):
                 added = np.concatenate([self.removed_constants(rule) for rule in sites])
-                if not self.folds_constants or not (self.inference or sites[0].op.use_bias):
+                if not self.folds_constants or not (self.inference or sites[0].has_bias):
                     added = np.pad(added, ((0, 1), (0, 0)))
                 uniform = added.min(axis=0) + 1e-6 * np.abs(added).max(initial=1e-30) >= added.max(axis=0)
                 if not uniform.all():

@@ -32,8 +32,9 @@ def prune(
         smaller, report = sbp.prune(model, (x, y), target=3)
 
     Args:
-        model: functional or Sequential, with one output, trained. How it was compiled says what it is for: classes (by
-            softmax or logits), one label (a sigmoid), several labels, or regression. It stays as it is.
+        model: functional, Sequential, or a subclass that can be opened; with one output, trained. How it was compiled
+            says what it is for: classes (by softmax or logits), one label (a sigmoid), several labels, or regression.
+            It stays as it is.
         data: (x, y), arrays of any dtype; or a tf.data.Dataset or keras PyDataset that yields batches (x, y).
         target: how many times fewer MACs, such as 3.
         target_latency: in LiteRT, for one example on one thread: milliseconds, or "2x" for twice as fast.
@@ -59,6 +60,7 @@ def prune(
     """
     goal = choice.goal(target, target_latency, max_drop)
     exclude = exclude or ()
+    model = _with_graph(model)
     _check(model, exclude)
     keras.utils.set_random_seed(plan.whole_number(seed, "seed", 0))
     given = examples.part(data, "data")
@@ -77,14 +79,32 @@ def prune(
     return _Pruning(model, parts, task, planned, tuple(exclude), seed, verbose).run(goal, directory, control)
 
 
+def _with_graph(model: keras.Model) -> keras.Model:
+    """The model; if it is a subclass of keras.Model that has been called on data, a functional one that computes the
+    same, compiled with its loss.
+
+    Raises:
+        Refused: there is none.
+    """
+    own = isinstance(model, keras.Model) and keras_private.functional(model) is None
+    if not own or isinstance(model, keras.Sequential):
+        return model
+    try:
+        pruning.graph.check_class(model)
+        opened = pruning.graph.flatten_nested(model)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+    if model.compiled:
+        opened.compile(loss=model.loss)
+    return opened
+
+
 def _check(model: keras.Model, exclude: Sequence[str]) -> None:
     """Refuse what is no network that could be pruned, whatever the data."""
     if not isinstance(model, keras.Model):
         raise Refused(f"model is a {type(model).__name__}: give a keras.Model, such as keras.models.load_model returns")
     if keras_private.functional(model) is None:
-        raise Refused(
-            f"{model.name} has no graph: give a functional model, or a Sequential one that is built, not a subclass"
-        )
+        raise Refused(f"{model.name} has no graph: give a functional model, or a Sequential one that is built")
     if len(model.outputs) != 1:
         raise Refused(f"{model.name} has {len(model.outputs)} outputs: give a model with the one that matters")
     if isinstance(exclude, str) or not all(isinstance(name, str) for name in exclude):

@@ -23,10 +23,11 @@ from keras_sbp.utils.pruning.rules.attention import Attention
 from keras_sbp.utils.pruning.rules.barrier import Barrier, Heads, Input, NoProducts, Steps, Zeros
 from keras_sbp.utils.pruning.rules.cloning import clone_layer, set_weights
 from keras_sbp.utils.pruning.rules.depthwise import Depthwise, Separable
+from keras_sbp.utils.pruning.rules.einsum import DotProductAttention, EinsumDense, Weighted
 from keras_sbp.utils.pruning.rules.embedding import Embedding
 from keras_sbp.utils.pruning.rules.inner import Inner, Theta
 from keras_sbp.utils.pruning.rules.kernel import Convolution, Dense, Grouped, Kernel, Transposed
-from keras_sbp.utils.pruning.rules.merge import Concatenate, Merge, Product
+from keras_sbp.utils.pruning.rules.merge import Concatenate, Merge, Product, Where
 from keras_sbp.utils.pruning.rules.norm import BatchNorm
 from keras_sbp.utils.pruning.rules.normalization import Centered, Normalization, RootMeanSquare, connect
 from keras_sbp.utils.pruning.rules.positions import Chained, MaskedMean, Positions
@@ -64,7 +65,22 @@ __all__ += ["clone_layer", "examples", "is_kind", "is_noise", "is_unitwise", "se
 RULES: tuple[type[Rule], ...] = (
     *(Input, Noise, Dense, Convolution, Grouped, Transposed, Depthwise, Separable, BatchNorm, Merge, Product),
     *(Centered, RootMeanSquare, Normalization, Embedding, Theta, Recurrent, Attention, MaskedMean, Positions),
-    *(Chained, Concatenate, Affine, Scalar, Take, Split, Pad, Reshape, Flatten, Blocks),
+    *(
+        Chained,
+        EinsumDense,
+        Weighted,
+        DotProductAttention,
+        Where,
+        Concatenate,
+        Affine,
+        Scalar,
+        Take,
+        Split,
+        Pad,
+        Reshape,
+        Flatten,
+        Blocks,
+    ),
     *(Spatial, Resized, ZeroPadding, Unitwise, Elementwise),
     *(Zeros, Steps, Heads, NoProducts, Barrier),
 )
@@ -72,7 +88,7 @@ _REGISTERED: dict[type[keras.Layer], type[Rule]] = {}
 
 
 def register(layer_class: type[keras.Layer], rule_class: type[Rule]) -> None:
-    """Prune layers of a class of one's own, which otherwise keep all their units, by a rule.
+    """Prune layers of a class of one's own, which otherwise are opened or keep all their units, by a rule.
 
     Often a rule of this package fits: `Unitwise` for an activation; `Dense` or `Convolution` for a layer that computes
     activation(kernel * inputs + bias). Otherwise derive one:

@@ -112,6 +112,8 @@ class Barrier(Rule):
 class Zeros(Barrier):
     """keras.ops.zeros_like of numbers for each example: 0 whatever its input is."""
 
+    fixed = False
+
     @classmethod
     def matches(cls, node: Node) -> bool:
         output = node.outputs[0]

@@ -73,6 +73,11 @@ class Kernel(Rule):
             return np.broadcast_to(used, self.stored_kernel.shape[-2:])
         return (self.kernel != 0).any(axis=tuple(range(self.kernel.ndim - 2)))
 
+    @property
+    def has_bias(self) -> bool:
+        """Whether the layer itself has a bias."""
+        return self.op.use_bias
+
     @abc.abstractmethod
     def linear(self, constant: Array) -> Array:
         """The layer without bias and activation for a constant input, (..., outputs); NaN where that depends on the
@@ -118,7 +123,7 @@ class Kernel(Rule):
 
     def folded(self, build: Rebuilder, units: Indices) -> tuple[Array, Array]:
         """The scale of each output and its bias, with removed constants and a folded batch normalization in them."""
-        scale, bias = np.ones(len(units)), build.removed_constant(self) + self.bias[units]
+        scale, bias = np.ones(len(units)), build.removed_constant(self) + self.bias[..., units]
         if norm := build.folded_norm(self.node.outputs[0]):
             scale, shift = (values[units] for values in scale_and_shift(norm))
             bias = bias * scale + shift

@@ -127,3 +127,18 @@ class Concatenate(Rule):
 
     def _ends(self) -> Array:
         return np.cumsum([width(tensor) for tensor in self.node.input_tensors])[:-1]
+
+
+class Where(Merge):
+    """A choice between two tensors, the same for all units."""
+
+    names = frozenset(("Where",))
+
+    @classmethod
+    def matches(cls, node: Node) -> bool:
+        return super().matches(node) and len(node.input_tensors) == 3 and width(node.input_tensors[0]) == 1
+
+    def varying_outputs(self, varying: list[Mask], constants: list[Array]) -> list[Mask]:
+        (condition, *units), (_, *values) = varying, constants
+        differ = (values[0] != values[1]).reshape(-1, len(units[0])).any(0)
+        return [np.logical_or.reduce([*units, condition.any() & differ])]

@@ -66,10 +66,10 @@ class MaskedMean(Unitwise):
 
 
 class Positions(Unitwise):
-    """An index or a slice of positions, like that of a class token; another order of them; and their mean, deviation,
-    sum, largest or smallest by keras.ops."""
+    """An index or a slice of positions, like that of a class token; another order of them, or repeats; and their mean,
+    deviation, sum, largest or smallest by keras.ops."""
 
-    orders = frozenset(("Flip", "Roll"))
+    orders = frozenset(("Flip", "Repeat", "Roll"))
     averages = frozenset(("Amax", "Amin", "Max", "Mean", "Min"))  # of one value that value
     reductions = averages | {"Std", "Sum", "Var"}
     carries_scale = True

@@ -155,9 +155,9 @@ class Elementwise(Unitwise):
     """A function of keras.ops or keras.activations that treats every number alone, called on a tensor."""
 
     names = frozenset(
-        "Absolute Celu Clip Cos Elu Erf Exp Expm1 Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu Log Log1p "
-        "LogSigmoid Negative ReLU Reciprocal Relu Relu6 Rsqrt Selu Sigmoid Sign Silu Sin SoftShrink Softplus Softsign "
-        "SparseSigmoid Sqrt Square Squareplus Tanh TanhShrink Threshold".split()
+        "Absolute Cast Celu Clip Cos Elu Erf Exp Expm1 Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu Log "
+        "Log1p LogSigmoid Negative ReLU Reciprocal Relu Relu6 Rsqrt Selu Sigmoid Sign Silu Sin SoftShrink Softplus "
+        "Softsign SparseSigmoid Sqrt Square Squareplus Tanh TanhShrink Threshold".split()
     )
 
     @classmethod
