@@ -7,8 +7,9 @@ from keras import layers, ops
 
 from keras_sbp import keras_private
 from keras_sbp.utils.pruning.rules import barrier
+from keras_sbp.utils.pruning.rules.arithmetic import Scalar
 from keras_sbp.utils.pruning.rules.merge import Merge, Product
-from keras_sbp.utils.pruning.rules.unitwise import Elementwise, Scalar
+from keras_sbp.utils.pruning.rules.unitwise import Elementwise
 
 
 @pytest.fixture
@@ -124,7 +125,9 @@ def test_what_is_defined_in_keras():
 
 UNARY = {
     "Absolute": ops.abs, "Cast": lambda x: ops.cast(x, "int32"), "Celu": ops.celu, "Elu": ops.elu,
-    "Exp": ops.exp, "Gelu": ops.gelu,
+    "Clip": lambda x: ops.clip(x, 0, 1), "Cos": ops.cos, "Erf": ops.erf, "Exp": ops.exp, "Expm1": ops.expm1,
+    "Gelu": ops.gelu, "Log": ops.log, "Log1p": ops.log1p, "Reciprocal": ops.reciprocal, "Rsqrt": ops.rsqrt,
+    "Sign": ops.sign, "Sin": ops.sin, "Sqrt": ops.sqrt,
     "HardShrink": ops.hard_shrink, "HardSigmoid": ops.hard_sigmoid, "HardSilu": ops.hard_silu,
     "HardTanh": ops.hard_tanh, "LeakyRelu": ops.leaky_relu, "LogSigmoid": ops.log_sigmoid,
     "Negative": ops.negative,

@@ -1,8 +1,8 @@
 """What was recorded of a layer, played again as a model of stock layers and operations for any number of examples.
 
 A reshape to the number of examples becomes one to any number, and what is repeated so often is broadcast. A weight
-that the layer holds itself, like a class token or a table of positions, becomes the table of an Embedding, and rows of it are
-looked up; one that something is multiplied by becomes the kernel of a dense layer.
+that the layer holds itself, like a class token or a table of positions, becomes the table of an Embedding, and rows of
+it are looked up; one that something is multiplied by becomes the kernel of a dense layer.
 """
 
 from collections.abc import Sequence
