@@ -20,7 +20,14 @@ VGGLIKE = {
     for block, numbers in enumerate(((1, 2), (3, 4), (5, 6, 7), (8, 9, 10), (11, 12, 13)))
     for number in numbers
 }
-WHOLE = {"Lenet-fc": 545_000, "LeNet5": 2_293_000, "VGG-like": 313_463_808, "ResNet-20": 40_813_184}
+WHOLE = {
+    "Lenet-fc": 545_000,
+    "LeNet5": 2_293_000,
+    "VGG-like": 313_463_808,
+    "ResNet-20": 40_813_184,
+    "LSTM": 2_237_696,
+    "ViT": 12_411_520,
+}
 
 
 def num_positions(network, name):
@@ -31,14 +38,38 @@ def num_positions(network, name):
     return {"LeNet5": {"conv1": 24**2, "conv2": 8**2}, "VGG-like": VGGLIKE}.get(network, {}).get(name, 1)
 
 
+def macs_of_vit(filters, stream, *blocks):
+    """64 tokens; a block has its heads, the dimensions of queries and of values, and the neurons of its MLP."""
+    macs = 16**2 * 27 * filters + 64 * 9 * filters * stream + 10 * stream
+    for heads, query, value, neurons in zip(*[iter(blocks)] * 4):
+        macs += 64 * 2 * stream * (heads * (query + value) + neurons) + 64 * 64 * heads * (query + value)
+    return macs
+
+
+def units_of_vit(shapes):
+    """From the kernels in their order: two convolutions, then query, key, value, output and both of the MLP; logits."""
+    conv, _, *blocks, logits = shapes
+    found = [(query[1], query[2], value[2], mlp[1]) for query, _, value, _, mlp, _ in zip(*[iter(blocks)] * 6)]
+    return [conv[-1], logits[0], *sum(found, ())]
+
+
+SEQUENCES = {"LSTM": lambda units: 28 * (28 + units) * 4 * units + 10 * units, "ViT": macs_of_vit}
+UNITS = {"LSTM": lambda shapes: [shapes[0][1] // 4], "ViT": units_of_vit}
+
+
 @pytest.mark.parametrize("folder", RUNS, ids=lambda folder: folder.name)
 def test_a_network_in_git_is_what_its_result_says(folder):
     result = json.loads((folder / "result.json").read_text())
     network, model = result["network"], keras.models.load_model(folder / "network.keras")
+    assert result["flops_speedup"] == pytest.approx(WHOLE[network] / result["multiply_adds"])
+    if network in SEQUENCES:
+        assert result["multiply_adds"] == SEQUENCES[network](*result["units"])
+        shapes = [weight.shape for weight in model.weights if weight.name == "kernel"]
+        assert result["units"] == UNITS[network](shapes)
+        return
     kernels = {layer.name: np.shape(layer.kernel) for layer in model.layers if hasattr(layer, "kernel")}
     multiply_adds = sum(num_positions(network, name) * np.prod(kernel) for name, kernel in kernels.items())
     assert result["multiply_adds"] == multiply_adds
-    assert result["flops_speedup"] == pytest.approx(WHOLE[network] / multiply_adds)
     outputs, inputs = ([kernel[side] for kernel in kernels.values()] for side in (-1, -2))
     expected = {"Lenet-fc": [*inputs, 10], "LeNet5": [*outputs[:2], *inputs[2:]], "VGG-like": outputs[:14]}
     if network == "ResNet-20":
