@@ -8,6 +8,7 @@ import pytest
 
 import keras_sbp as sbp
 from keras_sbp.nets import NETWORKS, lstm, vit
+from keras_sbp.utils.experiment import precision
 from keras_sbp.utils.pruning import counting
 from tests.support import scripts
 
@@ -53,3 +54,14 @@ def test_scripts_prune_and_the_smaller_network_gives_the_outputs_of_the_masked_o
     assert result["max_logit_difference"] < 1e-4
     assert result["units"] == network.units(counting.kernels(smaller)) != network.units(counting.kernels(whole))
     assert result["multiply_adds"] == counting.multiply_adds(smaller) < counting.multiply_adds(whole)
+
+
+def test_attention_in_mixed_precision_computes_in_float32_where_that_is_asked_for():
+    with precision.dtype_policy("bfloat16"):
+        mixed = sbp.insert(vit.vit(width=0.5))
+    exact = sbp.insert(vit.vit(width=0.5))
+    exact.set_weights(mixed.get_weights())
+    images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype(np.float32)
+    with precision.in_float32(mixed):
+        np.testing.assert_allclose(mixed(images), exact(images), rtol=1e-5, atol=1e-6)
+    assert np.abs(mixed(images) - exact(images)).max() > 1e-4, "and not otherwise"

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import keras
 
+from keras_sbp import keras_private
+
 
 @contextlib.contextmanager
 def dtype_policy(precision: str) -> Iterator[None]:
@@ -20,14 +22,15 @@ def dtype_policy(precision: str) -> Iterator[None]:
 @contextlib.contextmanager
 def in_float32(model: keras.Model) -> Iterator[None]:
     """Within it, a model computes in float32, however it is trained."""
-    before = [layer.dtype_policy for layer in model.layers]
-    for layer in model.layers:
+    layers = keras_private.inner_layers(model)
+    before = [layer.dtype_policy for layer in layers]
+    for layer in layers:
         layer.dtype_policy = "float32"
     try:
         with dtype_policy("float32"):
             yield
     finally:
-        for layer, policy in zip(model.layers, before):
+        for layer, policy in zip(layers, before):
             layer.dtype_policy = policy
 
 
