@@ -79,7 +79,9 @@ class InnerNoise(keras.layers.Layer, abc.ABC):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        return cls(keras.saving.deserialize_keras_object(config.pop("layer")), **config)
+        # Without its shapes: it is built in this layer, so that its weights have the paths that they had.
+        layer = {key: value for key, value in config.pop("layer").items() if key != "build_config"}
+        return cls(keras.saving.deserialize_keras_object(layer), **config)
 
 
 @keras.saving.register_keras_serializable(package="sbp")

@@ -17,6 +17,8 @@ from keras_sbp.utils.training.step import METRICS, Step, weights
 
 # Operations that `pruning.remove_units` may add to a network.
 ADDED_OPERATIONS = {"Conv2D", "Dense", "Flatten", "Rescaling", "Reshape", "Take"}
+# And in place of a LayerNormalization.
+ADDED_OPERATIONS |= {"LayerNormalization", "Mean", "Multiply", "Pad", "RMSNormalization", "Subtract"}
 
 
 @dataclasses.dataclass
