@@ -48,7 +48,7 @@ def units(kernels: Mapping[str, tuple[int, ...]]) -> list[int]:
     Args:
         kernels: {layer's name: shape of its kernel} of a network that `shrink` made; layers that are gone are missing.
     """
-    found = [kernels.get("conv", (0,))[-1], kernels.get("logits", (0,))[0]]
+    found = [kernels.get(name, (0,))[-1] for name in ("conv", "patches")]
     for block in range(1, BLOCKS + 1):
         _, heads, query = kernels.get(f"block{block}_attention/query", (0, 0, 0))
         value = kernels.get(f"block{block}_attention/value", (0,))[-1]

@@ -40,17 +40,20 @@ def num_positions(network, name):
 
 def macs_of_vit(filters, stream, *blocks):
     """64 tokens; a block has its heads, the dimensions of queries and of values, and the neurons of its MLP."""
-    macs = 16**2 * 27 * filters + 64 * 9 * filters * stream + 10 * stream
+    # What reads the normalized stream has one more input, a constant that stands for all units that are gone.
+    read = stream + (stream < 64)
+    macs = 16**2 * 27 * filters + 64 * 9 * filters * stream + 10 * read
     for heads, query, value, neurons in zip(*[iter(blocks)] * 4):
-        macs += 64 * 2 * stream * (heads * (query + value) + neurons) + 64 * 64 * heads * (query + value)
+        macs += 64 * (read * (heads * (2 * query + value) + neurons) + stream * (heads * value + neurons))
+        macs += 64 * 64 * heads * (query + value)
     return macs
 
 
 def units_of_vit(shapes):
     """From the kernels in their order: two convolutions, then query, key, value, output and both of the MLP; logits."""
-    conv, _, *blocks, logits = shapes
+    conv, patches, *blocks, _ = shapes
     found = [(query[1], query[2], value[2], mlp[1]) for query, _, value, _, mlp, _ in zip(*[iter(blocks)] * 6)]
-    return [conv[-1], logits[0], *sum(found, ())]
+    return [conv[-1], patches[-1], *sum(found, ())]
 
 
 SEQUENCES = {"LSTM": lambda units: 28 * (28 + units) * 4 * units + 10 * units, "ViT": macs_of_vit}
