@@ -203,7 +203,7 @@ class Attention(Inner):
         members = [np.flatnonzero(heads & (self._group_of(np.arange(len(heads))) == g)) for g in range(self.num_groups)]
         groups = np.array([group for group, own in enumerate(members) if len(own)], int)
         counts = [max(1, max((mask[group].sum() for group in groups), default=1)) for mask in (query_key, values)]
-        if self.is_grouped:  # one number says both
+        if self.is_grouped or keras.backend.backend() == "jax":  # one number says both; JAX's attention wants it so
             counts = [max(counts)] * 2
         most = max((len(own) for own in members), default=1)
         dims = [[_filled(np.flatnonzero(mask[g]), n) for g in groups] for mask, n in zip((query_key, values), counts)]
