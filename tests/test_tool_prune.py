@@ -210,7 +210,7 @@ def refused(kind):
     model, more, data = dense(), {"target": 2}, (x, y)
     if kind == "nothing to prune":
         inputs = keras.Input((8, 8))
-        last, _ = layers.GRU(6, return_state=True, name="gru")(inputs)
+        *_, last = layers.LSTM(6, return_state=True, name="lstm")(inputs)
         model = keras.Model(inputs, layers.Dense(10, name="last")(last))
         data = x.reshape(-1, 8, 8), y
     elif kind == "everything excluded":
@@ -269,7 +269,7 @@ def refused(kind):
 
 
 REFUSED = {
-    "nothing to prune": "nothing can be removed.*gru: ", "everything excluded": "first: excluded",
+    "nothing to prune": "nothing can be removed.*lstm: ", "everything excluded": "first: excluded",
     "no test example of a class": "no example of class 9", "one example of a class": "class 9 has too few examples",
     "out of reach": "cannot be reached", "two targets": "give one of", "a target of one": "a number above 1",
     "more classes": "knows classes 0 to 4", "other shape": "bring x to that shape",
@@ -321,9 +321,8 @@ def test_layers_that_are_not_counted_are_named_instead_of_a_ratio():
     model = train(keras.Model(inputs, layers.Dense(10)(hidden)), SPARSE, x, y)
     _, report = sbp.prune(model, (x, y), 1.5, **QUICK)
     assert report.ratio is None and report.uncounted == ["Loop"] and "not counted: Loop" in str(report)
-    assert ("own", 64, 64, "no rule for Loop") in [
-        (unit.layer, unit.before, unit.after, unit.reason) for unit in report.units
-    ]
+    (own,) = [unit for unit in report.units if unit.layer == "own"]
+    assert (own.before, own.after) == (64, 64) and own.reason.startswith("cannot be opened: A symbolic KerasTensor")
 
 
 class Own(keras.Model):

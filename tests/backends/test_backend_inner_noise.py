@@ -41,6 +41,7 @@ def attention():
     return keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling1D()(L.LayerNormalization()(x))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [recurrent, attention])
 def test_noise_inside_trains_and_dead_units_are_removed(network):
     model, rng = network(), np.random.default_rng(0)

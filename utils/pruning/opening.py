@@ -5,6 +5,7 @@ is compared with the layer, at test time and in training with the same seeds, fo
 only if it computes the same.
 """
 
+import re
 import weakref
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -56,7 +57,7 @@ def opened(node: Node, tensors: list[keras.KerasTensor] | None = None) -> tuple[
         try:
             found = _open(node, tensors)
         except Exception as error:  # somebody's layer may raise anything
-            found = Opened(None, f"cannot be opened: {' '.join(str(error).split())[:100]}", [])
+            found = Opened(None, f"cannot be opened: {_said(error)}", [])
         _OPENED[layer] = shapes, found
     _, found = _OPENED[layer]
     _update(found.copies)
@@ -80,7 +81,7 @@ def functional(model: keras.Model) -> keras.Model:
         (node,) = [node for node in keras_private.nodes(whole) if node.operation is model]
         found, why = opened(node)
     except Exception as error:  # somebody's model may raise anything
-        found, why = None, " ".join(str(error).split())[:100]
+        found, why = None, _said(error)
     if found is None:
         raise ValueError(
             f"{model.name} is a subclass of keras.Model whose call cannot be run on symbolic tensors ({why}): pass a "
@@ -186,3 +187,9 @@ def _drop_alike(one: np.ndarray, other: np.ndarray) -> bool:
     """Whether examples are 0 or, if not, the same."""
     both = np.array([a.any() and b.any() for a, b in zip(one, other)])
     return one.shape == other.shape and any(both) and _are_equal(one[both], other[both])
+
+
+def _said(error: Exception) -> str:
+    """An error in a line, without what Keras writes around it."""
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+    return re.sub(r"^Exception encountered when calling \S+ ", "", text)[:100]
