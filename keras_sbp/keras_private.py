@@ -77,12 +77,22 @@ def traced_call(operation: keras.Operation, args: tuple, kwargs: dict[str, Any])
     """
     own = isinstance(operation, keras.Layer) and not type(operation).__module__.startswith(("keras.", "keras_sbp."))
     if not (own or type(operation) is keras.layers.EinsumDense) or "compute_output_spec" in vars(operation):
-        return operation(*args, **kwargs)
+        return _dense(operation(*args, **kwargs), (args, kwargs))
     vars(operation)["compute_output_spec"] = functools.partial(keras.Operation.compute_output_spec, operation)
     try:
-        return operation(*args, **kwargs)
+        return _dense(operation(*args, **kwargs), (args, kwargs))
     finally:
         del vars(operation)["compute_output_spec"]
+
+
+def _dense(outputs: Any, given: Any) -> Any:
+    """The outputs of a call, sparse only if something given is: Keras takes 2 * x for sparse, and a layer that it
+    traces on a sparse tensor has outputs of unknown size."""
+    if not any(getattr(x, "sparse", False) for x in tree.flatten(given)):
+        for output in tree.flatten(outputs):
+            if isinstance(output, keras.KerasTensor):
+                output._sparse = False
+    return outputs
 
 
 def calls(operation: keras.Operation) -> list[Node]:

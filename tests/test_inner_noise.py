@@ -213,6 +213,13 @@ def test_theta_multiplies_the_state_at_each_step():
     assert keras_applications.difference(model, noisy, given) <= 1e-6
 
 
+@pytest.mark.parametrize("layer", [L.LSTM(6), lambda x: L.GlobalAveragePooling1D()(L.MultiHeadAttention(2, 4)(x, x))])
+def test_noise_inside_follows_a_product_that_keras_takes_for_sparse(layer):
+    inputs = keras.Input((STEPS, 4))
+    assert (2 * inputs).sparse
+    assert differences(keras.Model(inputs, L.Dense(3)(layer(2 * inputs))), (0.5,)) <= 1e-5
+
+
 @pytest.mark.parametrize(
     "layer, why",
     [

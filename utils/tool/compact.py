@@ -28,9 +28,6 @@ class Fixed(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         return inputs * keras.ops.cast(self.factor, inputs.dtype)
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape  # Keras takes 2 * x for sparse, of which it would not know the units
-
     def multiplier(self) -> np.ndarray:
         return np.asarray(self.factor)
 
