@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 OURS = ("layers", "nets", "scripts", "utils")
 FILES = sorted(path for directory in OURS for path in (ROOT / directory).rglob("*.py"))
 # The only modules under scripts/ that may read flags.
-READS_FLAGS = {"utils.experiment.flags", "utils.experiment.main", "utils.io.command_line"}
+READS_FLAGS = {"utils.experiment.flags", "utils.io.command_line"}
 
 
 def name(path):

@@ -44,8 +44,7 @@ def main(
     )
 
     def run_script() -> None:
-        if len(schedules) > 1:
-            flags.set_defaults(schedules[flags.FLAGS.schedule])
+        flags.use_schedule(schedules)
         settings, *parts = (flags.read(group) for group in groups)
         options = dict(zip(("augment", "finetuning"), parts[1:]))
         script = flags.script(*groups)
