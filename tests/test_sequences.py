@@ -8,8 +8,11 @@ import pytest
 
 import keras_sbp as sbp
 from keras_sbp.nets import NETWORKS, lstm, vit
+from keras_sbp.utils import pruning
 from keras_sbp.utils.experiment import precision
 from keras_sbp.utils.pruning import counting
+from keras_sbp.utils.training import state
+from keras_sbp.utils.training.step import weights
 from tests.support import scripts
 
 
@@ -54,6 +57,16 @@ def test_scripts_prune_and_the_smaller_network_gives_the_outputs_of_the_masked_o
     assert result["max_logit_difference"] < 1e-4
     assert result["units"] == network.units(counting.kernels(smaller)) != network.units(counting.kernels(whole))
     assert result["multiply_adds"] == counting.multiply_adds(smaller) < counting.multiply_adds(whole)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "ViT"])
+def test_a_checkpoint_holds_a_network_that_lost_units_under_the_same_names(name):
+    noisy = sbp.insert(NETWORKS[name].build(width=0.25))
+    dead = {layer.name: np.arange(layer.mu.shape[0]) % 2 == 1 for layer in noisy.layers if hasattr(layer, "mu")}
+    smaller, _ = pruning.remove_units(noisy, dead)
+    assert counting.multiply_adds(smaller) < counting.multiply_adds(noisy)
+    again = state._build_checked({"config": np.array(smaller.to_json())}, noisy)
+    assert [weight.path for weight in weights(again)] == [weight.path for weight in weights(smaller)]
 
 
 def test_attention_in_mixed_precision_computes_in_float32_where_that_is_asked_for():
