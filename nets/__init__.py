@@ -19,15 +19,17 @@ class Network(NamedTuple):
     Attributes:
         name: as in the tables.
         script: the name of its Original's script, with which the names of the methods' scripts start.
+        module: of this package, with a function of that name that builds it.
     """
 
     name: str
     script: str
+    module: str
 
     @property
     def build(self) -> Callable[..., keras.Model]:
         """Returns the network; a method's layers are keyword arguments."""
-        return getattr(self._module, self._module.__name__.rpartition(".")[2])
+        return getattr(self._module, self.module)
 
     @property
     def units(self) -> Callable[[Mapping[str, tuple[int, ...]]], list[int]]:
@@ -37,18 +39,17 @@ class Network(NamedTuple):
     @property
     def _module(self):
         # Imported when it is needed: Keras takes seconds.
-        module = self.script.removesuffix("-mnist").removesuffix("-cifar").replace("-", "_")
-        return importlib.import_module(f"{__name__}.{module}")
+        return importlib.import_module(f"{__name__}.{self.module}")
 
 
 NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
-        Network("Lenet-fc", "lenet-fc"),
-        Network("LeNet5", "lenet5"),
-        Network("VGG-like", "vgglike"),
-        Network("ResNet-20", "resnet20"),
-        Network("LSTM", "lstm-mnist"),
-        Network("ViT", "vit-cifar"),
+        Network("Lenet-fc", "lenet-fc", "lenet_fc"),
+        Network("LeNet5", "lenet5", "lenet5"),
+        Network("VGG-like", "vgglike", "vgglike"),
+        Network("ResNet-20", "resnet20", "resnet20"),
+        Network("LSTM", "lstm-mnist", "lstm"),
+        Network("ViT", "vit-cifar", "vit"),
     )
 }
