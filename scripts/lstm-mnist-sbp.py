@@ -1,6 +1,8 @@
 """StructuredBP for an LSTM on MNIST: noise on its units, at each step and in what reads them.
 
-    python scripts/lstm-mnist-sbp.py --seed=N         # N = 0, 1, 2
+Error, last epoch: 0.79% (mean of three seeds; the Original has 0.75) with 5.5x fewer MACs.
+
+    python scripts/lstm-mnist-sbp.py --seed=N         # N = 0, 1, 2; 25 minutes, other runs on both cores
 
 Trials: docs/trials.md#lstm-mnist
 """

@@ -1,6 +1,8 @@
 """An LSTM on MNIST, the Original: images as sequences of their rows. lstm-mnist-sbp.py starts from it.
 
-    python scripts/lstm-mnist.py --seed=N             # N = 0, 1, 2
+Error, last epoch: 0.75% (mean of three seeds), with random shifts of the images by up to a pixel; 2,237,696 MACs.
+
+    python scripts/lstm-mnist.py --seed=N             # N = 0, 1, 2; 11 to 25 minutes, other runs on both cores
 
 Trials: docs/trials.md#lstm-mnist
 """

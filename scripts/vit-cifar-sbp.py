@@ -1,6 +1,8 @@
 """StructuredBP for a small vision transformer on CIFAR-10: noise on stream, heads, their dimensions, and MLPs.
 
-    python scripts/vit-cifar-sbp.py
+Error: 31.58% with noise, 29.18% fine-tuned (seed 0; the Original has 27.90) with 3.13x fewer MACs.
+
+    python scripts/vit-cifar-sbp.py --precision=bfloat16  # 29 minutes on one core, other runs beside it
 
 Trials: docs/trials.md#vit-cifar
 """

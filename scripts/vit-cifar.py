@@ -1,6 +1,8 @@
 """A small vision transformer on CIFAR-10, the Original. vit-cifar-sbp.py starts from it.
 
-    python scripts/vit-cifar.py
+Error, last epoch: 27.90% (seed 0); 12,411,520 MACs.
+
+    python scripts/vit-cifar.py --precision=bfloat16      # 63 minutes on one core, other runs beside it
 
 Trials: docs/trials.md#vit-cifar
 """
