@@ -67,11 +67,16 @@ def _as_default(value):
     return [f"{number:g}" for number in value] if isinstance(value, tuple) else value
 
 
+def set_defaults(defaults: Mapping[str, Any]) -> None:
+    """Set the flags that are not given: {flag's name: value}."""
+    for name, value in defaults.items():
+        FLAGS.set_default(name, _as_default(value))
+
+
 def use_schedule(schedules: Mapping[str, Mapping[str, Any]]) -> None:
     """Set the flags that are not given to the defaults of --schedule: {schedule: {flag's name: value}}."""
     if "schedule" in FLAGS:
-        for name, value in schedules[FLAGS.schedule].items():
-            FLAGS.set_default(name, _as_default(value))
+        set_defaults(schedules[FLAGS.schedule])
 
 
 def read(group: type[Options]) -> Options:

@@ -270,7 +270,7 @@ class Experiment:
         metrics["max_logit_difference"] = float(np.abs(logits - masked).max())
         if tuned:
             metrics["error_before_finetuning"] = testing.error_rate(logits, test.labels)
-            metrics["seconds_before_finetuning"] = round(self.seconds["."], 1)
+            metrics["seconds_before_finetuning"] = round(self.seconds.get(".", 0.0), 1)
             smaller, logits = tuned, testing.logits(tuned, test.images, self.preprocess)
         if half:
             for weight in smaller.weights:
