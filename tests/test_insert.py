@@ -61,7 +61,7 @@ def test_noise_precedes_forks_and_concatenations():
     z = L.Concatenate(name="both")([x, y])
     model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(z)))
     assert noise_sites(model) == {"conv1_noise": ["conv1"], "conv2_noise": ["conv2"]}
-    assert pruning.unprunable(model)["gate"] == "factor in product"
+    assert pruning.unprunable(model)["gate"] == "its units go with those of product"
 
 
 def test_transformer_blocks_are_pruned():

@@ -30,7 +30,7 @@ class Groups:
 
 
 def groups_of_model(model: keras.Model, exclude: Sequence[str]) -> tuple[Groups, dict[int, str], list[Rule]]:
-    """The groups of a model's tensors, {group: why its units are kept}, and the rules of its nodes."""
+    """The groups of a model's tensors, {group: why it gets no noise of its own}, and the rules of its nodes."""
     found = rules.of_network(graph.nodes(model), model.outputs)
     groups, kept, factors = Groups(), {id(tensor): "output of the network" for tensor in model.outputs}, []
     calls: dict[int, list[keras.KerasTensor]] = {}  # {layer's id: the inputs and the output of its first call}
@@ -56,6 +56,10 @@ def groups_of_model(model: keras.Model, exclude: Sequence[str]) -> tuple[Groups,
             kept[id(tensor)] = f"factor in {name}"
     why = {groups.of(tensor): reason for tensor, reason in kept.items()}
     _propagate_kept(why, groups, found)
+    for tensor, output, name in factors:
+        factor, product = groups.of(id(tensor)), groups.of(id(output))
+        if why.get(factor) == f"factor in {name}" and product not in why:
+            why[factor] = f"its units go with those of {name}"
     noises = {id(rule.node.outputs[0]): rule.op.name for rule in found if isinstance(rule, rules.Noise)}
     return groups, why | {groups.of(tensor): f"already has {name}" for tensor, name in noises.items()}, found
 

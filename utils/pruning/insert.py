@@ -115,7 +115,8 @@ def _with_noise(model: keras.Model, exclude: Sequence[str], names: set[str], set
 
 
 def unprunable(model: keras.Model, exclude: Sequence[str] = ()) -> dict[str, str]:
-    """{layer's name: why all its units are kept}, for the layers with weights that get no noise from `insert`.
+    """{layer's name: why all its units are kept, or with which others they go}, for the layers with weights that get no
+    noise of their own from `insert`.
 
     Args:
         model, exclude: see `insert`.

@@ -110,7 +110,8 @@ def _number(value: Any, name: str) -> float:
 
 def _staying(model: keras.Model) -> str:
     why = pruning.unprunable(model)
-    reasons = [f"{name} ({reason})" for name, reason in why.items() if reason != "output of the network"]
+    unsaid = ("output of the network", "its units go with those of ")
+    reasons = [f"{name} ({reason})" for name, reason in why.items() if not reason.startswith(unsaid)]
     return f"; all units stay of {', '.join(reasons[:4])}{' and others' * (len(reasons) > 4)}" if reasons else ""
 
 
