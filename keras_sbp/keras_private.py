@@ -192,6 +192,12 @@ def forward_pass() -> Any | None:
     return global_state.get_global_attribute("current_call_ctx") if scope is None else scope
 
 
+def layers_in(forward_pass: Any) -> list[keras.Layer]:
+    """The layers in the outermost layer of a `forward_pass()`; none where no outermost layer is called."""
+    outermost = getattr(forward_pass, "entry_layer", None)
+    return inner_layers(outermost) if outermost else []
+
+
 def trace() -> Any | None:
     """What stands for the graph or function that the backend is tracing; None in eager mode. Compare by ==."""
     if keras.backend.backend() == "tensorflow":

@@ -119,12 +119,13 @@ class SBP(keras.layers.Layer):
         if (forward_pass := keras_private.forward_pass()) is None:
             return _draw([self])[self]
         # What is traced in a branch or a loop cannot be used outside.
-        trace, drawn = keras_private.trace(), _drawn.setdefault(forward_pass, {}).setdefault(self, [])
-        for theta, traced_in in drawn:
-            if traced_in == trace:
-                return theta
-        drawn.append((_draw([self])[self], trace))
-        return drawn[-1][0]
+        trace, drawn = keras_private.trace(), _drawn.setdefault(forward_pass, [])
+        for samples, traced_in in drawn:
+            if traced_in == trace and self in samples:
+                return samples[self]
+        layers = [layer for layer in keras_private.layers_in(forward_pass) if isinstance(layer, SBP) and layer.built]
+        drawn.append((_draw(layers if self in layers else [self]), trace))
+        return drawn[-1][0][self]
 
     def multiplier(self) -> Tensor:
         """What units are multiplied by at test time: (units,), E theta for live units and exactly 0 for the others."""
@@ -167,16 +168,17 @@ def parameters(layers: Sequence[SBP]) -> tuple[Tensor, Tensor]:
 
 # What `sampling` has drawn: {layer: theta}, on the thread that entered it.
 _given: contextvars.ContextVar[Mapping[SBP, Tensor]] = contextvars.ContextVar("_given", default={})
-# What layers have drawn outside of `sampling`: {forward pass: {layer: [(theta, trace)]}}, gone with the forward pass.
-_drawn: weakref.WeakKeyDictionary[Any, dict] = weakref.WeakKeyDictionary()
+# What layers have drawn outside of `sampling`: {forward pass: [({layer: theta}, trace)]}, gone with the forward pass.
+_drawn: weakref.WeakKeyDictionary[Any, list] = weakref.WeakKeyDictionary()
 
 
 @contextlib.contextmanager
 def sampling(layers: Sequence[SBP]) -> Iterator[dict[SBP, Tensor]]:
     """A context in which each of these layers has one sample of theta, for all its calls on this thread.
 
-    The samples of all layers are computed at once, with fewer and larger operations. Without this context, a layer
-    draws a sample in its first call in a forward pass (of the outermost model, on each tower), for all its calls there.
+    The samples of all layers are computed at once, with fewer and larger operations. Without this context, the first
+    layer that is called in a forward pass (of the outermost model, on each tower) draws samples for all the model's
+    layers at once, for all their calls there. In `fit` on JAX each layer draws its own.
 
     Yields:
         {layer: theta, (units,) float32}: what the layers multiply by, before `scale`. Entries may be replaced.

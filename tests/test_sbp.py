@@ -335,6 +335,23 @@ def test_calls_in_one_forward_pass_share_a_sample(in_graph):
     assert np.all(others[0] != others[1])
 
 
+def test_the_first_layer_of_a_pass_draws_for_all_of_them_at_once(monkeypatch):
+    calls, quantile = [], sbp.truncated_log_normal.log_quantile
+
+    def counted(u, *parameters):
+        calls.append(u.shape)
+        return quantile(u, *parameters)
+
+    monkeypatch.setattr(sbp.truncated_log_normal, "log_quantile", counted)
+    layers = built_layers(UNITS, UNITS)
+    inner = keras.Sequential([keras.Input((UNITS,)), layers[1]])
+    model = keras.Sequential([keras.Input((UNITS,)), layers[0], inner])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(ramp(3, UNITS), training=True))
+    assert calls == [(2 * UNITS,)]
+    assert all(np.all(gradient != 0) for gradient in tape.gradient(loss, [layer.mu.value for layer in layers]))
+
+
 @pytest.mark.parametrize("in_graph", [False, True])
 def test_each_of_two_passes_in_a_step_has_gradients(in_graph):
     """As in sharpness-aware minimization, or where gradients of several batches are accumulated."""
