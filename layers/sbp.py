@@ -8,7 +8,7 @@ import contextlib
 import contextvars
 import itertools
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import keras
@@ -109,28 +109,18 @@ class SBP(keras.layers.Layer):
         return self.kl_weight.value * ops.sum(self.kl_divergence())
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
-        theta = self.scale * self.sample() if training else self.multiplier()
+        theta = self.scale * self.sample() if training else _of_pass(multipliers, self)
         return inputs * ops.cast(theta, inputs.dtype)
 
     def sample(self) -> Tensor:
         """The sample of theta for the current forward pass, before `scale`: (units,). See `sampling`."""
         if (given := _given.get().get(self)) is not None:
             return given
-        if (forward_pass := keras_private.forward_pass()) is None:
-            return _draw([self])[self]
-        # What is traced in a branch or a loop cannot be used outside.
-        trace, drawn = keras_private.trace(), _drawn.setdefault(forward_pass, [])
-        for samples, traced_in in drawn:
-            if traced_in == trace and self in samples:
-                return samples[self]
-        layers = [layer for layer in keras_private.layers_in(forward_pass) if isinstance(layer, SBP) and layer.built]
-        drawn.append((_draw(layers if self in layers else [self]), trace))
-        return drawn[-1][0][self]
+        return _of_pass(_draw, self)
 
     def multiplier(self) -> Tensor:
         """What units are multiplied by at test time: (units,), E theta for live units and exactly 0 for the others."""
-        theta = self.scale * truncated_log_normal.mean(self.mu.value, self.log_sigma.value)
-        return ops.where(self.live_units(), theta, ops.zeros_like(theta))
+        return _multipliers([self])[self]
 
     def live_units(self) -> Tensor:
         """Which units the criterion keeps: (units,) bool."""
@@ -166,10 +156,42 @@ def parameters(layers: Sequence[SBP]) -> tuple[Tensor, Tensor]:
     return ops.concatenate(mu), ops.concatenate(log_sigma)
 
 
+def multipliers(layers: Iterable[keras.Layer]) -> dict[keras.Layer, Tensor]:
+    """{layer: `layer.multiplier()`} of noise layers of any kind: that of all SBP layers at once, which is faster."""
+    is_own = {layer: type(layer).multiplier is SBP.multiplier for layer in layers}
+    found = _multipliers([layer for layer, own in is_own.items() if own])
+    return {layer: found[layer] if own else layer.multiplier() for layer, own in is_own.items()}
+
+
+def _multipliers(layers):
+    if not layers:
+        return {}
+    mean, snr = (_split(layers, f(*parameters(layers))) for f in (truncated_log_normal.mean, truncated_log_normal.snr))
+    found = {}
+    for layer in layers:
+        live = snr[layer] > layer.threshold if layer.criterion == "snr" else layer.live_units()
+        found[layer] = ops.where(live, layer.scale * mean[layer], ops.zeros_like(mean[layer]))
+    return found
+
+
 # What `sampling` has drawn: {layer: theta}, on the thread that entered it.
 _given: contextvars.ContextVar[Mapping[SBP, Tensor]] = contextvars.ContextVar("_given", default={})
-# What layers have drawn outside of `sampling`: {forward pass: [({layer: theta}, trace)]}, gone with the forward pass.
-_drawn: weakref.WeakKeyDictionary[Any, list] = weakref.WeakKeyDictionary()
+# What layers have computed in a pass: {forward pass: [((function, trace), {layer: value})]}, gone with the pass.
+_computed: weakref.WeakKeyDictionary[Any, list] = weakref.WeakKeyDictionary()
+
+
+def _of_pass(function, layer):
+    """function(layers)[layer], by one call for all SBP layers of the model whose forward pass is in progress."""
+    if (forward_pass := keras_private.forward_pass()) is None:
+        return function([layer])[layer]
+    # What is traced in a branch or a loop cannot be used outside.
+    key, computed = (function, keras_private.trace()), _computed.setdefault(forward_pass, [])
+    for known, values in computed:
+        if known == key and layer in values:
+            return values[layer]
+    layers = [other for other in keras_private.layers_in(forward_pass) if isinstance(other, SBP) and other.built]
+    computed.append((key, function(layers if layer in layers else [layer])))
+    return computed[-1][1][layer]
 
 
 @contextlib.contextmanager
@@ -198,8 +220,13 @@ def _draw(layers):
     u = [keras.random.uniform(layer.mu.shape, seed=layer.seed_generator, dtype="float32") for layer in layers]
     # The center of one of 2^23 equal cells: never an end of the interval.
     theta = ops.exp(truncated_log_normal.log_quantile(ops.concatenate(u) + 2.0**-24, *parameters(layers)))
+    return _split(layers, theta)
+
+
+def _split(layers, values):
+    """{layer: its part}, of values of the units of all these layers."""
     ends = itertools.accumulate((layer.mu.shape[0] for layer in layers), initial=0)
-    return {layer: theta[start:end] for layer, (start, end) in zip(layers, itertools.pairwise(ends))}
+    return {layer: values[start:end] for layer, (start, end) in zip(layers, itertools.pairwise(ends))}
 
 
 def _clip(parameter):

@@ -416,7 +416,7 @@ def test_a_layer_is_not_kept_after_a_forward_pass():
     model = called_twice(SBP(log_sigma=-1.0, name="noise"))
     reference = weakref.ref(model.get_layer("noise"))
     model(ramp(3, UNITS), training=True)
-    assert not sbp._drawn
+    assert not sbp._computed
     del model
     gc.collect()
     assert reference() is None

@@ -44,7 +44,7 @@ def test_calls_share_a_sample_in_fit(run_eagerly):
     assert max(losses) < 1e-12  # a fused multiply-add rounds once
     # Nothing of a compiled step is left.
     gc.collect()
-    assert not sbp._drawn
+    assert not sbp._computed
     assert np.all(np.isfinite(array(model.layers[1](ramp(2, UNITS), training=True))))
 
 

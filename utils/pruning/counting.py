@@ -63,7 +63,7 @@ def unit_costs(model: keras.Model) -> dict[str, int]:
     model, rng = graph.clone(model), np.random.default_rng(0)
     # Not all the same: a table with the same number for each word does not vary with the input.
     model.set_weights([rng.uniform(1, 2, weight.shape).astype(weight.dtype) for weight in model.get_weights()])
-    live = {noise.name: np.ones(len(noise.multiplier())) for noise in _noise_layers(model)}
+    live = {name: np.ones(count) for name, count in _unit_counts(model).items()}
     whole = Liveness(model, live).multiply_adds()
     without = {name: {**live, name: units - np.eye(len(units))[0]} for name, units in live.items()}
     return {name: whole - Liveness(model, left).multiply_adds() for name, left in without.items()}
@@ -72,11 +72,12 @@ def unit_costs(model: keras.Model) -> dict[str, int]:
 def relative_costs(model: keras.Model) -> dict[str, float]:
     """`unit_costs` relative to their mean over all units of the network."""
     costs = unit_costs(model)
-    counts = {noise.name: len(noise.multiplier()) for noise in _noise_layers(graph.flatten_nested(model))}
+    counts = _unit_counts(graph.flatten_nested(model))
     total = sum(costs[name] * count for name, count in counts.items())
     return {name: cost * sum(counts.values()) / total if total else 0.0 for name, cost in costs.items()}
 
 
-def _noise_layers(model: keras.Model) -> list[keras.Layer]:
-    """The noise layers of a model without nested models."""
-    return [node.operation for node in graph.nodes(model) if rules.is_noise(node.operation)]
+def _unit_counts(model: keras.Model) -> dict[str, int]:
+    """{noise layer's name: number of its units} of a model without nested models."""
+    noises = [node for node in graph.nodes(model) if rules.is_noise(node.operation)]
+    return {node.operation.name: node.outputs[0].shape[-1] for node in noises}

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_sbp.layers.sbp import SBP
+from keras_sbp.layers import sbp
 from keras_sbp.utils.pruning import counting, graph, rules
 from keras_sbp.utils.pruning.liveness import Liveness
 
@@ -22,7 +22,7 @@ class NoiseOptimizerMap(keras.optimizers.OptimizerMap):
 
     def __call__(self, variable: keras.Variable) -> keras.optimizers.Optimizer:
         # Not by name: other layers may have a mu, too. SBP alone constrains variables by a function of its module.
-        is_noise = getattr(variable.constraint, "__module__", None) == SBP.__module__
+        is_noise = getattr(variable.constraint, "__module__", None) == sbp.__name__
         return self["noise"] if is_noise else self.default_optimizer
 
 
@@ -42,7 +42,8 @@ class LogLiveUnits(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         layers = noise_layers(self.model)
-        multipliers = {layer.name: keras.ops.convert_to_numpy(layer.multiplier()) for layer in layers}
+        found = sbp.multipliers(layers)
+        multipliers = {layer.name: keras.ops.convert_to_numpy(theta) for layer, theta in found.items()}
         logs |= {f"units/{name}": int(np.count_nonzero(units)) for name, units in multipliers.items()}
         logs["kl_divergence"] = float(sum(keras.ops.convert_to_numpy(layer.kl_divergence()).sum() for layer in layers))
         logs["multiply_adds"] = Liveness(graph.flatten_nested(self.model), multipliers).multiply_adds()

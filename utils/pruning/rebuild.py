@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_sbp import keras_private
+from keras_sbp.layers import sbp
 from keras_sbp.utils.pruning import graph, rules
 from keras_sbp.utils.pruning.liveness import Liveness
 from keras_sbp.utils.pruning.rules import Array, Indices, LiveTensor, Mask, Rule
@@ -38,7 +39,7 @@ def shrink(model: keras.Model) -> keras.Model:
     graph.check_class(model)
     model = graph.flatten_nested(model)
     noises = [node.operation for node in graph.nodes(model) if rules.is_noise(node.operation)]
-    multipliers = {layer.name: keras.ops.convert_to_numpy(layer.multiplier()) for layer in noises}
+    multipliers = {layer.name: keras.ops.convert_to_numpy(theta) for layer, theta in sbp.multipliers(noises).items()}
     return _Rebuilder(model, Liveness(model, multipliers)).model
 
 

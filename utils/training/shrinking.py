@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import keras
 import numpy as np
 
+from keras_sbp.layers import sbp
 from keras_sbp.utils import pruning
 from keras_sbp.utils.pruning import counting
 from keras_sbp.utils.training.state import noise_layers
@@ -16,7 +17,7 @@ MIN_SHRINK_FRACTION = 0.1
 
 def live_units(model: keras.Model) -> dict[str, np.ndarray]:
     """{noise layer's name: (units,) bool}: the live units."""
-    return {layer.name: np.asarray(layer.multiplier()) != 0 for layer in noise_layers(model)}
+    return {layer.name: np.asarray(theta) != 0 for layer, theta in sbp.multipliers(noise_layers(model)).items()}
 
 
 def count_epochs_dead(epochs_dead: Mapping[str, np.ndarray | int], model: keras.Model) -> dict[str, np.ndarray]:
