@@ -21,6 +21,14 @@ def trained():
     return train(dense(), SPARSE(from_logits=True), *digits())
 
 
+@pytest.fixture(scope="module")
+def finished(trained, tmp_path_factory):
+    """The directory and the report of a run on 200 digits."""
+    keras.utils.set_random_seed(0)
+    directory = tmp_path_factory.mktemp("finished")
+    return directory, sbp.prune(trained, tuple(part[:200] for part in digits()), 2, directory=directory, **QUICK)[1]
+
+
 @pytest.mark.parametrize(
     "before, after, drop", [(2, 3, 50), (-0.5, -0.4, 20), (-0.5, -0.6, -20), (0, 0, 0), (0, 1, np.inf)]
 )
@@ -50,21 +58,19 @@ def another(kind, model, x, y):
 
 
 @pytest.mark.parametrize("kind", ["activation", "loss", "trainable", "one number"])
-def test_a_directory_is_of_one_model_loss_and_data(kind, trained, tmp_path):
-    x, y = digits()
-    given = (x[:200], y[:200])
-    sbp.prune(trained, given, 2, directory=tmp_path, **QUICK)
-    model, data, more = another(kind, trained, *given)
+def test_a_directory_is_of_one_model_loss_and_data(kind, trained, finished):
+    (x, y), (directory, _) = digits(), finished
+    model, data, more = another(kind, trained, x[:200], y[:200])
     with pytest.raises(ValueError, match="holds a run with another"):
-        sbp.prune(model, data, 2, directory=tmp_path, **QUICK, **more)
+        sbp.prune(model, data, 2, directory=directory, **QUICK, **more)
 
 
-def test_a_model_built_again_under_other_names_continues(trained, tmp_path):
-    x, y = digits()
-    _, report = sbp.prune(trained, (x, y), 2, directory=tmp_path, **QUICK)
+def test_a_model_built_again_under_other_names_continues(trained, finished):
+    (x, y), (directory, report) = digits(), finished
     again = keras.models.clone_model(trained, clone_function=lambda layer: renamed(layer))
     again.set_weights(trained.get_weights())
-    _, same = sbp.prune(again, (x, y), 2, directory=tmp_path, loss=SPARSE(from_logits=True), **QUICK)
+    more = {"directory": directory, "loss": SPARSE(from_logits=True)}
+    _, same = sbp.prune(again, (x[:200], y[:200]), 2, **more, **QUICK)
     assert same.after.score == report.after.score
 
 
@@ -104,10 +110,9 @@ def test_all_labels_the_same_are_warned_of(trained):
 
 
 @pytest.mark.parametrize("target", [0, -1, 0.5, float("nan"), "3", 1e9])
-def test_a_point_that_is_none_is_refused(target, trained, tmp_path):
-    sbp.prune(trained, digits(), 2, directory=tmp_path, **(QUICK | {"epochs": 1}))
+def test_a_point_that_is_none_is_refused(target, finished):
     with pytest.raises(ValueError, match="target="):
-        sbp.tradeoff(tmp_path).shrink(target)
+        sbp.tradeoff(finished[0]).shrink(target)
 
 
 @pytest.mark.parametrize("kind", ["weights", "nested lists", "exclude", "no rate", "empty"])

@@ -70,6 +70,7 @@ def main():
         dataset=sbp["dataset"],
         seed=options.seed,
         batch_size=given["batch_size"],
+        precision=given["precision"],
         checkpoints_dir=options.directory,
     )
     finetuning = Finetuning(
