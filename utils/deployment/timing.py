@@ -25,7 +25,7 @@ GPU_MULTIPLE = 8
 # An original is as fast as itself, and is not timed.
 OF_ORIGINAL = {"cpu_speedup": 1.0, "gpu_speedup": 1.0, "timing": []}
 
-Runtime = runtimes.LiteRT | runtimes.TensorFlow | runtimes.XLA
+Runtime = runtimes.LiteRT | runtimes.OpenVINO | runtimes.ONNXRuntime | runtimes.TensorFlow | runtimes.XLA
 
 
 def speedups(original: keras.Model, smaller: keras.Model, what: str = "all") -> dict[str, Any]:
@@ -43,7 +43,7 @@ def speedups(original: keras.Model, smaller: keras.Model, what: str = "all") -> 
     """
     cores, gpus = len(os.sched_getaffinity(0)), tf.config.list_logical_devices("GPU")
     if what == "row":
-        images, seconds = _images_of_a_row(original), MAX_SECONDS_OF_A_ROW
+        images, seconds = images_of_a_row(original), MAX_SECONDS_OF_A_ROW
         timed = [("CPU", runtimes.LiteRT(1), images)]
     else:
         images, seconds = ROW_IMAGES, MAX_SECONDS
@@ -74,7 +74,8 @@ def xla_speedups(original: keras.Model, smaller: keras.Model) -> dict[str, Any]:
     return {"gpu_speedup": found["speedup"] if runtime.is_gpu else None, "timing": timed}
 
 
-def _images_of_a_row(original: keras.Model) -> int:
+def images_of_a_row(original: keras.Model) -> int:
+    """On how many images at a time a run times its row."""
     macs = counting.multiply_adds(original)
     return int(min(ROW_IMAGES, max(1, ROW_MACS // max(1, macs))))
 
