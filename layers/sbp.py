@@ -120,7 +120,8 @@ class SBP(keras.layers.Layer):
 
     def multiplier(self) -> Tensor:
         """What units are multiplied by at test time: (units,), E theta for live units and exactly 0 for the others."""
-        return _multipliers([self])[self]
+        theta = self.scale * truncated_log_normal.mean(self.mu.value, self.log_sigma.value)
+        return ops.where(self.live_units(), theta, ops.zeros_like(theta))
 
     def live_units(self) -> Tensor:
         """Which units the criterion keeps: (units,) bool."""
@@ -157,21 +158,18 @@ def parameters(layers: Sequence[SBP]) -> tuple[Tensor, Tensor]:
 
 
 def multipliers(layers: Iterable[keras.Layer]) -> dict[keras.Layer, Tensor]:
-    """{layer: `layer.multiplier()`} of noise layers of any kind: that of all SBP layers at once, which is faster."""
-    is_own = {layer: type(layer).multiplier is SBP.multiplier for layer in layers}
-    found = _multipliers([layer for layer, own in is_own.items() if own])
-    return {layer: found[layer] if own else layer.multiplier() for layer, own in is_own.items()}
+    """{layer: `layer.multiplier()`} of noise layers of any kind; of all SBP layers by one call."""
+    # Not of subclasses, which may decide otherwise what is live.
+    is_plain = {layer: type(layer) is SBP and layer.criterion == "snr" for layer in layers}
+    if plain := [layer for layer, yes in is_plain.items() if yes]:
+        of_all = parameters(plain)
+        mean, snr = (_split(plain, f(*of_all)) for f in (truncated_log_normal.mean, truncated_log_normal.snr))
 
+    def multiplier(layer):
+        theta = layer.scale * mean[layer]
+        return ops.where(snr[layer] > layer.threshold, theta, ops.zeros_like(theta))
 
-def _multipliers(layers):
-    if not layers:
-        return {}
-    mean, snr = (_split(layers, f(*parameters(layers))) for f in (truncated_log_normal.mean, truncated_log_normal.snr))
-    found = {}
-    for layer in layers:
-        live = snr[layer] > layer.threshold if layer.criterion == "snr" else layer.live_units()
-        found[layer] = ops.where(live, layer.scale * mean[layer], ops.zeros_like(mean[layer]))
-    return found
+    return {layer: multiplier(layer) if yes else layer.multiplier() for layer, yes in is_plain.items()}
 
 
 # What `sampling` has drawn: {layer: theta}, on the thread that entered it.
