@@ -192,21 +192,36 @@ def forward_pass() -> Any | None:
     return global_state.get_global_attribute("current_call_ctx") if scope is None else scope
 
 
-def layers_in(forward_pass: Any) -> list[keras.Layer]:
-    """The layers in the outermost layer of a `forward_pass()`; none where no outermost layer is called."""
+def graph_layers(forward_pass: Any) -> list[keras.Layer]:
+    """The layers in the graph of the outermost model of a `forward_pass()`, and in the graphs nested in it.
+
+    Each is called in the pass, and between them runs no code but Keras's own, which might stop the recording of
+    gradients. So none is in a layer that is rematerialized, or in a model with a `call` of its own.
+    """
     outermost = getattr(forward_pass, "entry_layer", None)
-    return inner_layers(outermost) if outermost else []
+    return list(dict.fromkeys(_graph_layers(outermost))) if outermost else []
+
+
+def _graph_layers(layer):
+    if layer._remat_mode is not None:
+        return []
+    if not (isinstance(layer, keras.Model) and functional(layer) and is_from_keras(type(layer).call)):
+        return [layer]
+    return [inner for part in layer.layers for inner in _graph_layers(part)]
 
 
 def trace() -> Any | None:
-    """What stands for the graph or function that the backend is tracing; None in eager mode. Compare by ==."""
+    """What stands for the graph or function that the backend is tracing, on PyTorch for whether it records gradients;
+    None in TensorFlow's eager mode. Compare by ==."""
     if keras.backend.backend() == "tensorflow":
         return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     if keras.backend.backend() == "jax":
         from jax.extend import core
 
         return core.get_opaque_trace_state()
-    return None
+    import torch
+
+    return torch.is_grad_enabled()
 
 
 @contextlib.contextmanager

@@ -179,7 +179,7 @@ _computed: weakref.WeakKeyDictionary[Any, list] = weakref.WeakKeyDictionary()
 
 
 def _of_pass(function, layer):
-    """function(layers)[layer], by one call for all SBP layers of the model whose forward pass is in progress."""
+    """function(layers)[layer], by one call for all SBP layers in the graph whose forward pass is in progress."""
     if (forward_pass := keras_private.forward_pass()) is None:
         return function([layer])[layer]
     # What is traced in a branch or a loop cannot be used outside.
@@ -187,18 +187,21 @@ def _of_pass(function, layer):
     for known, values in computed:
         if known == key and layer in values:
             return values[layer]
-    layers = [other for other in keras_private.layers_in(forward_pass) if isinstance(other, SBP) and other.built]
-    computed.append((key, function(layers if layer in layers else [layer])))
-    return computed[-1][1][layer]
+    layers = [other for other in keras_private.graph_layers(forward_pass) if isinstance(other, SBP)]
+    values = function(layers if layer in layers else [layer])
+    # Only samples must stay the same in a pass: elsewhere, a layer may be called again with other weights.
+    if layer in layers or function is _draw:
+        computed.append((key, values))
+    return values[layer]
 
 
 @contextlib.contextmanager
 def sampling(layers: Sequence[SBP]) -> Iterator[dict[SBP, Tensor]]:
     """A context in which each of these layers has one sample of theta, for all its calls on this thread.
 
-    The samples of all layers are computed at once, with fewer and larger operations. Without this context, the first
-    layer that is called in a forward pass (of the outermost model, on each tower) draws samples for all the model's
-    layers at once, for all their calls there. In `fit` on JAX each layer draws its own.
+    The samples of all layers are computed at once, with fewer and larger operations. Without this context, a layer
+    draws a sample in its first call in a forward pass (of the outermost model, on each tower), for all its calls there;
+    if the outermost model is functional or Sequential, not in `fit` on JAX, for all layers in its graph at once.
 
     Yields:
         {layer: theta, (units,) float32}: what the layers multiply by, before `scale`. Entries may be replaced.

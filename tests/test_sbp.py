@@ -352,6 +352,32 @@ def test_the_first_layer_of_a_pass_draws_for_all_of_them_at_once(monkeypatch):
     assert all(np.all(gradient != 0) for gradient in tape.gradient(loss, [layer.mu.value for layer in layers]))
 
 
+class Block(keras.layers.Layer):
+    """A dense layer and noise."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.dense, self.noise = keras.layers.Dense(UNITS), SBP(log_sigma=-1.0)
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.noise.build(shape)
+
+    def call(self, inputs):
+        return self.noise(self.dense(inputs))
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_noise_after_a_block_that_is_rematerialized_is_trained(run_eagerly):
+    with keras.RematScope(mode="list_of_layers", layer_names=["block"]):
+        block = Block(name="block")
+    after = SBP(log_sigma=-1.0)
+    model = keras.Sequential([keras.Input((UNITS,)), block, after, keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=run_eagerly)
+    model.fit(ramp(8, UNITS), np.ones((8, 1)), verbose=0)
+    assert np.all(after.mu.numpy() != 0) and np.all(block.noise.mu.numpy() != 0)
+
+
 @pytest.mark.parametrize("in_graph", [False, True])
 def test_each_of_two_passes_in_a_step_has_gradients(in_graph):
     """As in sharpness-aware minimization, or where gradients of several batches are accumulated."""

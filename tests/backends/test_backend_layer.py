@@ -56,6 +56,30 @@ def test_each_step_of_fit_draws_a_sample():
     assert len(set(map(float, batches))) == 4
 
 
+class FrozenTrunk(keras.Model):
+    """A head that is called twice, at first after a trunk and without gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk, self.head = (keras.Sequential([keras.Input((UNITS,)), SBP(log_sigma=-1.0)]) for _ in range(2))
+
+    def call(self, inputs, training=False):
+        import torch
+
+        with torch.no_grad():
+            features = self.head(self.trunk(inputs, training=training), training=training)
+        return self.head(features, training=training)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch alone stops recording gradients for a part of a pass")
+@pytest.mark.parametrize("training", [False, True])
+def test_what_was_computed_without_gradients_is_computed_again(training):
+    model = FrozenTrunk()
+    model(ramp(2, UNITS), training=training).sum().backward()
+    assert model.trunk.layers[0].mu.value.grad is None
+    assert np.all(array(model.head.layers[0].mu.value.grad) != 0)
+
+
 class InBranch(keras.layers.Layer):
     """theta x, computed in a branch, and once more outside of it."""
 
