@@ -115,6 +115,19 @@ def test_outputs_stay_the_same(name):
     assert differences(NETWORKS[name](), (0.5, 1.0)) <= 1e-5
 
 
+@pytest.mark.parametrize("dead", [[8, 10, 11], [0, 1, 3]])
+def test_directions_that_lose_different_numbers_of_units(dead):
+    """Keras wants as many units in both: the shorter one is filled up, here the backward or the forward one."""
+    inputs = keras.Input((STEPS, 5))
+    noisy = pruning.insert(keras.Model(inputs, L.Dense(3)(L.Bidirectional(L.GRU(6, return_sequences=True))(inputs))))
+    (noise,) = fit.noise_layers(noisy)
+    kill(noisy, {noise.name: np.isin(np.arange(12), dead)})
+    smaller = pruning.shrink(noisy)
+    x = np.random.default_rng(0).normal(size=(4, STEPS, 5))
+    np.testing.assert_allclose(smaller.predict(x, verbose=0), noisy.predict(x, verbose=0), atol=1e-6)
+    assert smaller.layers[-1].kernel.shape[0] == 9, "what fills up is read by nothing"
+
+
 @pytest.mark.parametrize("name", ["LSTM", "both directions", "images", "before", "groups, after", "cross"])
 def test_units_are_removed_while_training_goes_on(name):
     assert difference_in_training(NETWORKS[name]()) <= 1e-5

@@ -135,7 +135,7 @@ class Recurrent(Inner):
         theta = self.scale_of(inputs, "units", width(self.node.outputs[0]))
         weights = [weight for cell in self.cells for weight in self._smaller(cell, live, units, theta)]
         layer.set_weights(weights)
-        found = [_filled(cell.indices(units), count) + cell.start for cell, count in zip(self.cells, self.plan)]
+        found = [_filled(cell.indices(units) + cell.start, count) for cell, count in zip(self.cells, self.plan)]
         of_layer = np.concatenate(found) if self.is_concatenation else found[0]
         return [build.select(build.live(tensor, of_layer), units)]
 
