@@ -133,6 +133,16 @@ def test_runs_of_the_papers_settings_and_of_moved_images_have_rows_of_their_own(
     ]
 
 
+def test_runs_at_different_prices_have_rows_of_their_own():
+    run = json.loads((ROOT / "checkpoints" / "published" / "lenet5-sbpc-shift2" / "result.json").read_text())
+    assert run["settings"]["kl_scale"] == ["price=8.5"], "an older run"
+    smaller = run | {"error": 0.95, "settings": run["settings"] | {"final_price": 37.5, "kl_scale": [1.0]}}
+    ours, *others = report.rows("LeNet5", "mnist", {"StructuredBPc": {"ours": [run, run]}})
+    assert ours[1] == "ours, images shifted by up to 2" and not others
+    rows = report.rows("LeNet5", "mnist", {"StructuredBPc": {"ours": [run, smaller]}})
+    assert [row[1] for row in rows] == [f"{ours[1]}, price 8.5", f"{ours[1]}, price 37.5"]
+
+
 def test_the_cells_of_a_terminals_table_stand_apart_however_long_they_are():
     run = json.loads((ROOT / "checkpoints" / "published" / "lenet5" / "result.json").read_text())
     runs = [run | {"error": 10.25 + seed, "error_before_finetuning": 11.5} for seed in (-1, 0, 1)]

@@ -1,7 +1,9 @@
 """Results: what a run leaves in its directory, and the table that shows it beside the paper's rows."""
 
+import collections
 import json
 import os
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -91,7 +93,7 @@ def rows(network: str, dataset: str, results: Mapping[str, Mapping[str, Sequence
         network: "Lenet-fc", "LeNet5", "VGG-like", "ResNet-20".
         dataset: of our results.
         results: {method: {source: the results of some seeds}}; a method without any has the paper's row only. Runs with
-            the paper's settings, and on shifted images, have rows of their own.
+            the paper's settings, on shifted images, and at different prices, have rows of their own.
     Returns:
         Rows of (method, source, error, units, CPU, GPU, FLOPs); the source is "paper" or as in `results`.
     """
@@ -104,8 +106,11 @@ def rows(network: str, dataset: str, results: Mapping[str, Mapping[str, Sequence
         for source, runs in found.items():
             kinds = {}
             for run in runs:
-                kinds.setdefault(_kind(run["settings"]), []).append(run)
-            table += [(method, source + kind, *_our_cells(kinds[kind], theirs)) for kind in sorted(kinds)]
+                kinds.setdefault((_kind(run["settings"]), _price(run["settings"])), []).append(run)
+            several = collections.Counter(kind for kind, _ in kinds)
+            for (kind, price), own in sorted(kinds.items(), key=lambda item: item[0]):
+                of_price = f", price {price:g}" if several[kind] > 1 else ""
+                table.append((method, source + kind + of_price, *_our_cells(own, theirs)))
     return table
 
 
@@ -114,6 +119,14 @@ def _kind(settings):
     if shift := settings.get("shift"):
         return f", images shifted by up to {shift}"
     return ", paper's settings" if settings.get("schedule") == "paper" else ""
+
+
+def _price(settings):
+    """The price of a unit at the end of the training; older runs have it as text."""
+    if "final_price" in settings:
+        return settings["final_price"]
+    found = re.search(r"price=([\d.]+)", str(settings.get("kl_scale")))
+    return float(found[1]) if found else 0.0
 
 
 def other_rows(network: str, original_macs: int) -> list[Row]:
