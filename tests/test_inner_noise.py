@@ -8,6 +8,7 @@ from keras import layers as L
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.utils import pruning
 from keras_sbp.utils.pruning import counting, fit
+from keras_sbp.utils.tool import measure
 from tests.stress import keras_applications
 from tests.support.halves import difference_in_training, differences, halved, kill, losses_of_five_steps
 
@@ -168,7 +169,14 @@ def test_macs_of_what_is_left_of_attention():
         elif "values" in layer.name:
             dead = np.arange(16) % 4 == 3
         kill_one(layer, dead)
-    assert counting.multiply_adds(pruning.shrink(noisy)) == macs(8, 16, 1, 2, 3)
+    smaller = pruning.shrink(noisy)
+    assert counting.multiply_adds(smaller) == macs(8, 16, 1, 2, 3)
+    # As a report says it.
+    reported = {each.layer: (each.before, each.after) for each in measure.units(model, smaller, ())}
+    for layer in model.layers:
+        if isinstance(layer, L.MultiHeadAttention):
+            parts = (layer.name, f"{layer.name} (queries and keys)", f"{layer.name} (values)")
+            assert [reported[part] for part in parts] == [(4, 1), (4, 2), (4, 3)]
 
 
 def kill_one(layer, dead):

@@ -1,6 +1,7 @@
 """The network without its dead units: for inference, or still in training."""
 
 import itertools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,7 @@ def shrink(model: keras.Model) -> keras.Model:
             that kernel at inference.
     Returns:
         A Keras model that computes what `model` computes at inference, up to rounding; a constant if no unit is live.
-        If the model's class has its own train_step or the like, the result is of that class.
+        If the model's class has its own train_step or the like, the result is of that class. Warns if no unit is dead.
     Raises:
         ValueError: the model has no graph, is quantized, or cannot be copied.
     """
@@ -40,6 +41,12 @@ def shrink(model: keras.Model) -> keras.Model:
     model = graph.flatten_nested(model)
     noises = [node.operation for node in graph.nodes(model) if rules.is_noise(node.operation)]
     multipliers = {layer.name: keras.ops.convert_to_numpy(theta) for layer, theta in sbp.multipliers(noises).items()}
+    if any(isinstance(layer, sbp.SBP) for layer in noises) and all(theta.all() for theta in multipliers.values()):
+        warnings.warn(
+            f"no unit of {model.name} is dead, so all stay: units die in training, if kl_weight is about 1 / N for N "
+            "examples and the noise's learning rate 10 to 100 times that of the weights",
+            stacklevel=2,
+        )
     return _Rebuilder(model, Liveness(model, multipliers)).model
 
 

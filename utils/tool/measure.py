@@ -14,6 +14,9 @@ from keras_sbp.utils.tool.examples import Arrays, Parts, Stream, example
 from keras_sbp.utils.tool.report import Measurements, Report, Units
 from keras_sbp.utils.tool.tasks import Task
 
+# How a report names the dimensions that each head has: NAME (values).
+DIMENSIONS = {"query": " (queries and keys)", "value": " (values)"}
+
 
 def network(model: keras.Model, task: Task, test: Arrays | Stream) -> tuple[Measurements, np.ndarray | None]:
     """A network's score on the test data and its sizes; and what it gets right (`Score.right`)."""
@@ -44,6 +47,8 @@ def units(model: keras.Model, smaller: keras.Model, exclude: tuple[str, ...]) ->
         name = node.operation.name
         if name in before:
             found.append(Units(name, before[name], after.get(name, 0), why.get(name, "")))
+            parts = (f"{name}{part}" for part in DIMENSIONS.values())
+            found += [Units(part, before[part], after.get(part, 0)) for part in parts if part in before]
         elif name in why:
             width = rules.width(node.outputs[0])
             found.append(Units(name, width, width, why[name]))
@@ -51,13 +56,17 @@ def units(model: keras.Model, smaller: keras.Model, exclude: tuple[str, ...]) ->
 
 
 def _inner_units(model: keras.Model) -> dict[str, int]:
-    """Units of recurrent layers, in each direction; heads of attention; columns of embeddings."""
+    """Units of recurrent layers, in each direction; heads of attention, dimensions of each; columns of embeddings."""
     found = {}
     for node in graph.nodes(graph.flatten_nested(model)):
         layer = getattr(node.operation, "forward_layer", node.operation)
         for name in ("num_heads", "num_query_heads", "output_dim", "units"):
             if isinstance(layer, keras.layers.Layer) and isinstance(getattr(layer, name, None), int):
                 found.setdefault(node.operation.name, getattr(layer, name))
+    for path, shape in counting.kernels(model).items():
+        *_, name, projection = ("", *path.split("/"))
+        if name in found and projection in DIMENSIONS:
+            found[f"{name}{DIMENSIONS[projection]}"] = shape[-1]
     return found
 
 
