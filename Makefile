@@ -1,11 +1,12 @@
-# make demo: LeNet5 pruned on real digits that need no download. make test: the tests. make test-backends: those
-# of tests/backends on TensorFlow, JAX and PyTorch. Each makes its own environment.
+# make demo: LeNet5 pruned on real digits that need no download. make test: the tests. make test-slow: those of all
+# scripts of VGG-like and ResNet-20. make test-backends: those of tests/backends on TensorFlow, JAX and PyTorch. Each
+# makes its own environment.
 
 PYTHON ?= python3
 INSTALL := .venv/bin/python -m pip install -qq --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-backends
+.PHONY: demo test test-slow test-backends
 
 # So few images are few steps per epoch: more epochs and higher rates than the defaults. docs/trials.md#make-demo
 demo: .venv/scripts
@@ -13,11 +14,14 @@ demo: .venv/scripts
 		--finetune_epochs=40 --finetune_learning_rate=2e-3
 
 # Each test process would otherwise claim the whole GPU and every core. tests/test_backends.py runs tests/backends on JAX.
-test: export CUDA_VISIBLE_DEVICES := -1
-test: export TF_NUM_INTRAOP_THREADS := 1
+test test-slow: export CUDA_VISIBLE_DEVICES := -1
+test test-slow: export TF_NUM_INTRAOP_THREADS := 1
 test: .venv/tests
 	.venv/bin/ruff check --quiet .
-	.venv/bin/python -m pytest -q -n 2 --dist worksteal --ignore=tests/backends tests
+	.venv/bin/python -m pytest -q -n 2 --dist worksteal --ignore=tests/backends -m "not slow" tests
+
+test-slow: .venv/tests
+	.venv/bin/python -m pytest -q -n 2 --dist worksteal --ignore=tests/backends -m slow tests
 
 test-backends: .venv/tests .venv/backends
 	for backend in tensorflow jax torch; do \

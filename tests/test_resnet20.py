@@ -78,6 +78,7 @@ def run(script, folder, *arguments):
     return scripts.run(script, f"--checkpoints_dir={folder}", *ARGUMENTS, *arguments, before=[("made_images",)])
 
 
+@pytest.mark.slow
 def test_scripts_from_the_original_to_a_trained_smaller_network(tmp_path):
     done = run("resnet20", tmp_path / "original")
     assert done.returncode == 0, done.stderr

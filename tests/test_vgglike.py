@@ -337,18 +337,24 @@ def test_an_original_that_is_made_first_has_its_own_batch_size_unless_one_is_giv
     assert f"--batch_size={100 if given else 500}" in done.stderr.splitlines()[-1]
 
 
-def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path):
-    arguments = "--schedule=short", "--epochs=2", "--batch_size=20", f"--width={NARROW}"
+SHORT = ("--schedule=short", "--batch_size=20", f"--width={NARROW}")
+PRUNING = (*SHORT, "--epochs=2", "--finetune_epochs=1")
+
+
+def dense_run(folder):
+    """An Original that is trained by its script."""
     # At the rates of the short schedule, which are meant for larger batches, such a network diverges.
-    dense_arguments = *arguments, "--learning_rate=1e-2", "--kernel_learning_rate=1e-2"
-    pruning, short = (*arguments, "--finetune_epochs=1"), (*arguments, "--epochs=1", "--finetune_epochs=0")
-    # Where a run of vgglike-sbp.py without --checkpoint looks for the network that it starts from.
-    done = run("vgglike", tmp_path / "sbp-vgglike", *dense_arguments)
+    done = run("vgglike", folder, *SHORT, "--epochs=2", "--learning_rate=1e-2", "--kernel_learning_rate=1e-2")
     assert done.returncode == 0, done.stderr
-    dense = json.loads((tmp_path / "sbp-vgglike" / "result.json").read_text())
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path):
+    # Where a run of vgglike-sbp.py without --checkpoint looks for the network that it starts from.
+    dense = dense_run(tmp_path / "sbp-vgglike")
     assert dense["flops_speedup"] == 1 and dense["settings"]["epochs"] == 2
     assert dense["settings"]["weight_decay"] == 5e-4, "the short schedule has a decay of its own"
-    done = run("vgglike-sbp", tmp_path / "sbp", *pruning)
+    done = run("vgglike-sbp", tmp_path / "sbp", *PRUNING)
     assert done.returncode == 0, done.stderr
     header, original, row = done.stdout.splitlines()
     assert header.startswith("VGG-like, k = 0.0625 on CIFAR-10")
@@ -358,18 +364,31 @@ def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path)
     assert result["max_logit_difference"] < 1e-4
     assert "error_before_finetuning" in result and result["seconds_before_finetuning"] < result["seconds"]
     assert np.any(checkpoint.latest(tmp_path / "sbp-vgglike")["model/conv1_norm/moving_mean"] != 0)
-    for script in ("vgglike-sbpa", "vgglike-sbpc"):
-        done = run(script, tmp_path / script, f"--checkpoint={tmp_path / 'sbp'}", *short)
-        assert done.returncode == 0, done.stderr
-        further = json.loads((tmp_path / script / "result.json").read_text())
-        assert further["flops_speedup"] >= result["flops_speedup"], "not of the Original of its width"
-        assert all(unit <= before for unit, before in zip(further["units"], result["units"], strict=True))
     wider = run("vgglike-sbpc", tmp_path / "wider", f"--checkpoint={tmp_path / 'sbp'}", "--width=0.125")
     assert wider.returncode == 2 and "another network" in wider.stderr.splitlines()[-1]
-    others = {"vgglike-ssl": (*pruning, "--lasso=0.9"), "vgglike-sparsevd": pruning}
-    others["vgglike-plainsbp"] = *arguments, "--epochs=1"
-    for script, given in others.items():
-        done = run(script, tmp_path / script, f"--checkpoint={tmp_path / 'sbp-vgglike'}", *given)
+
+
+@pytest.mark.slow
+def test_scripts_of_the_other_methods(tmp_path):
+    dense_run(tmp_path / "dense")
+    of_dense = f"--checkpoint={tmp_path / 'dense'}"
+    runs = {
+        "vgglike-sbp": (of_dense, *PRUNING),
+        "vgglike-sbpa": (f"--checkpoint={tmp_path / 'vgglike-sbp'}", *SHORT, "--epochs=1", "--finetune_epochs=0"),
+        "vgglike-sbpc": (f"--checkpoint={tmp_path / 'vgglike-sbp'}", *SHORT, "--epochs=1", "--finetune_epochs=0"),
+        "vgglike-ssl": (of_dense, *PRUNING, "--lasso=0.9"),
+        "vgglike-sparsevd": (of_dense, *PRUNING),
+        "vgglike-plainsbp": (of_dense, *SHORT, "--epochs=1"),
+    }
+    results = {}
+    for script, arguments in runs.items():
+        done = run(script, tmp_path / script, *arguments)
         assert done.returncode == 0, done.stderr
-    lasso = json.loads((tmp_path / "vgglike-ssl" / "result.json").read_text())
+        results[script] = json.loads((tmp_path / script / "result.json").read_text())
+    before = results["vgglike-sbp"]
+    for script in ("vgglike-sbpa", "vgglike-sbpc"):
+        further = results[script]
+        assert further["flops_speedup"] >= before["flops_speedup"], "not of the Original of its width"
+        assert all(unit <= old for unit, old in zip(further["units"], before["units"], strict=True))
+    lasso = results["vgglike-ssl"]
     assert lasso["flops_speedup"] > 1 and lasso["max_logit_difference"] < 1e-4

@@ -130,6 +130,7 @@ keras_sbp.multiply_adds(keras_sbp.shrink(keras_sbp.insert(model)))
 
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow has no channels_first convolutions on a CPU")
+@pytest.mark.slow
 def test_networks_of_channels_first_layers_compute_the_same():
     inputs, common = keras.Input((2, 8, 8)), {"padding": "same", "data_format": "channels_first"}
     x = keras.layers.BatchNormalization(axis=1)(keras.layers.Conv2D(8, 3, **common)(inputs))

@@ -27,6 +27,7 @@ def test_xla_runs_the_batches_one_after_the_other():
 
 
 @on_jax
+@pytest.mark.slow
 def test_speedups_are_of_the_network_as_it_is_and_padded(monkeypatch):
     monkeypatch.setattr(timing, "ROW_IMAGES", 4)
     monkeypatch.setattr(timing, "PAIRS", 3)
