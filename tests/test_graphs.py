@@ -24,6 +24,7 @@ def test_smaller_networks_compute_the_same(name):
     assert left[0] == 1 and left[0] > left[1] > left[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEFT)
 def test_removing_half_the_units_removes_most_macs(name):
     inserted, ((difference, left),) = keras_applications.check(keras_applications.application(name), fractions=(0.5,))
