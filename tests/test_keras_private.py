@@ -245,3 +245,31 @@ def test_sizes_of_einsum_dense_are_known():
     assert layer(x).shape == (None, None, 3)
     assert keras_private.traced_call(layer, (x,), {}).shape == (None, 5, 3)
     assert "compute_output_spec" not in vars(layer)
+
+
+class GraphLayers(layers.Layer):
+    """Notes the layers in the graph of the pass that it is called in, where Keras does not track them."""
+
+    def call(self, inputs):
+        found = keras_private.graph_layers(keras_private.forward_pass())
+        object.__setattr__(self, "found", lambda: found)
+        return inputs
+
+
+class OwnCall(keras.Sequential):
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs)
+
+
+def test_layers_in_the_graph_of_a_pass():
+    notes, first, inner = GraphLayers(), layers.Dense(2), layers.Dense(2)
+    nested = keras.Sequential([keras.Input((2,)), inner])
+    own = OwnCall([keras.Input((2,)), layers.Dense(2)])
+    with keras.RematScope(mode="list_of_layers", layer_names=["again"]):
+        again = layers.Dense(2, name="again")
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, again(own(nested(nested(notes(first(inputs)))))))
+    model(np.ones((1, 2), np.float32))
+    assert [layer for layer in notes.found() if layer.weights] == [first, inner, own]
+    notes(np.ones((1, 2), np.float32))
+    assert notes.found() == [notes]
