@@ -64,6 +64,14 @@ def test_noise_precedes_forks_and_concatenations():
     assert pruning.unprunable(model)["gate"] == "its units go with those of product"
 
 
+def test_a_factor_of_a_product_that_stays_stays():
+    inputs = keras.Input((6,))
+    gate, x, last = (L.Dense(4, name=name)(inputs) for name in ("gate", "first", "last"))
+    pruned = L.Dense(2)(L.Multiply(name="pruned")([x, gate]))
+    model = keras.Model(inputs, [pruned, L.Multiply(name="output")([last, gate])])
+    assert pruning.unprunable(model)["gate"].startswith("factor in ")
+
+
 def test_transformer_blocks_are_pruned():
     model = keras_applications.transformer()
     assert len(noise_sites(model)) == 6, "two streams, heads and their dimensions, what is between two dense layers"

@@ -8,7 +8,8 @@ import numpy as np
 from keras_sbp.utils.pruning import graph, rules
 from keras_sbp.utils.pruning.rules import Rule
 
-EXCLUDED = "excluded"  # the reason for the units of layers in `exclude`
+# Why units get no noise of their own: those of outputs, of layers in `exclude`, of factors of a product that is pruned.
+OUTPUT, EXCLUDED, GOES_WITH = "output of the network", "excluded", "its units go with those of"
 
 
 class Groups:
@@ -32,7 +33,7 @@ class Groups:
 def groups_of_model(model: keras.Model, exclude: Sequence[str]) -> tuple[Groups, dict[int, str], list[Rule]]:
     """The groups of a model's tensors, {group: why it gets no noise of its own}, and the rules of its nodes."""
     found = rules.of_network(graph.nodes(model), model.outputs)
-    groups, kept, factors = Groups(), {id(tensor): "output of the network" for tensor in model.outputs}, []
+    groups, kept, factors = Groups(), {id(tensor): OUTPUT for tensor in model.outputs}, []
     calls: dict[int, list[keras.KerasTensor]] = {}  # {layer's id: the inputs and the output of its first call}
     for rule in found:
         inputs, (output, *_) = rule.node.input_tensors, rule.node.outputs
@@ -56,10 +57,11 @@ def groups_of_model(model: keras.Model, exclude: Sequence[str]) -> tuple[Groups,
             kept[id(tensor)] = f"factor in {name}"
     why = {groups.of(tensor): reason for tensor, reason in kept.items()}
     _propagate_kept(why, groups, found)
-    for tensor, output, name in factors:
-        factor, product = groups.of(id(tensor)), groups.of(id(output))
-        if why.get(factor) == f"factor in {name}" and product not in why:
-            why[factor] = f"its units go with those of {name}"
+    stays = {groups.of(id(tensor)) for tensor, output, _ in factors if groups.of(id(output)) in why}
+    for tensor, _, name in factors:
+        factor = groups.of(id(tensor))
+        if why.get(factor) == f"factor in {name}" and factor not in stays:
+            why[factor] = f"{GOES_WITH} {name}"
     noises = {id(rule.node.outputs[0]): rule.op.name for rule in found if isinstance(rule, rules.Noise)}
     return groups, why | {groups.of(tensor): f"already has {name}" for tensor, name in noises.items()}, found
 

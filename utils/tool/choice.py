@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_sbp.utils import pruning
+from keras_sbp.utils.pruning import groups
 from keras_sbp.utils.tool import compact, latency, targets
 from keras_sbp.utils.tool.examples import Parts, example
 from keras_sbp.utils.tool.refusal import Refused
@@ -110,7 +111,7 @@ def _number(value: Any, name: str) -> float:
 
 def _staying(model: keras.Model) -> str:
     why = pruning.unprunable(model)
-    unsaid = ("output of the network", "its units go with those of ")
+    unsaid = (groups.OUTPUT, groups.GOES_WITH)
     reasons = [f"{name} ({reason})" for name, reason in why.items() if not reason.startswith(unsaid)]
     return f"; all units stay of {', '.join(reasons[:4])}{' and others' * (len(reasons) > 4)}" if reasons else ""
 
