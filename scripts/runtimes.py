@@ -1,14 +1,14 @@
 """How long the published networks of seed 0 take in LiteRT, OpenVINO and ONNX Runtime, on one thread of the CPU.
 
     pip install openvino onnx onnxruntime tf2onnx
-    python scripts/runtimes.py                    # some minutes; on an otherwise idle machine
+    python scripts/runtimes.py                    # a quarter of an hour; on an otherwise idle machine
 
 Milliseconds for up to 1,024 images at once, and for one: medians of rounds in which all runtimes take turns. It trains
 nothing. Results: docs/performance.md#other-runtimes
 """
 
 import re
-import time
+import tempfile
 
 import numpy as np
 from tqdm import tqdm
@@ -18,13 +18,53 @@ from keras_sbp.utils import experiment
 from keras_sbp.utils.deployment import runtimes, timing
 from keras_sbp.utils.io import command_line, networks, report, terminal
 
-RUNTIMES = {
-    "to_litert": runtimes.LiteRT(1),
-    "LiteRT": runtimes.LiteRT(1, arranged=False),
-    "OpenVINO": runtimes.OpenVINO(1),
-    "ONNX Runtime": runtimes.ONNXRuntime(1),
-}
-ROUNDS, SECONDS_PER_ROUND = 9, 0.1
+ROUNDS = 9
+
+
+def to_litert(network, images):
+    return litert(runtimes.to_litert(network), images)
+
+
+def keras_litert(network, images):
+    return litert(runtimes.exported(network), images)
+
+
+def litert(content, images):
+    interpreter = runtimes.make_interpreter(content, 1, len(images))
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
+    return interpreter.invoke
+
+
+def in_openvino(network, images):
+    import openvino
+
+    # Machines with AMX compute in bfloat16 unless told not to.
+    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    with tempfile.TemporaryDirectory() as folder:
+        network.export(f"{folder}/network.xml", format="openvino", verbose=False)
+        compiled = openvino.Core().compile_model(f"{folder}/network.xml", "CPU", settings)
+    request = compiled.create_infer_request()
+    request.set_input_tensor(openvino.Tensor(images))
+    return request.infer
+
+
+def in_onnx_runtime(network, images):
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    with tempfile.TemporaryDirectory() as folder:
+        network.export(f"{folder}/network.onnx", format="onnx", verbose=False)
+        session = onnxruntime.InferenceSession(f"{folder}/network.onnx", settings, ["CPUExecutionProvider"])
+    binding = session.io_binding()
+    binding.bind_cpu_input(session.get_inputs()[0].name, images)
+    binding.bind_output(session.get_outputs()[0].name)
+    return lambda: session.run_with_iobinding(binding)
+
+
+# What makes a function that runs a network once on images that are in its input already. All but the first are of what
+# Keras's own export writes.
+RUNTIMES = {"to_litert": to_litert, "LiteRT": keras_litert, "OpenVINO": in_openvino, "ONNX Runtime": in_onnx_runtime}
 
 
 def main():
@@ -41,19 +81,10 @@ def main():
 
 def seconds(network, count):
     """That a batch of `count` images takes in each of RUNTIMES: (runtimes,)."""
-    images = np.random.default_rng(0).random((1, count, *network.inputs[0].shape[1:]), np.float32)
-    runs = [runtime.runner(network, images) for runtime in RUNTIMES.values()]
-    found = []
-    for _ in range(ROUNDS):
-        found.append([])
-        for run in runs:
-            run(1)  # its memory was out of the caches
-            batches, start = 0, time.perf_counter()
-            while not batches or time.perf_counter() - start < SECONDS_PER_ROUND:
-                run(1)
-                batches += 1
-            found[-1].append((time.perf_counter() - start) / batches)
-    return np.median(found, 0)
+    images = np.random.default_rng(0).random((count, *network.inputs[0].shape[1:]), np.float32)
+    runs = [runtimes.repeated(made(network, images)) for made in RUNTIMES.values()]
+    batches = [timing.batches_per_call(run) for run in runs]
+    return np.median([list(map(timing.seconds, runs, batches)) for _ in range(ROUNDS)], 0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The runtimes in which networks are deployed: LiteRT, OpenVINO, ONNX Runtime, a TensorFlow graph, XLA through JAX."""
+"""The runtimes in which networks are deployed: LiteRT, a TensorFlow graph, or XLA through JAX."""
 
 import os
 import re
@@ -27,12 +27,10 @@ class LiteRT:
     Args:
         threads: number of threads.
         int8: whether weights and activations have eight bits.
-        arranged: whether `to_litert` makes the file, or Keras's own export.
     """
 
-    def __init__(self, threads: int, int8: bool = False, arranged: bool = True):
+    def __init__(self, threads: int, int8: bool = False):
         self.name, self.threads, self.int8 = "LiteRT, int8" if int8 else "LiteRT", threads, int8
-        self.arranged = arranged
 
     def runner(self, model: keras.Model, images: np.ndarray) -> Callable[[int], None]:
         """A function that runs a model for a number of batches, all of them the first of `images`.
@@ -43,74 +41,10 @@ class LiteRT:
             model: of one input.
             images: (batches, batch, ...).
         """
-        content = to_litert(model, images[0][:100] if self.int8 else None) if self.arranged else exported(model)
+        content = to_litert(model, images[0][:100] if self.int8 else None)
         interpreter = make_interpreter(content, self.threads, images.shape[1])
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images[0])
-
-        def run(batches: int) -> None:
-            for _ in range(batches):
-                interpreter.invoke()
-
-        return run
-
-
-class OpenVINO:
-    """OpenVINO on the CPU, in float32, of what Keras exports for it.
-
-    Args:
-        threads: number of threads.
-    """
-
-    def __init__(self, threads: int):
-        self.name, self.threads = "OpenVINO", threads
-
-    def runner(self, model: keras.Model, images: np.ndarray) -> Callable[[int], None]:
-        """See `LiteRT.runner`."""
-        import openvino
-
-        # Machines with AMX compute in bfloat16 unless told not to.
-        settings = {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-        with tempfile.TemporaryDirectory() as folder:
-            model.export(f"{folder}/network.xml", format="openvino", verbose=False)
-            compiled = openvino.Core().compile_model(f"{folder}/network.xml", "CPU", settings)
-        request = compiled.create_infer_request()
-        request.set_input_tensor(openvino.Tensor(images[0]))
-
-        def run(batches: int) -> None:
-            for _ in range(batches):
-                request.infer()
-
-        return run
-
-
-class ONNXRuntime:
-    """ONNX Runtime on the CPU, of what Keras exports for it.
-
-    Args:
-        threads: number of threads.
-    """
-
-    def __init__(self, threads: int):
-        self.name, self.threads = "ONNX Runtime", threads
-
-    def runner(self, model: keras.Model, images: np.ndarray) -> Callable[[int], None]:
-        """See `LiteRT.runner`."""
-        import onnxruntime
-
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = self.threads
-        with tempfile.TemporaryDirectory() as folder:
-            model.export(f"{folder}/network.onnx", format="onnx", verbose=False)
-            session = onnxruntime.InferenceSession(f"{folder}/network.onnx", settings, ["CPUExecutionProvider"])
-        binding = session.io_binding()
-        binding.bind_cpu_input(session.get_inputs()[0].name, images[0])
-        binding.bind_output(session.get_outputs()[0].name)
-
-        def run(batches: int) -> None:
-            for _ in range(batches):
-                session.run_with_iobinding(binding)
-
-        return run
+        return repeated(interpreter.invoke)
 
 
 class TensorFlow:
@@ -185,6 +119,16 @@ class XLA:
 
         # A number comes back to the host: the clock stops when the device is done.
         return lambda batches: float(sum_of_outputs(state, images, batches))
+
+
+def repeated(once: Callable[[], Any]) -> Callable[[int], None]:
+    """A function that calls another a number of times."""
+
+    def run(batches: int) -> None:
+        for _ in range(batches):
+            once()
+
+    return run
 
 
 def to_litert(model: keras.Model, examples: Any = None) -> bytes:

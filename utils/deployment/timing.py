@@ -25,7 +25,7 @@ GPU_MULTIPLE = 8
 # An original is as fast as itself, and is not timed.
 OF_ORIGINAL = {"cpu_speedup": 1.0, "gpu_speedup": 1.0, "timing": []}
 
-Runtime = runtimes.LiteRT | runtimes.OpenVINO | runtimes.ONNXRuntime | runtimes.TensorFlow | runtimes.XLA
+Runtime = runtimes.LiteRT | runtimes.TensorFlow | runtimes.XLA
 
 
 def speedups(original: keras.Model, smaller: keras.Model, what: str = "all") -> dict[str, Any]:
@@ -106,6 +106,19 @@ def as_deployed(model: keras.Model) -> keras.Model:
     return pruning.shrink(model) if folds else model
 
 
+def seconds(run: Callable[[int], Any], batches: int) -> float:
+    """That a batch takes in a runner (`LiteRT.runner`), after one that is not timed."""
+    run(1)  # its memory was out of the caches while another ran
+    start = time.perf_counter()
+    run(batches)
+    return (time.perf_counter() - start) / batches
+
+
+def batches_per_call(run: Callable[[int], Any]) -> int:
+    """How many batches take a runner a tenth of a second."""
+    return int(np.ceil(SECONDS_PER_CALL / seconds(run, 1)))
+
+
 def seconds_per_batch(
     original: keras.Model,
     smaller: keras.Model,
@@ -133,15 +146,9 @@ def seconds_per_batch(
     images = np.resize(examples, (runtimes.BATCHES, batch_size, *examples.shape[1:]))
     runs = [runtime.runner(as_deployed(model), images) for model in (original, smaller)]
 
-    def seconds(run: Callable[[int], Any], batches: int) -> float:
-        run(1)  # its memory was out of the caches while the other network ran
-        start = time.perf_counter()
-        run(batches)
-        return (time.perf_counter() - start) / batches
-
     for run in runs:
         run(2)
-    batches = int(np.ceil(SECONDS_PER_CALL / seconds(runs[0], 1)))
+    batches = batches_per_call(runs[0])
     found, start = [], time.perf_counter()
     for _ in tqdm(range(pairs), desc=f"timing in {runtime.name}, {batch_size:,} at a time", unit="pair", leave=False):
         found.append([seconds(run, batches) for run in runs])
