@@ -1,10 +1,11 @@
 """Settings of all tests."""
 
-import gc
 import os
 
 import hypothesis
 import pytest
+
+from tests.support import garbage
 
 # What TensorFlow logs while it is imported would stand in the midst of the tests' output.
 stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -16,9 +17,7 @@ finally:
     os.close(stderr)
     os.close(nowhere)
 
-# Collecting garbage takes a seventh of the time, mostly to look through the modules again.
-gc.freeze()
-gc.set_threshold(50_000, 20, 50)
+garbage.collect_seldom()
 
 # The same examples each time: a test that passed passes again.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)

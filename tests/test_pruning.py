@@ -3,6 +3,7 @@
 import functools
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -345,6 +346,16 @@ def draw_live(model, rng):
     draw_weights(model, rng)
     for layer in noises(model):
         kill(layer, np.zeros(layer.input.shape[-1], bool), rng)
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_it_is_said_if_no_unit_is_dead(dead):
+    model = keras.Sequential([keras.Input((6,)), SBP(log_sigma=-5.0), layers.Dense(3)])
+    model.layers[0].log_sigma.assign([5.0] * dead + [-5.0] * (6 - dead))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pruning.shrink(model)
+    assert any("no unit" in str(each.message) for each in caught) == (dead == 0)
 
 
 @pytest.mark.parametrize("name, count", [("lenet5", 2), ("lenet_fc", 2), ("small_lenet5", 8), ("small_lenet_fc", 8)])

@@ -335,14 +335,20 @@ def test_calls_in_one_forward_pass_share_a_sample(in_graph):
     assert np.all(others[0] != others[1])
 
 
+def shapes_of_calls(monkeypatch, name):
+    """A list of the shapes that a function of the distribution is called on from now on."""
+    shapes, function = [], getattr(sbp.truncated_log_normal, name)
+
+    def counted(values, *others):
+        shapes.append(values.shape)
+        return function(values, *others)
+
+    monkeypatch.setattr(sbp.truncated_log_normal, name, counted)
+    return shapes
+
+
 def test_the_first_layer_of_a_pass_draws_for_all_of_them_at_once(monkeypatch):
-    calls, quantile = [], sbp.truncated_log_normal.log_quantile
-
-    def counted(u, *parameters):
-        calls.append(u.shape)
-        return quantile(u, *parameters)
-
-    monkeypatch.setattr(sbp.truncated_log_normal, "log_quantile", counted)
+    calls = shapes_of_calls(monkeypatch, "log_quantile")
     layers = built_layers(UNITS, UNITS)
     inner = keras.Sequential([keras.Input((UNITS,)), layers[1]])
     model = keras.Sequential([keras.Input((UNITS,)), layers[0], inner])
@@ -350,6 +356,29 @@ def test_the_first_layer_of_a_pass_draws_for_all_of_them_at_once(monkeypatch):
         loss = tf.reduce_sum(model(ramp(3, UNITS), training=True))
     assert calls == [(2 * UNITS,)]
     assert all(np.all(gradient != 0) for gradient in tape.gradient(loss, [layer.mu.value for layer in layers]))
+
+
+def test_the_integrals_at_test_time_are_of_all_layers_at_once(monkeypatch):
+    calls = shapes_of_calls(monkeypatch, "mean")
+    layers = built_layers(UNITS, UNITS)
+    model = keras.Sequential([keras.Input((UNITS,)), *layers])
+    layers[1].log_sigma.assign(np.where(np.arange(UNITS) == 1, 5.0, -1.0))
+    outputs = model(ramp(3, UNITS)).numpy()
+    assert calls == [(2 * UNITS,)]
+    np.testing.assert_allclose(outputs, ramp(3, UNITS) * layers[0].multiplier() * layers[1].multiplier(), rtol=1e-6)
+    assert np.all(outputs[:, 1] == 0)
+
+
+class AllLive(SBP):
+    def live_units(self):
+        return keras.ops.ones(self.mu.shape, "bool")
+
+
+def test_a_subclass_decides_which_units_are_live():
+    layer, own = SBP(log_sigma=5.0), AllLive(log_sigma=5.0)
+    model = keras.Sequential([keras.Input((UNITS,)), own])
+    assert np.all(keras.Sequential([keras.Input((UNITS,)), layer])(ramp(3, UNITS)).numpy() == 0)
+    assert np.all(model(ramp(3, UNITS)).numpy() > 0) and np.all(sbp.multipliers([own])[own].numpy() > 0)
 
 
 class Block(keras.layers.Layer):

@@ -15,7 +15,6 @@ os.environ["https_proxy"] = "http://127.0.0.1:9"  # no download may succeed
 os.environ["no_proxy"] = "127.0.0.1"  # machines find one another
 
 import contextlib
-import gc
 import json
 import resource
 import runpy
@@ -37,7 +36,7 @@ from keras_sbp.utils.experiment import Script
 from keras_sbp.utils.io import checkpoint, command_line, data, figures, towers  # noqa: F401
 from keras_sbp.utils.tool import checkpoint as sbp_checkpoint
 from keras_sbp.utils.tool import latency
-from tests.support import scripts
+from tests.support import garbage, scripts
 
 ROOT = Path(__file__).parents[2]
 
@@ -197,9 +196,7 @@ def calls_by(address, before):
 
 def serve(address):
     """Start what is asked for until whoever started this is gone: a line of JSON a start, one back, one at its end."""
-    # Collecting garbage would take a seventh of each start's time, mostly to look through the modules again.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    garbage.collect_seldom()
     listening, asked = socket.socket(socket.AF_UNIX), selectors.DefaultSelector()
     listening.bind(address)
     listening.listen()

@@ -108,9 +108,9 @@ def rows(network: str, dataset: str, results: Mapping[str, Mapping[str, Sequence
             for run in runs:
                 kinds.setdefault((_kind(run["settings"]), _price(run["settings"])), []).append(run)
             several = collections.Counter(kind for kind, _ in kinds)
-            for (kind, price), own in sorted(kinds.items(), key=lambda item: item[0]):
+            for kind, price in sorted(kinds):
                 of_price = f", price {price:g}" if several[kind] > 1 else ""
-                table.append((method, source + kind + of_price, *_our_cells(own, theirs)))
+                table.append((method, source + kind + of_price, *_our_cells(kinds[kind, price], theirs)))
     return table
 
 
