@@ -381,6 +381,24 @@ def test_a_subclass_decides_which_units_are_live():
     assert np.all(model(ramp(3, UNITS)).numpy() > 0) and np.all(sbp.multipliers([own])[own].numpy() > 0)
 
 
+class Perturbed(keras.layers.Layer):
+    """E theta, and after a step of mu within the same pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.noise = SBP(log_sigma=-5.0)
+
+    def call(self, inputs):
+        before = self.noise(inputs)
+        self.noise.mu.assign(self.noise.mu - 1)
+        return before, self.noise(inputs)
+
+
+def test_weights_that_change_within_a_pass_count_at_test_time():
+    before, after = Perturbed()(np.ones((1, UNITS), np.float32))
+    assert np.all(after < 0.5 * before)
+
+
 class Block(keras.layers.Layer):
     """A dense layer and noise."""
 
