@@ -14,11 +14,9 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment, training
 from keras_sbp.utils.experiment.flags import define_data_dir, define_figures_dir
 from keras_sbp.utils.io import checkpoint, command_line, data, figures, paper, report
-from keras_sbp.utils.pruning import counting
 
 FLAGS = flags.FLAGS
 # Whose units over epochs are shown.
@@ -36,7 +34,7 @@ define_data_dir()
 def main():
     runs = Path(FLAGS.checkpoints_dir or experiment.ROOT / "checkpoints")
     results = rows(runs if FLAGS.checkpoints_dir else runs / "published")
-    for network in NETWORKS:
+    for network in paper.OTHERS:
         error_against_flops(network, results)
     vgglike_units(results)
     units_over_epochs(runs)
@@ -44,10 +42,10 @@ def main():
 
 
 def rows(runs):
-    """{(network, method): the results of its seeds} of the scripts' own runs, on the data that the paper has."""
+    """{(network, method): results} of the rows of the tables, but for the paper's settings, on the paper's data."""
     found = {}
     for folder in sorted(path.parent for path in runs.glob("*/result.json")):
-        script, short, *_ = re.fullmatch(r"(.*?)(-short)?(-seed\d+)?", folder.name).groups()
+        script, short, *_ = re.fullmatch(r"(.*?)(-short)?(-shift\d|-small|-large)?(-seed\d+)?", folder.name).groups()
         result = report.read(folder)
         dataset, _ = paper.TABLES.get(result["network"], ("cifar10", {}))
         # The short schedule stands in for the paper's, as in the tables.
@@ -63,35 +61,33 @@ def lacking(name, command):
 
 
 def error_against_flops(network, results):
-    """Ours filled, the mean over seeds and its 95 % interval; the paper's open; other papers' by name."""
+    """Ours filled, half if images were shifted: mean over seeds, 95 % interval; the paper's open; others' by name."""
     name = "error-flops-" + re.sub(r"\W+", "-", network.lower())
     own = {method: runs for (of, method), runs in results.items() if of == network}
     if not own:
         return lacking(name, f"NAME.py for {network}")
-    axes = figures.plt.figure(figsize=(4.8, 3.3)).gca()
+    axes = figures.plt.figure(figsize=(5.2, 3.3)).gca()
     _, theirs = paper.TABLES.get(network, (None, {}))
     for method, (color, marker) in figures.METHODS.items():
         style = {"color": color, "marker": marker, "markersize": 7, "linestyle": ""}
-        points = [(run["flops_speedup"], run["error"]) for run in own.get(method, []) if run["flops_speedup"]]
-        if points:
-            (x, width), (y, height) = map(report.interval, zip(*points))
-            axes.errorbar(x, y, height, width, label=f"{method}, ours", **style)
+        runs = [run for run in own.get(method, []) if run["flops_speedup"]]
+        for number, (kind, alike) in enumerate(report.by_kind(runs).items()):
+            (x, width), (y, height) = map(
+                report.interval, zip(*((run["flops_speedup"], run["error"]) for run in alike))
+            )
+            style |= {"fillstyle": "left" if "shift" in kind else "full", "label": "" if number else f"{method}, ours"}
+            axes.errorbar(x, y, height, width, **style)
         if method in theirs:
             row = theirs[method]
-            axes.plot(row.flops, row.error, label=f"{method}, paper", fillstyle="none", **style)
-    others = paper.OTHERS.get(network, {})
-    if others:
-        whole = counting.multiply_adds(NETWORKS[network].build())
-        points = {method: (whole / row.multiply_adds, row.error) for method, row in others.items()}
-        axes.plot(*zip(*points.values()), "x", color="grey", label="other papers")
-        # Alternating above and below, from left to right, so that the labels of neighbors do not overlap.
-        above, below = {"xytext": (3, 3)}, {"xytext": (-3, -8), "ha": "right"}
-        for number, (method, point) in enumerate(sorted(points.items(), key=lambda item: item[1])):
-            offset = below if number % 2 else above
-            axes.annotate(method, point, **offset, textcoords="offset points", color="#555555", fontsize=6.5)
+            axes.plot(row.flops, row.error, **style | {"fillstyle": "none", "label": f"{method}, paper"})
     figures.use_log_scale(axes, "x")
     axes.set(xlabel="MACs saved, ×", ylabel="test error, %", title=network)
+    if any("shift" in kind for runs in own.values() for kind in report.by_kind(runs)):
+        axes.plot([], [], "o", color="grey", fillstyle="left", markersize=7, label="ours, shifted images")
+    others = paper.OTHERS[network]
+    axes.plot(*zip(*((row.flops, row.error) for row in others.values())), "x", color="grey", label="other papers")
     axes.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5))
+    figures.annotate(axes, {method: (row.flops, row.error) for method, row in others.items()})
     figures.save(axes.figure, FLAGS.figures_dir, name)
 
 

@@ -17,7 +17,6 @@ from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.deployment import timing
 from keras_sbp.utils.io import command_line, networks, paper, report
-from keras_sbp.utils.pruning import counting
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("format", "text", ["text", "markdown"], "markdown is what the README shows.")
@@ -51,7 +50,7 @@ def main():
         show = report.markdown if FLAGS.format == "markdown" else report.text
         rows = report.rows(network, dataset, results)
         # Where the paper has no row, those of others stand beside ours.
-        rows += [] if paper_rows else report.other_rows(network, counting.multiply_adds(record.build()))
+        rows += [] if paper_rows else report.other_rows(network)
         print(show(network, dataset, rows), end="\n\n")
     print(paper.NOTE)
 
@@ -87,7 +86,7 @@ def _scripts(prefix):
 def _folders(script):
     """The folders of a script's published runs, of each kind, of the seeds 0, 1, 2, ..., as far as they are."""
     found, runs = [], experiment.ROOT / "checkpoints" / "published"
-    for kind in ("", "-short", "-paper", "-shift1", "-shift2", "-small"):
+    for kind in ("", "-short", "-paper", "-shift1", "-shift2", "-small", "-large"):
         names = (f"{script}{kind}{f'-seed{seed}' if seed else ''}" for seed in itertools.count())
         found += itertools.takewhile(report.read, (runs / name for name in names))
     return found

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_sbp.utils.io import networks, report
+from keras_sbp.utils.io import networks, paper, report
 from tests.support import scripts
 
 ROOT = Path(__file__).parents[1]
@@ -141,6 +141,22 @@ def test_runs_at_different_prices_have_rows_of_their_own():
     assert ours[1] == "ours, images shifted by up to 2" and not others
     rows = report.rows("LeNet5", "mnist", {"StructuredBPc": {"ours": [run, smaller]}})
     assert [row[1] for row in rows] == [f"{ours[1]}, price 8.5", f"{ours[1]}, price 37.5"]
+
+
+def test_runs_with_different_initial_kl_scales_have_rows_of_their_own():
+    run = json.loads((ROOT / "checkpoints" / "published" / "lenet5-sbp" / "result.json").read_text())
+    runs = [
+        run | {"settings": run["settings"] | {"initial_kl_scale": scales}} for scales in ([9.0, 75.0], [45.0, 90.0])
+    ]
+    rows = report.rows("LeNet5", "digits", {"StructuredBP": {"ours": runs}})
+    assert [row[1] for row in rows] == ["ours, initial KL scale 9", "ours, initial KL scale 45"]
+
+
+@pytest.mark.parametrize("method", paper.OTHERS["Lenet-fc"])
+def test_other_papers_lenet_fc_has_the_multiply_adds_of_its_units(method):
+    row = paper.OTHERS["Lenet-fc"][method]
+    units = (*row.units, 10)
+    assert row.flops == pytest.approx(WHOLE["Lenet-fc"] / sum(a * b for a, b in zip(units, units[1:])))
 
 
 def test_the_cells_of_a_terminals_table_stand_apart_however_long_they_are():

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -64,6 +65,20 @@ def use_log_scale(axes: plt.Axes, which: str) -> None:
     axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(ticker.NullFormatter())
+
+
+def annotate(axes: plt.Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write names to the right of their points, from the lowest point up, each above those that it would cover."""
+    axes.figure.draw_without_rendering()
+    pixels_per_point, placed = axes.figure.dpi / 72, []
+    width, height = 45 * pixels_per_point, 7.5 * pixels_per_point
+    for name, point in sorted(points.items(), key=lambda item: item[1][::-1]):
+        x, y = axes.transData.transform(point)
+        covered = [other + height for left, other in placed if abs(left - x) < width and y < other + height]
+        place = max([y, *covered])
+        placed.append((x, place))
+        offset = (5, (place - y) / pixels_per_point - 2)
+        axes.annotate(name, point, offset, textcoords="offset points", color="#555555", fontsize=6.5)
 
 
 def save(figure: plt.Figure, directory: str | os.PathLike, name: str) -> None:

@@ -1,6 +1,5 @@
 """Results: what a run leaves in its directory, and the table that shows it beside the paper's rows."""
 
-import collections
 import json
 import os
 import re
@@ -93,7 +92,7 @@ def rows(network: str, dataset: str, results: Mapping[str, Mapping[str, Sequence
         network: "Lenet-fc", "LeNet5", "VGG-like", "ResNet-20".
         dataset: of our results.
         results: {method: {source: the results of some seeds}}; a method without any has the paper's row only. Runs with
-            the paper's settings, on shifted images, and at different prices, have rows of their own.
+            the paper's settings, on shifted images, and at different prices, have rows of their own (`by_kind`).
     Returns:
         Rows of (method, source, error, units, CPU, GPU, FLOPs); the source is "paper" or as in `results`.
     """
@@ -104,21 +103,34 @@ def rows(network: str, dataset: str, results: Mapping[str, Mapping[str, Sequence
         if theirs:
             table.append((method, "paper", *_paper_cells(theirs)))
         for source, runs in found.items():
-            kinds = {}
-            for run in runs:
-                kinds.setdefault((_kind(run["settings"]), _price(run["settings"])), []).append(run)
-            several = collections.Counter(kind for kind, _ in kinds)
-            for kind, price in sorted(kinds):
-                of_price = f", price {price:g}" if several[kind] > 1 else ""
-                table.append((method, source + kind + of_price, *_our_cells(kinds[kind, price], theirs)))
+            table += [(method, source + kind, *_our_cells(alike, theirs)) for kind, alike in by_kind(runs).items()]
     return table
 
 
+def by_kind(runs: Sequence[Result]) -> dict[str, list[Result]]:
+    """The runs of a method, by what sets them apart: "", ", paper's settings", ", images shifted by up to 2" ..."""
+    found = {}
+    for run in runs:
+        settings = run["settings"]
+        found.setdefault((_kind(settings), _price(settings), _initial_kl_scale(settings)), []).append(run)
+    named = {}
+    for kind, price, scale in sorted(found):
+        prices, scales = ({key[field] for key in found if key[0] == kind} for field in (1, 2))
+        name = kind + (f", price {price:g}" if len(prices) > 1 else "")
+        name += f", initial KL scale {scale:g}" if len(scales) > len(prices) else ""
+        named[name] = found[kind, price, scale]
+    return named
+
+
 def _kind(settings):
-    """What sets runs with such settings apart from the others of their method."""
     if shift := settings.get("shift"):
         return f", images shifted by up to {shift}"
     return ", paper's settings" if settings.get("schedule") == "paper" else ""
+
+
+def _initial_kl_scale(settings):
+    """The smallest factor on a unit's KL divergence at the start of the training, without the price."""
+    return min(map(float, settings.get("initial_kl_scale") or [1.0]))
 
 
 def _price(settings):
@@ -129,8 +141,8 @@ def _price(settings):
     return float(found[1]) if found else 0.0
 
 
-def other_rows(network: str, original_macs: int) -> list[Row]:
-    """The rows of other papers, relative to the Original's multiply-adds."""
+def other_rows(network: str) -> list[Row]:
+    """The rows of other papers."""
     return [
         (
             method,
@@ -139,7 +151,7 @@ def other_rows(network: str, original_macs: int) -> list[Row]:
             _units(row.units) or "-",
             "-",
             "-",
-            _times(original_macs / row.multiply_adds),
+            _times(row.flops),
         )
         for method, row in paper.OTHERS.get(network, {}).items()
     ]
