@@ -8,6 +8,7 @@ nothing. Results: docs/performance.md#other-runtimes
 """
 
 import re
+import sys
 import tempfile
 
 import numpy as np
@@ -75,16 +76,25 @@ def main():
         network, original = networks.load(path), NETWORKS[report.read(path.parent)["network"]].build()
         images = timing.images_of_a_row(original)
         with terminal.quiet(None):  # what converters write
-            times = [f"{1e3 * each:.3g}" for count in (images, 1) for each in seconds(network, count)]
+            found = [seconds(network, count) for count in (images, 1)]
+        times = [f"{1e3 * times[name]:.3g}" if name in times else "-" for times, _ in found for name in RUNTIMES]
         tqdm.write(f"| {path.parent.name} | {images:,} | {' | '.join(times)} |")
+        for name, error in found[0][1].items():
+            tqdm.write(f"{path.parent.name}: not in {name}: {error}", file=sys.stderr)
 
 
 def seconds(network, count):
-    """That a batch of `count` images takes in each of RUNTIMES: (runtimes,)."""
+    """{runtime: seconds that a batch of `count` images takes}, and {runtime: why it does not run the network}."""
     images = np.random.default_rng(0).random((count, *network.inputs[0].shape[1:]), np.float32)
-    runs = [runtimes.repeated(made(network, images)) for made in RUNTIMES.values()]
-    batches = [timing.batches_per_call(run) for run in runs]
-    return np.median([list(map(timing.seconds, runs, batches)) for _ in range(ROUNDS)], 0)
+    runs, failed = {}, {}
+    for name, made in RUNTIMES.items():
+        try:
+            runs[name] = runtimes.repeated(made(network, images))
+        except Exception as error:  # of whatever kind converters and runtimes raise
+            failed[name] = error
+    batches = {name: timing.batches_per_call(run) for name, run in runs.items()}
+    rounds = [[timing.seconds(run, batches[name]) for name, run in runs.items()] for _ in range(ROUNDS)]
+    return dict(zip(runs, np.median(rounds, 0))), failed
 
 
 if __name__ == "__main__":
