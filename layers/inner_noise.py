@@ -49,7 +49,7 @@ class InnerNoise(keras.layers.Layer, abc.ABC):
         self.supports_masking = True
 
     def call(self, inputs: Mapping[str, keras.KerasTensor], training: bool = False) -> keras.KerasTensor:
-        given = {name: tensor for name, tensor in inputs.items() if name not in self.noises}
+        given = self.arguments({name: tensor for name, tensor in inputs.items() if name not in self.noises})
         theta = {name: inputs[name][0] for name in self.noises if name in inputs}
         # All of the layer's, as a scope does not know what the one around it says, like that of `fit` on JAX.
         before = [(variable, variable.value) for variable in (*self.layer.trainable_variables, *self.state())]
@@ -64,6 +64,10 @@ class InnerNoise(keras.layers.Layer, abc.ABC):
             if after is not value and id(variable) not in trained:
                 variable.assign(after)
         return outputs
+
+    def arguments(self, tensors: dict[str, keras.KerasTensor]) -> dict[str, Any]:
+        """The arguments of the layer's call, from its tensors by name."""
+        return tensors
 
     @abc.abstractmethod
     def scaled(self, theta: dict[str, keras.KerasTensor]) -> list[tuple[keras.Variable, keras.KerasTensor]]:
@@ -86,7 +90,10 @@ class InnerNoise(keras.layers.Layer, abc.ABC):
 
 @keras.saving.register_keras_serializable(package="sbp")
 class NoisyRecurrent(InnerNoise):
-    """A recurrent layer, or Bidirectional, whose state is multiplied by noise whenever the next step reads it."""
+    """A recurrent layer, or Bidirectional, whose state is multiplied by noise whenever the next step reads it.
+
+    The tensors of its initial state are named initial_state0, initial_state1 ...
+    """
 
     noises = ("units",)
 
@@ -96,6 +103,9 @@ class NoisyRecurrent(InnerNoise):
 
     def compute_mask(self, inputs: Mapping[str, Any], previous_mask: Mapping[str, Any]) -> Any:
         return self.layer.compute_mask(inputs["sequences"], inputs.get("mask"))
+
+    def arguments(self, tensors: dict[str, keras.KerasTensor]) -> dict[str, Any]:
+        return with_initial_state(tensors)
 
     def scaled(self, theta: dict[str, keras.KerasTensor]) -> list[tuple[keras.Variable, keras.KerasTensor]]:
         found, cells, units = [], self.cells(), theta["units"]
@@ -118,6 +128,13 @@ class NoisyRecurrent(InnerNoise):
     def state(self) -> list[keras.Variable]:
         states = [layer.states for layer in self.directions() if layer.states is not None]
         return [*super().state(), *keras.tree.flatten(states)]
+
+
+def with_initial_state(tensors: Mapping[str, keras.KerasTensor]) -> dict[str, Any]:
+    """The arguments of a recurrent layer's call, with initial_state0, initial_state1 ... in one list."""
+    states = sorted(name for name in tensors if name.startswith("initial_state"))
+    found = {name: tensor for name, tensor in tensors.items() if name not in states}
+    return found | ({"initial_state": [tensors[name] for name in states]} if states else {})
 
 
 @keras.saving.register_keras_serializable(package="sbp")

@@ -286,11 +286,19 @@ def random_graph(rng):
         shape, units = x.shape[1:], x.shape[-1]
         y = L.Reshape((-1, units))(x)
         normalized = pick(L.LayerNormalization, L.RMSNormalization, L.Identity)()(y)
-        kind = pick("heads", "groups", "recurrent", "both directions", "several cells")
+        kind = pick("heads", "groups", "scores", "recurrent", "states", "both directions", "several cells")
         if kind == "heads":
             y = L.Add()([y, L.MultiHeadAttention(2, 3, value_dim=pick(None, 4))(normalized, normalized)])
         elif kind == "groups":
             y = L.Add()([y, L.GroupQueryAttention(3, 4, pick(1, 2, 4))(normalized, normalized)])
+        elif kind == "scores":
+            y = L.Add()([y, pick(L.Attention, L.AdditiveAttention)()([L.Dense(units)(normalized), normalized])])
+        elif kind == "states":
+            layer, both = pick(L.GRU, L.LSTM), bool(rng.integers(2))
+            before = layer(units, return_state=True)
+            before = L.Bidirectional(before, merge_mode="sum") if both else before
+            _, *states = before(normalized)
+            y = layer(units, return_sequences=True)(y, initial_state=states[: 1 + (layer is L.LSTM)])
         elif kind == "several cells":
             y = L.RNN([L.GRUCell(4), pick(L.LSTMCell, L.SimpleRNNCell)(units)], return_sequences=True)(normalized)
         else:

@@ -1,5 +1,6 @@
 """Groups of units: those that can only be removed together, in all the tensors that they are in."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import keras
@@ -25,8 +26,7 @@ class Groups:
         return tensor
 
     def join(self, tensors: Iterable[keras.KerasTensor]) -> None:
-        first, *others = map(id, tensors)
-        for other in others:
+        for first, other in itertools.pairwise(map(id, tensors)):
             self.parents[self.of(other)] = self.of(first)
 
 
@@ -44,6 +44,10 @@ def groups_of_model(model: keras.Model, exclude: Sequence[str]) -> tuple[Groups,
         elif rule.fixed:
             kept |= {id(tensor): f"read by {rule.op.name} ({type(rule.op).__name__})" for tensor in inputs}
             kept |= {id(tensor): f"output of {rule.op.name} ({type(rule.op).__name__})" for tensor in rule.node.outputs}
+        else:
+            for tied in rule.tied():
+                # From an input that stays whole, units can be selected.
+                groups.join(x for x in tied if id(x) not in kept or any(x is own for own in rule.node.outputs))
         if rule.op.name in exclude:
             kept |= {id(tensor): EXCLUDED for tensor in rule.node.outputs}
         if getattr(rule.op, "weights", None):

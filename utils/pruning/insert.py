@@ -109,7 +109,7 @@ def _with_noise(model: keras.Model, exclude: Sequence[str], names: set[str], set
         given = dict(zip(map(id, node.input_tensors), tensors))
         outputs = layers[id(rule.op)](rule.arguments(given) | theta)
         rules.set_weights(layers[id(rule.op)].layer, rule.layer.get_weights())
-        return [outputs]
+        return keras.tree.flatten(outputs)
 
     return graph.clone(model, with_inner_noise, with_noise)
 
@@ -151,14 +151,14 @@ def _noise_sites(
             readers[id(tensor)].append(rule)
     names, ends = {}, collections.defaultdict(list)
     for rule in found:
-        (output, *_) = rule.node.outputs
-        end = _last_unitwise_output(output, readers)
-        # The bias of a depthwise convolution would change the statistics of a normalization that reads it.
-        is_normalized = any(isinstance(reader, rules.Normalization) for reader in readers[id(end)])
-        if rule.is_source and (is_normalized or not rule.unitwise):
-            group = groups.of(id(output))
-            names.setdefault(group, rule.op.name)
-            ends[group].append(end)
+        for output in rule.own_outputs(readers):
+            end = _last_unitwise_output(output, readers)
+            # The bias of a depthwise convolution would change the statistics of a normalization that reads it.
+            is_normalized = any(isinstance(reader, rules.Normalization) for reader in readers[id(end)])
+            if rule.is_source and (is_normalized or not rule.unitwise):
+                group = groups.of(id(output))
+                names.setdefault(group, rule.op.name)
+                ends[group].append(end)
     effective = {group: _effective_sites(tensors, readers) for group, tensors in ends.items()}
     excluded = {id(tensor) for group in effective if why.get(group) == EXCLUDED for tensor, _ in effective[group]}
     sites, without = {}, {}

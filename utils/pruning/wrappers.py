@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import keras
-from keras import layers, ops
+from keras import layers, ops, tree
 
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
@@ -32,6 +32,8 @@ def form(node: Node, read: set[int], copies: Copies) -> Form | None:
         return _spectral(node, copies)
     if kind is layers.RNN and type(node.operation.cell) is layers.StackedRNNCells:
         return _stacked(node, copies)
+    if kind is layers.Bidirectional:
+        return _directions(node, copies)
     if kind in (layers.LSTM, layers.GRU, layers.SimpleRNN) and len(node.outputs) > 1:
         return _without_states(node, read, copies)
     return None
@@ -106,7 +108,9 @@ def _stacked(node: Node, copies: Copies) -> Form | None:
 def _without_states(node: Node, read: set[int], copies: Copies) -> Form | None:
     """The layer without its states: h is the last output, unless it is that of a padded step; c must not be read."""
     op, (_, h, *cell_states), given = node.operation, node.outputs, keras_private.arguments(node)[1]
-    if op.stateful or given.get("initial_state") is not None or any(id(state) in read for state in cell_states):
+    if op.stateful or any(map(_has_initial_state, keras_private.calls(op))):
+        return None
+    if any(id(state) in read for state in cell_states):
         return None
     if given.get("mask") is not None and op.return_sequences and id(h) in read:
         return None
@@ -118,6 +122,38 @@ def _without_states(node: Node, read: set[int], copies: Copies) -> Form | None:
         return [y, y[:, -1] if op.return_sequences else y]
 
     return form
+
+
+def _directions(node: Node, copies: Copies) -> Form | None:
+    """Both layers of Bidirectional one by one, where it takes or returns their states."""
+    op = node.operation
+    has_states = op.return_state or all(map(_has_initial_state, keras_private.calls(op)))
+    if op.stateful or not has_states or op.merge_mode not in ("concat", "sum"):
+        return None
+    both = {"forward": op.forward_layer, "backward": op.backward_layer}
+
+    def form(built: Tensors) -> list[keras.KerasTensor]:
+        (x, *_), kwargs = keras_private.arguments(node, [built[id(tensor)] for tensor in node.input_tensors])
+        states = kwargs.pop("initial_state", None) or ()
+        if id(op) not in copies:
+            copies[id(op)] = [clone_layer(own, name=f"{op.name}_{name}") for name, own in both.items()]
+        outputs, after = [], []
+        for number, (layer, own) in enumerate(zip(copies[id(op)], both.values())):
+            half = states[number * len(states) // 2 : (number + 1) * len(states) // 2]
+            y, *last = tree.flatten(layer(x, **kwargs, **({"initial_state": half} if states else {})))
+            set_weights(layer, own.get_weights())
+            outputs.append(ops.flip(y, axis=1) if number and op.return_sequences else y)
+            after += last
+        merged = ops.concatenate(outputs, axis=-1) if op.merge_mode == "concat" else ops.add(*outputs)
+        if (mask := keras_private.mask_of(node.outputs[0])) is not None:
+            keras_private.set_mask(merged, built.get(id(mask), keras_private.mask_of(outputs[0])))
+        return [merged, *after]
+
+    return form
+
+
+def _has_initial_state(node: Node) -> bool:
+    return keras_private.arguments(node)[1].get("initial_state") is not None
 
 
 def _copied(inner: keras.Layer, wrapper: keras.Layer, copies: Copies) -> Callable:

@@ -45,6 +45,7 @@ from keras_sbp.utils.pruning.rules.rule import (
     is_unitwise,
     width,
 )
+from keras_sbp.utils.pruning.rules.scores import Dot, Scored, Sum
 from keras_sbp.utils.pruning.rules.unitwise import (
     Elementwise,
     Noise,
@@ -70,6 +71,9 @@ RULES: tuple[type[Rule], ...] = (
         EinsumDense,
         Weighted,
         DotProductAttention,
+        Sum,
+        Dot,
+        Scored,
         Where,
         Concatenate,
         Affine,

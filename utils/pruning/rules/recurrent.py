@@ -1,16 +1,18 @@
 """The rule of recurrent layers: noise multiplies their state whenever the next step or another layer reads it."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import layers
 
+from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
-from keras_sbp.layers.inner_noise import NoisyRecurrent
+from keras_sbp.layers.inner_noise import NoisyRecurrent, with_initial_state
 from keras_sbp.utils.pruning.rules.inner import Inner, inner
 from keras_sbp.utils.pruning.rules.kernel import positions
-from keras_sbp.utils.pruning.rules.rule import Array, Indices, LiveTensor, Mask, Rebuilder, is_unitwise, width
+from keras_sbp.utils.pruning.rules.rule import Array, Indices, LiveTensor, Mask, Rebuilder, Rule, is_unitwise, width
 
 CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
 IMAGES = (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
@@ -57,10 +59,13 @@ class Recurrent(Inner):
     @classmethod
     def obstacle(cls, node: Node) -> str | None:
         layer, given, settings = inner(node)
-        if len(node.outputs) > 1:
-            return "returns its state, or both directions"
-        if set(given) | set(settings) > {"sequences", "mask", "units"} or "initial_state" in {*given, *settings}:
-            return "called with an initial state"
+        states = _states(given)
+        if isinstance(layer, layers.Bidirectional) and (states or len(node.outputs) > 1):
+            return "returns both directions, or takes or returns their states"
+        if unknown := set(given) - {"sequences", "mask", "units", *states} | set(settings) - {"mask"}:
+            return f"called with {', '.join(sorted(unknown))} that is no tensor"
+        if states and len({len(call.input_tensors) for call in keras_private.calls(node.operation)}) > 1:
+            return "called with an initial state, and without one"
         for each in directions(layer):
             cell = getattr(each, "cell", None)
             if not (type(each) in SEQUENCES or (type(each) is layers.RNN and type(cell) in CELLS)):
@@ -71,6 +76,13 @@ class Recurrent(Inner):
                 return "data_format is channels_first"
         return super().obstacle(node)
 
+    def tied(self) -> list[list[keras.KerasTensor]]:
+        return [[*(self.given[name] for name in _states(self.given)), *self.node.outputs]]
+
+    def own_outputs(self, readers: Mapping[int, list[Rule]]) -> list[keras.KerasTensor]:
+        # Noise multiplies a state when the next step reads it, also in a layer that starts from it.
+        return [x for x in self.node.outputs if not all(_starts_from(x, rule) for rule in readers[id(x)])]
+
     def noises(self) -> dict[str, int]:
         return {} if "units" in self.given else {"units": width(self.node.outputs[0])}
 
@@ -80,14 +92,15 @@ class Recurrent(Inner):
 
     def varying_outputs(self, varying: list[Mask], constants: list[Array]) -> list[Mask]:
         self.remember(varying, constants)
-        return [np.full(width(self.node.outputs[0]), self.varying["sequences"].any())]
+        is_varying = any(self.varying[name].any() for name in ("sequences", *_states(self.given)))
+        return [np.full(width(output), is_varying) for output in self.node.outputs]
 
     def constant_outputs(self, constants: list[Array]) -> list[Array]:
-        return [np.full(width(self.node.outputs[0]), np.nan)]
+        return [np.full(width(output), np.nan) for output in self.node.outputs]
 
     def coupled_outputs(self, kept: list[Mask]) -> list[Mask]:
         """With those units whose state they depend on."""
-        (units,), live = kept, self.theta("units", width(self.node.outputs[0]))
+        units, live = np.logical_or.reduce(kept), self.theta("units", width(self.node.outputs[0]))
         if self.is_concatenation and not self.inference:  # there, both directions have the same units
             units = np.tile(units.reshape(2, -1).any(0), 2)
         while True:
@@ -97,11 +110,11 @@ class Recurrent(Inner):
                 read = leads.any(axis=(-1, -2)).reshape(-1, cell.count).any(0) & cell.own(live)
                 cell.own(more)[:] |= read
             if (more == units).all():
-                return [units]
+                return [units] * len(kept)
             units = more
 
     def used_inputs(self, kept: list[Mask]) -> list[Mask]:
-        (units,) = self.coupled_outputs(kept)
+        units, *_ = self.coupled_outputs(kept)
         self.plan = self._counts(units)
         used = np.zeros(width(self.given["sequences"]), bool)
         for cell in self.cells:
@@ -109,35 +122,50 @@ class Recurrent(Inner):
             used |= leads.any(axis=(-1, -2)).reshape(-1, len(used)).any(0)
         if self.norm("sequences"):
             used[:] = units.any()
-        return self.masks({"sequences": used, "units": units}, other=units.any())
+        states = dict.fromkeys(_states(self.given), units)
+        return self.masks({"sequences": used, "units": units, **states}, other=units.any())
 
     def required_inputs(self, kept: list[Mask], pinned: list[Mask]) -> list[Mask]:
-        unknown = pinned[0].any() and not self.varying.get("sequences", np.ones(1)).any()
+        unknown = any(map(np.any, pinned)) and not self.varying.get("sequences", np.ones(1)).any()
+        units, *_ = self.coupled_outputs(kept)
         used = self.used_inputs(kept)[self.positions["sequences"]]
-        required = self.required_units("sequences", used, unknown) & kept[0].any()
-        theta = np.zeros(width(self.node.outputs[0]), bool) if self.inference else self.coupled_outputs(kept)[0]
-        return self.masks({"sequences": required, "units": theta}, other=kept[0].any())
+        required = self.required_units("sequences", used, unknown) & units.any()
+        theta = np.zeros_like(units) if self.inference else units
+        states = {name: self._required_state(name, units) for name in _states(self.given)}
+        return self.masks({"sequences": required, "units": theta, **states}, other=units.any())
+
+    def _required_state(self, name: str, units: Mask) -> Mask:
+        """Which units of an initial state must be there: constants that are not 0, and at least one."""
+        if name not in self.varying:
+            return np.zeros_like(units)
+        varying, constant = self.varying[name], self.constants[name]
+        required = units & ~varying & (constant != 0).reshape(-1, len(units)).any(0)
+        if not (required | units & varying).any():
+            required[np.flatnonzero(units)[:1]] = True
+        return required
 
     def rebuild(self, build: Rebuilder, inputs: list[LiveTensor], kept: list[Indices]) -> list[LiveTensor]:
-        (units,), live = kept, build.select(inputs[self.positions["sequences"]], self.used_indices(build))
+        units, live = kept[0], build.select(inputs[self.positions["sequences"]], self.used_indices(build))
         if build.is_shared(self.op) or not build.inference:
             live = build.apply_scale(live, self.op)
         layer = build.clone_inner(self, lambda config: _resized(config, self.plan, bool(self.norm("sequences"))))
         tensors = {name: inputs[position].tensor for name, position in self.positions.items()}
         tensors["sequences"] = live.tensor
+        for name in _states(self.given):
+            state = build.apply_scale(build.select(inputs[self.positions[name]], units), self.op)
+            tensors[name] = _with_zeros(state, units)
         if not build.inference:
-            tensor = layer(tensors)
+            outputs = layer(tensors) if self.layer is not self.op else layer(**with_initial_state(tensors))
             build.set_weights(layer, self.op, self._indices(live.units, units))
-            return [build.live(tensor, units)]
-        sequences = tensors.pop("sequences")
+            return [build.live(tensor, units) for tensor in keras.tree.flatten(outputs)]
         tensors.pop("units", None)
-        tensor = layer(sequences, **tensors, **self.settings)
+        outputs = layer(**with_initial_state(tensors), **self.settings)
         theta = self.scale_of(inputs, "units", width(self.node.outputs[0]))
         weights = [weight for cell in self.cells for weight in self._smaller(cell, live, units, theta)]
         layer.set_weights(weights)
         found = [_filled(cell.indices(units) + cell.start, count) for cell, count in zip(self.cells, self.plan)]
         of_layer = np.concatenate(found) if self.is_concatenation else found[0]
-        return [build.select(build.live(tensor, of_layer), units)]
+        return [build.select(build.live(tensor, of_layer), units) for tensor in keras.tree.flatten(outputs)]
 
     def _counts(self, units: Mask) -> list[int]:
         """How many units each cell has left: both of a concatenation as many, as Keras takes it for granted."""
@@ -198,6 +226,26 @@ class Recurrent(Inner):
 
     def can_fold(self, index: int) -> bool:
         return super().can_fold(index) and not isinstance(self.layer, IMAGES)
+
+
+def _states(given: Mapping[str, Any]) -> list[str]:
+    """The names of the initial states in a call."""
+    return sorted(name for name in given if name.startswith("initial_state"))
+
+
+def _starts_from(tensor: keras.KerasTensor, rule: Rule) -> bool:
+    """Whether a node reads a tensor as an initial state only."""
+    names = [name for name, given in getattr(rule, "given", {}).items() if given is tensor]
+    return isinstance(rule, Recurrent) and names == _states(names)
+
+
+def _with_zeros(live: LiveTensor, units: Indices) -> keras.KerasTensor:
+    """A tensor of all these units, with zeros for those that are not there."""
+    if missing := len(units) - len(live.units):
+        padded = keras.ops.pad(live.tensor, [(0, 0)] * (len(live.tensor.shape) - 1) + [(0, missing)])
+        order = np.argsort(np.concatenate([live.units, np.setdiff1d(units, live.units)]))
+        return keras.ops.take(padded, order.tolist(), axis=-1)
+    return live.tensor
 
 
 def _filled(indices: Indices, count: int) -> Indices:

@@ -2,7 +2,7 @@
 
 import abc
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import keras
@@ -174,6 +174,18 @@ class Rule(abc.ABC):
         count = width(self.node.outputs[0])
         same = [tensor for tensor in self.node.input_tensors if width(tensor) == count]
         return same, [tensor for tensor in self.node.input_tensors if width(tensor) != count]
+
+    def tied(self) -> list[list[keras.KerasTensor]]:
+        """For a rule that is not unitwise: sets of its inputs and outputs that have the same units."""
+        return []
+
+    def own_outputs(self, readers: Mapping[int, list["Rule"]]) -> list[keras.KerasTensor]:
+        """For a source: the outputs that noise has to multiply.
+
+        Args:
+            readers: {tensor's id: the rules of the nodes that read it}.
+        """
+        return self.node.outputs[:1]
 
     def can_fold(self, index: int) -> bool:
         """Whether the layer's kernel can take up an affine map of the units of this input."""

@@ -1,0 +1,161 @@
+"""Recurrent layers that hand their states to others: a unit goes from all of them."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+from keras_sbp.layers.sbp import SBP
+from keras_sbp.utils import pruning
+from keras_sbp.utils.pruning import counting
+from tests.stress import keras_applications
+from tests.support.halves import difference_in_training, differences, halved, losses_of_five_steps
+
+WORDS = 50
+
+
+def inputs():
+    return keras.Input((7, 5)), keras.Input((6, 5))
+
+
+def words():
+    """An encoder and a decoder of padded words, as in Keras's example of translation."""
+    source, target = keras.Input((7,), dtype="int32"), keras.Input((6,), dtype="int32")
+    _, h, c = L.LSTM(8, return_state=True)(L.Embedding(WORDS, 6, mask_zero=True)(source))
+    y = L.LSTM(8, return_sequences=True)(L.Embedding(WORDS, 6, mask_zero=True)(target), initial_state=[h, c])
+    return keras.Model([source, target], L.Dense(3)(L.GlobalAveragePooling1D()(y)))
+
+
+def two_layers():
+    source, target = inputs()
+    x, *first = L.LSTM(8, return_sequences=True, return_state=True)(source)
+    x, *second = L.LSTM(6, return_state=True, dropout=0.2)(x)
+    y = L.LSTM(8, return_sequences=True)(target, initial_state=first)
+    return keras.Model([source, target], L.Dense(3)(L.LSTM(6)(y, initial_state=second)))
+
+
+def of_cells():
+    source, target = inputs()
+    _, h = L.RNN(L.GRUCell(8), return_state=True)(source)
+    return keras.Model([source, target], L.Dense(3)(L.GRU(8)(target, initial_state=h)))
+
+
+def from_features():
+    """An image's features as the state that a caption starts from."""
+    features, target = keras.Input((10,)), keras.Input((6, 5))
+    h, c = L.Dense(8, "tanh")(features), L.Dense(8)(features)
+    return keras.Model([features, target], L.Dense(3)(L.LSTM(8)(target, initial_state=[h, c])))
+
+
+def from_input():
+    target, h = keras.Input((6, 5)), keras.Input((8,))
+    return keras.Model([target, h], L.Dense(3)(L.GRU(8)(target, initial_state=h)))
+
+
+def read_by_others():
+    source, target = inputs()
+    _, h, c = L.LSTM(8, return_state=True)(source)
+    y = L.LSTM(8)(target, initial_state=[h, c])
+    return keras.Model([source, target], L.Dense(3)(L.Concatenate()([h, c, y])))
+
+
+def both_directions(kind, **settings):
+    """States of both directions, side by side, as the states of a decoder."""
+    source, target = inputs()
+    x, *states = L.Bidirectional(kind(4, return_state=True, return_sequences=True), **settings)(L.Dense(6)(source))
+    half = len(states) // 2
+    states = [L.Concatenate()(pair) for pair in zip(states[:half], states[half:])]
+    y = kind(8, return_sequences=True)(target, initial_state=states)
+    if settings:
+        return keras.Model([source, target], L.Dense(3)(L.Concatenate()([L.LSTM(4)(x), L.LSTM(4)(y)])))
+    return keras.Model([source, target], L.Dense(3)(L.GlobalMaxPooling1D()(L.Attention()([y, x]))))
+
+
+def into_both_directions():
+    source, target = inputs()
+    _, *states = L.Bidirectional(L.GRU(4, return_state=True))(source)
+    return keras.Model([source, target], L.Dense(3)(L.Bidirectional(L.GRU(4))(target, initial_state=states)))
+
+
+def images():
+    source = keras.Input((4, 8, 8, 3))
+    x, *states = L.ConvLSTM2D(6, 3, padding="same", return_state=True)(source)
+    y = L.ConvLSTM2D(6, 3, padding="same")(source, initial_state=states)
+    return keras.Model(source, L.Dense(3)(L.GlobalAveragePooling2D()(L.Add()([x, y]))))
+
+
+NETWORKS = {
+    "words": words,
+    "two layers": two_layers,
+    "of cells": of_cells,
+    "from features": from_features,
+    "from an input": from_input,
+    "read by others": read_by_others,
+    "both directions": lambda: both_directions(L.LSTM),
+    "both directions, summed": lambda: both_directions(L.GRU, merge_mode="sum"),
+    "into both directions": into_both_directions,
+    "images": images,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_outputs_stay_the_same(name):
+    assert differences(NETWORKS[name]()) <= 1e-5
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_goes_on_without_dead_units(name):
+    assert difference_in_training(NETWORKS[name]()) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["words", "two layers", "both directions"])
+def test_a_third_is_left_and_learns(name):
+    model = NETWORKS[name]()
+    noisy, smaller = halved(model)
+    assert counting.multiply_adds(model) >= 3 * counting.multiply_adds(smaller)
+    losses = losses_of_five_steps(smaller, keras_applications.examples(noisy, np.random.default_rng(0), 8))
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
+
+
+def test_encoder_and_decoder_lose_the_same_units():
+    noisy, smaller = halved(words())
+    # Three groups of units: the widths of both embeddings, and what both LSTMs share.
+    assert sum(isinstance(layer, SBP) for layer in noisy.layers) == 3
+    encoder, decoder = [layer for layer in smaller.layers if isinstance(layer, L.LSTM)]
+    assert encoder.units == decoder.units == 4
+
+
+def test_noise_of_a_state_that_only_a_next_layer_starts_from_is_inside_that_layer():
+    """The state goes from layer to layer as it is: theta multiplies it once, when the next step reads it."""
+    source, target = inputs()
+    _, h = L.GRU(8, return_state=True)(source)
+    noisy = pruning.insert(keras.Model([source, target], L.Dense(3)(L.GRU(8)(target, initial_state=h))))
+    (noise,) = [layer for layer in noisy.layers if isinstance(layer, SBP)]
+    rng = np.random.default_rng(0)
+    given = [rng.normal(size=(2, *tensor.shape[1:])).astype(np.float32) for tensor in noisy.inputs]
+    noise.mu.assign(np.where(np.arange(8) < 3, -0.7, 0.0))
+    theta = np.asarray(noise.multiplier())
+    assert (theta[:3] < 0.6).all() and (theta[3:] > 0.9).all()
+    encoder, decoder = [layer.layer for layer in noisy.layers if hasattr(layer, "noises")]
+    states = [np.zeros((2, 8), np.float32)]
+    for layer, sequence in zip((encoder, decoder), given):
+        for step in range(sequence.shape[1]):
+            scaled = keras.layers.GRUCell(8)
+            scaled.build((2, 5))
+            weights = layer.get_weights()
+            scaled.set_weights([weights[0], weights[1] * theta[:, None], weights[2]])
+            # The cell adds a share of the state itself, which theta does not multiply.
+            _, states = scaled(sequence[:, step], states)
+    dense = noisy.layers[-1]
+    expected = (np.asarray(states[0]) * theta) @ np.asarray(dense.kernel) + np.asarray(dense.bias)
+    np.testing.assert_allclose(noisy(given), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_called_with_a_state_and_without_keeps_its_units():
+    source, target = inputs()
+    layer = L.GRU(8, return_state=True, name="odd")
+    _, h = layer(source)
+    y, _ = layer(target, initial_state=h)
+    model = keras.Model([source, target], L.Dense(3)(y))
+    assert pruning.unprunable(model)["odd"] == "called with an initial state, and without one"
+    assert differences(model, (0.5,)) <= 1e-5
