@@ -30,12 +30,12 @@ class Sum(Rule):
 
     Attributes:
         summed_inputs: which inputs are summed up.
-        nonzero, constant: which units of these are not 0, and which of those are constants; None until that is known.
+        nonzero, varying: which units of these are not 0, and which vary; None until that is known.
     """
 
     summed_inputs: tuple[int, ...] = (0,)
     nonzero: list[Mask] | None = None
-    constant: list[Mask] | None = None
+    varying: list[Mask] | None = None
 
     @classmethod
     def matches(cls, node: Node) -> bool:
@@ -54,12 +54,12 @@ class Sum(Rule):
         return super().constant_outputs([at_all_positions(c, x) for c, x in zip(constants, tensors)])
 
     def remember(self, varying: list[Mask], constants: list[Array]) -> None:
-        """Find `nonzero` and `constant`."""
-        of_all = [
-            (constant != 0).reshape(-1, len(units)).any(0) & ~units for units, constant in zip(varying, constants)
+        """Find `nonzero` and `varying`."""
+        self.varying = [varying[number] for number in self.summed_inputs]
+        fixed = [constants[number] for number in self.summed_inputs]
+        self.nonzero = [
+            units | (constant != 0).reshape(-1, len(units)).any(0) for units, constant in zip(self.varying, fixed)
         ]
-        self.constant = [of_all[number] for number in self.summed_inputs]
-        self.nonzero = [varying[number] | of_all[number] for number in self.summed_inputs]
 
     def summed(self) -> Mask:
         """Which units the sum depends on."""
@@ -72,11 +72,11 @@ class Sum(Rule):
 
     def required_inputs(self, kept: list[Mask], pinned: list[Mask]) -> list[Mask]:
         summed = self.summed()
-        if self.constant is None:
+        if self.varying is None:
             return self.masks(kept, [np.zeros_like(summed) for _ in self.summed_inputs])
         if not summed.any():
             return self.masks(kept, [np.arange(len(summed)) == 0 for _ in self.summed_inputs])
-        return self.masks(kept, [summed & constant for constant in self.constant])
+        return self.masks(kept, [summed & ~units for units in self.varying])
 
     def masks(self, kept: list[Mask], summed: list[Mask]) -> list[Mask]:
         """A mask for each input: these of the ones that are summed up; whether there is an output for the others."""
