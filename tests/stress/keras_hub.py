@@ -24,7 +24,8 @@ from tests.support.halves import halved, losses_of_five_steps
 
 LENGTH, WORDS, CLASSES, TOLERANCE = 24, 50, 3, 1e-5
 TEXT = {"vocabulary_size": WORDS, "num_layers": 2, "hidden_dim": 64}
-FIRST = TEXT | {"num_heads": 4, "intermediate_dim": 128, "max_sequence_length": LENGTH}
+# Without dropout, whose random numbers can raise the loss of the last of five steps.
+FIRST = TEXT | {"num_heads": 4, "intermediate_dim": 128, "max_sequence_length": LENGTH, "dropout": 0.0}
 GROUPED = TEXT | {"num_query_heads": 4, "num_key_value_heads": 2}
 MOBILE = {
     "stackwise_expansion": [[40, 56], [64, 144, 144]],
