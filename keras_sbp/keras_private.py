@@ -135,6 +135,10 @@ def implicit_masks(node: Node, tensors: list[keras.KerasTensor]) -> dict[str, ke
     signature = inspect.signature(node.operation.call)
     args, kwargs = arguments(node, tensors)
     given = signature.bind(*args, **kwargs).arguments
+    symbols = [name for name, value in given.items() if any(map(keras.backend.is_keras_tensor, tree.flatten(value)))]
+    if "mask" in signature.parameters and given.get("mask") is None and len(symbols) == 1:
+        masks = tree.map_structure(mask_of, given[symbols[0]])
+        return {"mask": masks} if any(mask is not None for mask in masks) else {}
     names = [name for name in given if f"{name}_mask" in signature.parameters and given.get(f"{name}_mask") is None]
     found = {f"{name}_mask": getattr(given[name], "_keras_mask", None) for name in names}
     return {name: mask for name, mask in found.items() if mask is not None}

@@ -56,7 +56,7 @@ class InnerNoise(keras.layers.Layer, abc.ABC):
         with keras.StatelessScope(before) as scope:
             for variable, value in self.scaled(theta):
                 scope.add_update((variable, value))
-            outputs = self.layer(**given, **self.settings, training=training)
+            outputs = self.layer(**given, **{"training": training, **self.settings})
         # What else changes, like the state of a random generator.
         trained = {id(variable) for variable in self.layer.trainable_variables}
         for variable, value in before:
@@ -102,7 +102,8 @@ class NoisyRecurrent(InnerNoise):
             self.layer.build(input_shape["sequences"])
 
     def compute_mask(self, inputs: Mapping[str, Any], previous_mask: Mapping[str, Any]) -> Any:
-        return self.layer.compute_mask(inputs["sequences"], inputs.get("mask"))
+        # Beside an initial state, Keras does not tell the layer of the mask of its sequences, but passes it on.
+        return self.layer.compute_mask(inputs["sequences"], inputs.get("mask", previous_mask["sequences"]))
 
     def arguments(self, tensors: dict[str, keras.KerasTensor]) -> dict[str, Any]:
         return with_initial_state(tensors)

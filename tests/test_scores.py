@@ -61,6 +61,21 @@ def of_positions():
     return keras.Model([source, target], L.Dense(3)(L.Dot((2, -1))([L.Dense(8)(target), L.Dense(8)(source)])))
 
 
+def of_an_input_normalized(rank):
+    """A unit that is 0 in one of both counts in the other's norm."""
+    source, target = (keras.Input((*(6, 7)[: rank - 2], size)) for size in (8, 5))
+    x = L.Dot(-1, normalize=True)([source, L.Dense(8, "relu")(target)])
+    return keras.Model([source, target], x if rank == 2 else L.Dense(3)(x))
+
+
+def triplet():
+    """Sums without an axis of units."""
+    source = keras.Input((9,))
+    one, other = L.Dense(8)(source), L.Dense(8)(source)
+    x = ops.stack([ops.sum(one * one, axis=-1), ops.sum(one * other, -1) - ops.sum(other, -1)], axis=-1)
+    return keras.Model(source, L.Dense(3)(x))
+
+
 def siamese():
     ones, others = keras.Input((9,)), keras.Input((9,))
     branch = keras.Sequential([keras.Input((9,)), L.Dense(12, "relu"), L.Dense(8)])
@@ -84,6 +99,9 @@ NETWORKS = {
     "recommender, normalized": lambda: recommender(True),
     "of positions": of_positions,
     "siamese": siamese,
+    "of an input, normalized": lambda: of_an_input_normalized(2),
+    "of positions of an input, normalized": lambda: of_an_input_normalized(3),
+    "triplet": triplet,
 }
 
 
@@ -93,9 +111,10 @@ def test_outputs_stay_the_same(name):
 
 
 # In the others no unit can go, or none of a layer whose MACs are counted.
-@pytest.mark.parametrize(
-    "name", [name for name in NETWORKS if "recommender" not in name and name != "sums with an input"]
-)
+REMOVED = [name for name in NETWORKS if not any(part in name for part in ("recommender", "sums with", "normalized"))]
+
+
+@pytest.mark.parametrize("name", REMOVED)
 def test_training_goes_on_without_dead_units(name):
     assert difference_in_training(NETWORKS[name]()) <= 1e-5
 
@@ -111,6 +130,21 @@ def test_a_query_unit_goes_with_that_of_the_key():
         for query, value in ((8, 6), (4, 3))
     )
     assert [counting.multiply_adds(network) for network in (model, smaller)] == [whole, half]
+
+
+def test_a_unit_of_self_attention_goes():
+    _, smaller = halved(self_attention())
+    assert smaller.layers[1].units == 4
+
+
+def test_masks_reach_attention_past_selected_units():
+    source = keras.Input((7,), dtype="int32")
+    x = L.Embedding(50, 8, mask_zero=True)(source)
+    model = keras.Model(source, L.Dense(3)(L.GlobalAveragePooling1D()(L.Attention()([x, x]))))
+    noisy, smaller = halved(model)
+    words = np.where(np.arange(7) < [[7], [4], [2]], np.random.default_rng(0).integers(1, 50, (3, 7)), 0)
+    assert keras_applications.difference(model, pruning.insert(model), words) <= 1e-5
+    assert keras_applications.difference(noisy, smaller, words) <= 1e-5
 
 
 def test_a_constant_unit_that_is_not_zero_stays_in_the_scores():

@@ -7,9 +7,9 @@ from keras import layers as L
 
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.utils import pruning
-from keras_sbp.utils.pruning import counting
+from keras_sbp.utils.pruning import counting, rebuild
 from tests.stress import keras_applications
-from tests.support.halves import difference_in_training, differences, halved, losses_of_five_steps
+from tests.support.halves import difference_in_training, differences, half, halved, kill, losses_of_five_steps
 
 WORDS = 50
 
@@ -77,6 +77,39 @@ def into_both_directions():
     return keras.Model([source, target], L.Dense(3)(L.Bidirectional(L.GRU(4))(target, initial_state=states)))
 
 
+def step_by_step():
+    """A decoder that is called once for each step, with its state and a context from the encoder's outputs."""
+    source, target = inputs()
+    keys, h = L.GRU(8, return_sequences=True, return_state=True)(source)
+    decoder, attention, step = L.GRU(8, return_state=True), L.AdditiveAttention(), []
+    for number in range(3):
+        context = attention([L.RepeatVector(1)(h), keys])
+        x = L.Concatenate()([target[:, number : number + 1], context])
+        _, h = decoder(x, initial_state=h)
+        step.append(h)
+    return keras.Model([source, target], L.Dense(3)(L.Concatenate()(step)))
+
+
+def twins():
+    source, target = inputs()
+    branch = L.LSTM(8)
+    return keras.Model([source, target], L.Dense(3)(L.Concatenate()([branch(source), branch(target)])))
+
+
+def twins_of_heads():
+    source, target = inputs()
+    heads = L.MultiHeadAttention(2, 4)
+    x = [L.GlobalMaxPooling1D()(heads(x, x)) for x in (L.Dense(8)(source), L.Dense(8)(target))]
+    return keras.Model([source, target], L.Dense(3)(L.Concatenate()(x)))
+
+
+def positional():
+    source, target = inputs()
+    _, *states = L.Bidirectional(L.LSTM(4, return_state=True))(source)
+    y, *_ = L.Bidirectional(L.LSTM(4, return_state=True))(target, states)
+    return keras.Model([source, target], L.Dense(3)(y))
+
+
 def images():
     source = keras.Input((4, 8, 8, 3))
     x, *states = L.ConvLSTM2D(6, 3, padding="same", return_state=True)(source)
@@ -94,6 +127,10 @@ NETWORKS = {
     "both directions": lambda: both_directions(L.LSTM),
     "both directions, summed": lambda: both_directions(L.GRU, merge_mode="sum"),
     "into both directions": into_both_directions,
+    "step by step": step_by_step,
+    "twins": twins,
+    "twins of heads": twins_of_heads,
+    "positional": positional,
     "images": images,
 }
 
@@ -149,6 +186,75 @@ def test_noise_of_a_state_that_only_a_next_layer_starts_from_is_inside_that_laye
     dense = noisy.layers[-1]
     expected = (np.asarray(states[0]) * theta) @ np.asarray(dense.kernel) + np.asarray(dense.bias)
     np.testing.assert_allclose(noisy(given), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_twins_share_one_layer_and_its_noise():
+    noisy, smaller = halved(twins())
+    assert sum(isinstance(layer, SBP) for layer in noisy.layers) == 1
+    assert len([layer for layer in smaller.layers if isinstance(layer, L.LSTM)]) == 1
+
+
+def test_a_layer_whose_cell_state_is_read_at_one_call_stays_one_layer():
+    source, target = inputs()
+    layer = L.LSTM(8, return_state=True)
+    (_, _, c), (y, _, _) = layer(source), layer(target)
+    model = keras.Model([source, target], L.Dense(3)(L.Concatenate()([c, y])))
+    noisy, smaller = halved(model)
+    assert len(smaller.trainable_weights) == len(model.trainable_weights)
+    assert (
+        keras_applications.difference(noisy, smaller, keras_applications.examples(model, np.random.default_rng(0)))
+        <= 1e-5
+    )
+
+
+def padded_into_attention():
+    source, target = keras.Input((7,), dtype="int32"), keras.Input((6, 5))
+    encoder = L.Bidirectional(L.LSTM(4, return_sequences=True, return_state=True))
+    keys, *_ = encoder(L.Embedding(WORDS, 6, mask_zero=True)(source))
+    return keras.Model([source, target], L.Dense(3)(L.Attention()([L.Dense(8)(target), keys])))
+
+
+def test_masks_reach_attention_past_both_directions():
+    model = padded_into_attention()
+    noisy, smaller = halved(model)
+    rng = np.random.default_rng(0)
+    words = np.where(np.arange(7) < [[7], [4], [2]], rng.integers(1, WORDS, (3, 7)), 0)
+    given = [words, rng.normal(size=(3, 6, 5)).astype(np.float32)]
+    assert keras_applications.difference(model, pruning.insert(model), given) <= 1e-5
+    assert keras_applications.difference(noisy, smaller, given) <= 1e-5
+
+
+def test_masks_of_a_decoder_reach_attention():
+    """Both in what is shrunk and in what goes on training."""
+    source, target = keras.Input((7,), dtype="int32"), keras.Input((7,), dtype="int32")
+    words = [L.Embedding(WORDS, 6, mask_zero=True)(x) for x in (source, target)]
+    keys, *states = L.LSTM(8, return_sequences=True, return_state=True)(words[0])
+    query = L.LSTM(8, return_sequences=True)(words[1], initial_state=states)
+    model = keras.Model([source, target], L.Dense(3)(L.Attention()([query, keys])))
+    noisy = pruning.insert(model)
+    rng = np.random.default_rng(0)
+    given = [np.where(np.arange(7) < [[7], [4], [2]], rng.integers(1, WORDS, (3, 7)), 0) for _ in words]
+    assert keras_applications.difference(model, noisy, given) <= 1e-5
+    dead = half(noisy, rng)
+    smaller, origin = rebuild.remove_units(noisy, dead)
+    kill(noisy, dead)
+    for variable, whole, index, offset in origin:
+        variable.assign(np.asarray(whole)[index] + offset)
+    assert keras_applications.difference(noisy, smaller, given) <= 1e-5
+    assert keras_applications.difference(noisy, pruning.shrink(noisy), given) <= 1e-5
+
+
+@pytest.mark.parametrize("training, varies", [(False, False), (None, True)])
+def test_a_layer_that_is_told_not_to_train_drops_nothing(training, varies):
+    source = keras.Input((7, 5))
+    x = L.LSTM(8, dropout=0.5)(source, training=training)
+    noisy = pruning.insert(keras.Model(source, L.Dense(3)(x)))
+    for layer in noisy.layers:
+        if isinstance(layer, SBP):
+            layer.log_sigma.assign(np.full(8, -20.0))  # the noise itself hardly varies
+    given = np.random.default_rng(0).normal(size=(2, 7, 5)).astype(np.float32)
+    one, other = (np.asarray(noisy(given, training=True)) for _ in range(2))
+    assert (np.abs(one - other).max() > 1e-3) == varies
 
 
 def test_a_layer_called_with_a_state_and_without_keeps_its_units():

@@ -31,7 +31,10 @@ def outputs(nodes: list[Node], inputs: list[keras.KerasTensor], old: list[keras.
         elif isinstance(node.operation, layers.InputLayer):
             continue
         else:
-            new = keras_private.call(node, node.operation, [built[id(tensor)] for tensor in node.input_tensors])
+            tensors = [built[id(tensor)] for tensor in node.input_tensors]
+            # A form may consist of operations that do not pass on masks when the model runs.
+            masks = keras_private.implicit_masks(node, tensors)
+            new = keras_private.call(node, node.operation, tensors, **masks)
         built |= {id(tensor): other for tensor, other in zip(node.outputs, new)}
     return [built[id(tensor)] for tensor in old]
 

@@ -78,7 +78,7 @@ def _with_noise(model: keras.Model, exclude: Sequence[str], names: set[str], set
     first_layers = {id(tensor): name for tensor, name in sites}
     of_groups = {groups.of(tensor): name for tensor, name in first_layers.items()}
     by_node = {id(rule.node): rule for rule in found if isinstance(rule, rules.Inner) and rule.op.name not in exclude}
-    noises, layers = {}, {}
+    noises, layers, thetas = {}, {}, {}  # by name; by the layer's id; {layer's id: {kind: theta}}
 
     def noise(first: str, op: keras.Operation) -> SBP:
         if first not in noises:
@@ -99,13 +99,13 @@ def _with_noise(model: keras.Model, exclude: Sequence[str], names: set[str], set
         if not firsts:
             return None
         policy = rule.op.dtype_policy
-        theta = {}
-        for kind, count in rule.noises().items():
-            layer = noise(firsts[kind], rule.op)
-            ones = Ones(count, name=f"{rule.op.name}_{kind}_ones", dtype=policy)
-            theta[kind] = layer(ones(model.inputs[0]))
         if id(rule.op) not in layers:
-            layers[id(rule.op)] = rule.with_noise()
+            layers[id(rule.op)], thetas[id(rule.op)] = rule.with_noise(), {}
+        theta = thetas[id(rule.op)]
+        for kind, count in rule.noises().items():
+            if kind not in theta:
+                ones = Ones(count, name=f"{rule.op.name}_{kind}_ones", dtype=policy)
+                theta[kind] = noise(firsts[kind], rule.op)(ones(model.inputs[0]))
         given = dict(zip(map(id, node.input_tensors), tensors))
         outputs = layers[id(rule.op)](rule.arguments(given) | theta)
         rules.set_weights(layers[id(rule.op)].layer, rule.layer.get_weights())

@@ -207,6 +207,8 @@ class _Rebuilder:
         x = self.new_layer(keras.layers.Flatten, op, "channels_last", suffix="pixels")(pixels)
         x = keras.ops.take(x, [0] * value.size, axis=-1)
         x = self.new_layer(keras.layers.Rescaling, op, 0.0, value.ravel().tolist(), suffix="constant")(x)
+        if len(tensor.shape) < 2:
+            return self.live(x[:, 0], units)
         if value.ndim > 1:
             x = self.new_layer(keras.layers.Reshape, op, value.shape, suffix="shape")(x)
         repeats = [size // own for size, own in zip(tensor.shape[1:-1], value.shape)]

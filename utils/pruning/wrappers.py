@@ -1,6 +1,8 @@
 """Layers around other layers, written as what is in them where that computes the same."""
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import layers, ops, tree
@@ -19,27 +21,29 @@ DEPENDENT = (layers.BatchNormalization, layers.SpectralNormalization, layers.RNN
 
 
 def form(node: Node, read: set[int], copies: Copies) -> Form | None:
-    """What stands for a call, if it is one of a layer around others.
+    """What stands for a call, if it is one of a layer around others and all calls of that layer have such a form.
 
     Args:
         read: ids of the tensors that something reads.
         copies: what stands for each layer so far; completed when the form is used.
     """
-    kind = type(node.operation)
-    if kind is layers.TimeDistributed:
-        return _time_distributed(node, copies)
-    if kind is layers.SpectralNormalization:
-        return _spectral(node, copies)
-    if kind is layers.RNN and type(node.operation.cell) is layers.StackedRNNCells:
-        return _stacked(node, copies)
-    if kind is layers.Bidirectional:
-        return _directions(node, copies)
-    if kind in (layers.LSTM, layers.GRU, layers.SimpleRNN) and len(node.outputs) > 1:
-        return _without_states(node, read, copies)
-    return None
+    made = _maker(node)
+    if made is None or any(made(call, read, copies) is None for call in keras_private.calls(node.operation)):
+        return None
+    return made(node, read, copies)
 
 
-def _time_distributed(node: Node, copies: Copies) -> Form | None:
+def _maker(node: Node) -> Callable[[Node, set[int], Copies], Form | None] | None:
+    op = node.operation
+    if type(op) is layers.RNN:
+        return _stacked if type(op.cell) is layers.StackedRNNCells else None
+    if type(op) in (layers.LSTM, layers.GRU, layers.SimpleRNN):
+        return _without_states if len(node.outputs) > 1 else None
+    makers = {layers.TimeDistributed: _time_distributed, layers.SpectralNormalization: _spectral}
+    return (makers | {layers.Bidirectional: _directions}).get(type(op))
+
+
+def _time_distributed(node: Node, read: set[int], copies: Copies) -> Form | None:
     """The layer in it, called on all steps at once, if it treats them alike."""
     wrapper, tensor = node.operation, node.input_tensors[0]
     inner, steps, step = wrapper.layer, tensor.shape[1], tensor.shape[2:]
@@ -61,7 +65,7 @@ def _time_distributed(node: Node, copies: Copies) -> Form | None:
     return form
 
 
-def _spectral(node: Node, copies: Copies) -> Form | None:
+def _spectral(node: Node, read: set[int], copies: Copies) -> Form | None:
     """The layer in it with its kernel as it is, which is what it computes at test time."""
     if is_training(node) or not keras_private.is_from_keras(type(node.operation.layer)):
         return None
@@ -72,9 +76,9 @@ def _spectral(node: Node, copies: Copies) -> Form | None:
     return form
 
 
-def _stacked(node: Node, copies: Copies) -> Form | None:
+def _stacked(node: Node, read: set[int], copies: Copies) -> Form | None:
     """A recurrent layer for each of its cells."""
-    op, cells, given = node.operation, node.operation.cell.cells, keras_private.arguments(node)[1]
+    op, cells, given = node.operation, node.operation.cell.cells, _given(node)
     has_states = op.stateful or op.return_state or given.get("initial_state") is not None
     if has_states or op.zero_output_for_mask or (given.get("mask") is not None and op.go_backwards):
         return None
@@ -107,10 +111,8 @@ def _stacked(node: Node, copies: Copies) -> Form | None:
 
 def _without_states(node: Node, read: set[int], copies: Copies) -> Form | None:
     """The layer without its states: h is the last output, unless it is that of a padded step; c must not be read."""
-    op, (_, h, *cell_states), given = node.operation, node.outputs, keras_private.arguments(node)[1]
-    if op.stateful or any(map(_has_initial_state, keras_private.calls(op))):
-        return None
-    if any(id(state) in read for state in cell_states):
+    op, (_, h, *cell_states), given = node.operation, node.outputs, _given(node)
+    if op.stateful or given.get("initial_state") is not None or any(id(state) in read for state in cell_states):
         return None
     if given.get("mask") is not None and op.return_sequences and id(h) in read:
         return None
@@ -124,23 +126,23 @@ def _without_states(node: Node, read: set[int], copies: Copies) -> Form | None:
     return form
 
 
-def _directions(node: Node, copies: Copies) -> Form | None:
+def _directions(node: Node, read: set[int], copies: Copies) -> Form | None:
     """Both layers of Bidirectional one by one, where it takes or returns their states."""
     op = node.operation
-    has_states = op.return_state or all(map(_has_initial_state, keras_private.calls(op)))
+    has_states = op.return_state or _given(node).get("initial_state") is not None
     if op.stateful or not has_states or op.merge_mode not in ("concat", "sum"):
         return None
     both = {"forward": op.forward_layer, "backward": op.backward_layer}
 
     def form(built: Tensors) -> list[keras.KerasTensor]:
-        (x, *_), kwargs = keras_private.arguments(node, [built[id(tensor)] for tensor in node.input_tensors])
-        states = kwargs.pop("initial_state", None) or ()
+        given = _given(node, [built[id(tensor)] for tensor in node.input_tensors])
+        x, states = given.pop("sequences"), given.pop("initial_state", None) or ()
         if id(op) not in copies:
             copies[id(op)] = [clone_layer(own, name=f"{op.name}_{name}") for name, own in both.items()]
         outputs, after = [], []
         for number, (layer, own) in enumerate(zip(copies[id(op)], both.values())):
             half = states[number * len(states) // 2 : (number + 1) * len(states) // 2]
-            y, *last = tree.flatten(layer(x, **kwargs, **({"initial_state": half} if states else {})))
+            y, *last = tree.flatten(layer(x, **given, **({"initial_state": half} if states else {})))
             set_weights(layer, own.get_weights())
             outputs.append(ops.flip(y, axis=1) if number and op.return_sequences else y)
             after += last
@@ -152,8 +154,10 @@ def _directions(node: Node, copies: Copies) -> Form | None:
     return form
 
 
-def _has_initial_state(node: Node) -> bool:
-    return keras_private.arguments(node)[1].get("initial_state") is not None
+def _given(node: Node, tensors: list[keras.KerasTensor] | None = None) -> dict[str, Any]:
+    """The arguments of a call by their names; with `tensors` in place of its own."""
+    args, kwargs = keras_private.arguments(node, tensors)
+    return {**inspect.signature(node.operation.call).bind(*args, **kwargs).arguments}
 
 
 def _copied(inner: keras.Layer, wrapper: keras.Layer, copies: Copies) -> Callable:

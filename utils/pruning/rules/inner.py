@@ -169,11 +169,12 @@ def inner(node: Node) -> tuple[keras.Layer, dict[str, keras.KerasTensor], dict[s
     if isinstance(op, InnerNoise):
         return op.layer, args[0], op.settings
     given = {**inspect.signature(op.call).bind(*args, **kwargs).arguments}
-    given.pop("training", None)
+    training = given.pop("training", None)
     states = keras.tree.flatten(given.pop("initial_state", []))
     given |= {f"initial_state{number}": state for number, state in enumerate(states)}
     tensors = {name: value for name, value in given.items() if isinstance(value, keras.KerasTensor)}
-    return op, tensors, {name: value for name, value in given.items() if name not in tensors and value is not None}
+    settings = {name: value for name, value in given.items() if name not in tensors and value is not None}
+    return op, tensors, settings | ({} if training is None else {"training": training})
 
 
 def _position(node: Node, tensor: keras.KerasTensor) -> int:

@@ -62,7 +62,7 @@ class Recurrent(Inner):
         states = _states(given)
         if isinstance(layer, layers.Bidirectional) and (states or len(node.outputs) > 1):
             return "returns both directions, or takes or returns their states"
-        if unknown := set(given) - {"sequences", "mask", "units", *states} | set(settings) - {"mask"}:
+        if unknown := set(given) - {"sequences", "mask", "units", *states} | set(settings) - {"mask", "training"}:
             return f"called with {', '.join(sorted(unknown))} that is no tensor"
         if states and len({len(call.input_tensors) for call in keras_private.calls(node.operation)}) > 1:
             return "called with an initial state, and without one"

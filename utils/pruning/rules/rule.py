@@ -133,7 +133,10 @@ class Rule(abc.ABC):
 
     def constant_outputs(self, constants: list[Array]) -> list[Array]:
         """The outputs where they do not vary, as `constants` of `varying_outputs`; NaN where that is not known."""
-        outputs = keras_private.call(self.node, self.op, [constant[None] for constant in constants])
+        # A tensor of one number for each example has no axis of units.
+        ranks = [len(tensor.shape) for tensor in self.node.input_tensors]
+        given = [constant[None] if rank > 1 else constant for constant, rank in zip(constants, ranks)]
+        outputs = keras_private.call(self.node, self.op, given)
         return [keras.ops.convert_to_numpy(output)[0] for output in outputs]
 
     def coupled_outputs(self, kept: list[Mask]) -> list[Mask]:
@@ -212,6 +215,8 @@ def is_uniform(constant: Array) -> bool:
 
 def at_all_positions(constant: Array, tensor: keras.KerasTensor) -> Array:
     """A constant at each position of a tensor; NaN for what is not 0 if the number of positions is not known."""
+    if len(tensor.shape) < 2:
+        return constant
     if None in tensor.shape[1:]:
         return np.where(constant == 0, constant, np.nan)
     return np.broadcast_to(constant, tensor.shape[1:])

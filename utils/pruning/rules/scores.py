@@ -30,10 +30,12 @@ class Sum(Rule):
 
     Attributes:
         summed_inputs: which inputs are summed up.
+        is_product: whether it is one of products.
         nonzero, varying: which units of these are not 0, and which vary; None until that is known.
     """
 
     summed_inputs: tuple[int, ...] = (0,)
+    is_product: bool = True
     nonzero: list[Mask] | None = None
     varying: list[Mask] | None = None
 
@@ -65,7 +67,8 @@ class Sum(Rule):
         """Which units the sum depends on."""
         if self.nonzero is None:
             return np.ones(width(self.node.input_tensors[self.summed_inputs[0]]), bool)
-        return np.logical_and.reduce(self.nonzero)
+        # A unit that is 0 in one factor adds nothing to a sum of products, and may add something to other sums.
+        return (np.logical_and if self.is_product else np.logical_or).reduce(self.nonzero)
 
     def used_inputs(self, kept: list[Mask]) -> list[Mask]:
         return self.masks(kept, [self.summed() for _ in self.summed_inputs])
@@ -115,6 +118,11 @@ class Dot(Sum):
             return "sums up another axis than the last"
         return None
 
+    @property
+    def is_product(self) -> bool:
+        """Whether it is a sum of products, and not also one of squares, to divide by."""
+        return not self.op.normalize
+
     def tied(self) -> list[list[keras.KerasTensor]]:
         return [[self.node.input_tensors[number] for number in self.summed_inputs]]
 
@@ -137,8 +145,7 @@ class Scored(Dot):
     def __init__(self, node: Node):
         super().__init__(node)
         (given, *_), _ = keras_private.arguments(node)
-        numbers = [next(n for n, x in enumerate(node.input_tensors) if x is tensor) for tensor in given]
-        self.values, self.summed_inputs = numbers[1], (numbers[0], numbers[-1])
+        self.values, self.summed_inputs = 1, (0, len(given) - 1)
 
     @classmethod
     def obstacle(cls, node: Node) -> str | None:
@@ -148,7 +155,7 @@ class Scored(Dot):
 
     @property
     def is_product(self) -> bool:
-        """Whether a score is a sum of products; otherwise it is one of tanh(query + key)."""
+        # Otherwise of tanh(query + key).
         return getattr(self.op, "score_mode", "") == "dot" and type(self.op) is layers.Attention
 
     def tied(self) -> list[list[keras.KerasTensor]]:
@@ -162,11 +169,6 @@ class Scored(Dot):
 
     def constant_outputs(self, constants: list[Array]) -> list[Array]:
         return [np.zeros(width(self.node.outputs[0]))]
-
-    def summed(self) -> Mask:
-        if self.is_product or self.nonzero is None:
-            return super().summed()
-        return np.logical_or.reduce(self.nonzero)
 
     def used_inputs(self, kept: list[Mask]) -> list[Mask]:
         return self._with_values(super().used_inputs(kept), kept[0])
@@ -183,9 +185,13 @@ class Scored(Dot):
     def rebuild(self, build: Rebuilder, inputs: list[LiveTensor], kept: list[Indices]) -> list[LiveTensor]:
         units, (query, key) = self.selected(build, inputs)
         values = build.select(inputs[self.values], kept[0])
-        _, settings = keras_private.arguments(self.node, [live.tensor for live in inputs])
+        tensors = [live.tensor for live in inputs]
+        masks, (_, settings) = (
+            keras_private.implicit_masks(self.node, tensors),
+            keras_private.arguments(self.node, tensors),
+        )
         layer = build.clone(self)
-        tensor = layer([query, values.tensor, key], **settings)
+        tensor = layer([query, values.tensor, key], **settings, **masks)
         build.set_weights(layer, self.op, [units if len(weight.shape) else ... for weight in self.op.weights])
         return [values._replace(tensor=tensor)]
 
