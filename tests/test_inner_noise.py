@@ -194,7 +194,9 @@ def test_the_last_of_its_queries_takes_a_head_of_keys_along():
     assert [(layer.num_query_heads, layer.num_key_value_heads) for layer in left] == [(2, 1)] * 2
 
 
-@pytest.mark.parametrize("name", ["both directions", "masked words", "after", "groups"])
+@pytest.mark.parametrize(
+    "name", ["both directions", "masked words", "after", pytest.param("groups", marks=pytest.mark.slow)]
+)
 def test_what_is_left_is_of_stock_layers_and_can_be_trained(name, tmp_path):
     noisy, smaller = halved(NETWORKS[name]())
     assert all(type(layer).__module__.startswith("keras.") for layer in smaller.layers)
@@ -206,7 +208,7 @@ def test_what_is_left_is_of_stock_layers_and_can_be_trained(name, tmp_path):
     assert np.isfinite(losses).all() and losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("name", ["both directions", "groups"])
+@pytest.mark.parametrize("name", ["both directions", pytest.param("groups", marks=pytest.mark.slow)])
 def test_noise_inside_is_trained_saved_and_loaded(name, tmp_path):
     noisy = pruning.insert(NETWORKS[name](), kl_weight=1e-3)
     inputs = keras_applications.examples(noisy, np.random.default_rng(0), count=32)

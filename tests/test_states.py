@@ -145,7 +145,9 @@ def test_training_goes_on_without_dead_units(name):
     assert difference_in_training(NETWORKS[name]()) <= 1e-5
 
 
-@pytest.mark.parametrize("name", ["words", "two layers", "both directions"])
+@pytest.mark.parametrize(
+    "name", ["words", *(pytest.param(name, marks=pytest.mark.slow) for name in ("two layers", "both directions"))]
+)
 def test_a_third_is_left_and_learns(name):
     model = NETWORKS[name]()
     noisy, smaller = halved(model)
