@@ -129,8 +129,11 @@ def _kind(settings):
 
 
 def _initial_kl_scale(settings):
-    """The smallest factor on a unit's KL divergence at the start of the training, without the price."""
-    return min(map(float, settings.get("initial_kl_scale") or [1.0]))
+    """The smallest factor on a unit's KL divergence at the start, without the price; older runs have it as text."""
+    given = settings.get("initial_kl_scale") or settings.get("kl_start") or []
+    return min(
+        (float(found[0]) for found in (re.match(r"[\d.]+", str(factor)) for factor in given) if found), default=1.0
+    )
 
 
 def _price(settings):
