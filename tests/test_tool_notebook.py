@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from tests.support import notebook
 from tests.support.scripts import ROOT
 
 
+@pytest.mark.slow
 def test_the_notebook_runs():
     given = json.loads((ROOT / "docs/prune.ipynb").read_text())
     kinds = [[output["output_type"] for output in cell.get("outputs", [])] for cell in given["cells"]]

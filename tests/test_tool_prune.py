@@ -210,7 +210,9 @@ def refused(kind):
     model, more, data = dense(), {"target": 2}, (x, y)
     if kind == "nothing to prune":
         inputs = keras.Input((8, 8))
-        *_, last = layers.LSTM(6, return_state=True, name="lstm")(inputs)
+        # Without a rule: both directions and their states, merged by a product.
+        layer = layers.Bidirectional(layers.LSTM(6, return_state=True), merge_mode="mul", name="lstm")
+        *_, last = layer(inputs)
         model = keras.Model(inputs, layers.Dense(10, name="last")(last))
         data = x.reshape(-1, 8, 8), y
     elif kind == "everything excluded":
