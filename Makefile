@@ -1,6 +1,5 @@
-# make demo: LeNet5 pruned on real digits that need no download. make test: the tests. make test-slow: those of the
-# scripts of larger networks. make test-backends: those of tests/backends on TensorFlow, JAX and PyTorch. Each makes its
-# own environment.
+# make demo: LeNet5 pruned on real digits that need no download. make test: the tests. make test-slow: those that take
+# long. make test-backends: those of tests/backends on TensorFlow, JAX and PyTorch. Each makes its own environment.
 
 PYTHON ?= python3
 INSTALL := .venv/bin/python -m pip install -qq --disable-pip-version-check
