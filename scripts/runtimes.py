@@ -79,7 +79,7 @@ def main():
             found = [seconds(network, count) for count in (images, 1)]
         times = [f"{1e3 * times[name]:.3g}" if name in times else "-" for times, _ in found for name in RUNTIMES]
         tqdm.write(f"| {path.parent.name} | {images:,} | {' | '.join(times)} |")
-        for name, error in found[0][1].items():
+        for name, error in (found[0][1] | found[1][1]).items():
             tqdm.write(f"{path.parent.name}: not in {name}: {error}", file=sys.stderr)
 
 

@@ -259,6 +259,20 @@ def test_a_layer_that_is_told_not_to_train_drops_nothing(training, varies):
     assert (np.abs(one - other).max() > 1e-3) == varies
 
 
+def test_a_layer_that_keeps_its_units_starts_from_its_state_while_training_goes_on():
+    source, target = inputs()
+    _, h = L.GRU(8, return_state=True, name="first")(source)
+    y = L.GRU(8, name="second")(L.Dense(6)(target), initial_state=h, training=False)
+    noisy = pruning.insert(keras.Model([source, target], L.Dense(3)(y)), exclude=["first", "second"])
+    rng = np.random.default_rng(0)
+    dead = half(noisy, rng)
+    smaller, origin = rebuild.remove_units(noisy, dead)
+    kill(noisy, dead)
+    for variable, whole, index, offset in origin:
+        variable.assign(np.asarray(whole)[index] + offset)
+    assert keras_applications.difference(noisy, smaller, keras_applications.examples(noisy, rng)) <= 1e-5
+
+
 def test_a_layer_called_with_a_state_and_without_keeps_its_units():
     source, target = inputs()
     layer = L.GRU(8, return_state=True, name="odd")

@@ -34,13 +34,19 @@ def form(node: Node, read: set[int], copies: Copies) -> Form | None:
 
 
 def _maker(node: Node) -> Callable[[Node, set[int], Copies], Form | None] | None:
-    op = node.operation
-    if type(op) is layers.RNN:
-        return _stacked if type(op.cell) is layers.StackedRNNCells else None
-    if type(op) in (layers.LSTM, layers.GRU, layers.SimpleRNN):
-        return _without_states if len(node.outputs) > 1 else None
-    makers = {layers.TimeDistributed: _time_distributed, layers.SpectralNormalization: _spectral}
-    return (makers | {layers.Bidirectional: _directions}).get(type(op))
+    """What makes the form of a call of a layer of this kind, or says with None that the call has none."""
+    op, kind = node.operation, type(node.operation)
+    if kind is layers.TimeDistributed:
+        return _time_distributed
+    if kind is layers.SpectralNormalization:
+        return _spectral
+    if kind is layers.Bidirectional:
+        return _directions
+    if kind is layers.RNN and type(op.cell) is layers.StackedRNNCells:
+        return _stacked
+    if kind in (layers.LSTM, layers.GRU, layers.SimpleRNN) and len(node.outputs) > 1:
+        return _without_states
+    return None
 
 
 def _time_distributed(node: Node, read: set[int], copies: Copies) -> Form | None:

@@ -155,7 +155,8 @@ class Recurrent(Inner):
             state = build.apply_scale(build.select(inputs[self.positions[name]], units), self.op)
             tensors[name] = _with_zeros(state, units)
         if not build.inference:
-            outputs = layer(tensors) if self.layer is not self.op else layer(**with_initial_state(tensors))
+            has_noise = self.layer is not self.op
+            outputs = layer(tensors) if has_noise else layer(**with_initial_state(tensors), **self.settings)
             build.set_weights(layer, self.op, self._indices(live.units, units))
             return [build.live(tensor, units) for tensor in keras.tree.flatten(outputs)]
         tensors.pop("units", None)

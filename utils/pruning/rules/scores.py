@@ -156,7 +156,7 @@ class Scored(Dot):
     @property
     def is_product(self) -> bool:
         # Otherwise of tanh(query + key).
-        return getattr(self.op, "score_mode", "") == "dot" and type(self.op) is layers.Attention
+        return type(self.op) is layers.Attention and self.op.score_mode == "dot"
 
     def tied(self) -> list[list[keras.KerasTensor]]:
         return [*super().tied(), [self.node.input_tensors[self.values], *self.node.outputs]]
@@ -177,6 +177,7 @@ class Scored(Dot):
         return self._with_values(super().required_inputs(kept, pinned), pinned[0] | kept[0] & self.present)
 
     def _with_values(self, masks: list[Mask], units: Mask) -> list[Mask]:
+        # The values may be the keys.
         masks[self.values] = masks[self.values] | units if self.values in self.summed_inputs else units
         # The same tensor may be several inputs.
         tensors = self.node.input_tensors
@@ -186,12 +187,10 @@ class Scored(Dot):
         units, (query, key) = self.selected(build, inputs)
         values = build.select(inputs[self.values], kept[0])
         tensors = [live.tensor for live in inputs]
-        masks, (_, settings) = (
-            keras_private.implicit_masks(self.node, tensors),
-            keras_private.arguments(self.node, tensors),
-        )
+        _, settings = keras_private.arguments(self.node, tensors)
+        settings |= keras_private.implicit_masks(self.node, tensors)
         layer = build.clone(self)
-        tensor = layer([query, values.tensor, key], **settings, **masks)
+        tensor = layer([query, values.tensor, key], **settings)
         build.set_weights(layer, self.op, [units if len(weight.shape) else ... for weight in self.op.weights])
         return [values._replace(tensor=tensor)]
 
