@@ -94,6 +94,7 @@ NETWORKS = {
     "padded": padded,
     "of an input": lambda: of_an_input(L.Attention()),
     "sums with an input": lambda: of_an_input(L.AdditiveAttention()),
+    "sums with an input, by Attention": lambda: of_an_input(L.Attention(score_mode="concat")),
     "called twice": called_twice,
     "recommender": lambda: recommender(False),
     "recommender, normalized": lambda: recommender(True),
@@ -145,6 +146,17 @@ def test_masks_reach_attention_past_selected_units():
     words = np.where(np.arange(7) < [[7], [4], [2]], np.random.default_rng(0).integers(1, 50, (3, 7)), 0)
     assert keras_applications.difference(model, pruning.insert(model), words) <= 1e-5
     assert keras_applications.difference(noisy, smaller, words) <= 1e-5
+
+
+def test_masks_of_values_reach_attention_that_loses_some_of_their_units():
+    source, target = keras.Input((7,), dtype="int32"), keras.Input((6, 5))
+    values = L.Embedding(50, 8, mask_zero=True, name="words")(source)
+    x = L.Attention()([L.Dense(8)(target), values])[..., :3]
+    model = keras.Model([source, target], L.Dense(3)(x))
+    noisy, rng = pruning.insert(model, exclude=["words"]), np.random.default_rng(0)
+    words = np.where(np.arange(7) < [[7], [4], [2]], rng.integers(1, 50, (3, 7)), 0)
+    given = [words, rng.normal(size=(3, 6, 5)).astype(np.float32)]
+    assert keras_applications.difference(noisy, pruning.shrink(noisy), given) <= 1e-5
 
 
 def test_a_constant_unit_that_is_not_zero_stays_in_the_scores():
