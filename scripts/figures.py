@@ -45,11 +45,11 @@ def rows(runs):
     """{(network, method): results} of the rows of the tables, but for the paper's settings, on the paper's data."""
     found = {}
     for folder in sorted(path.parent for path in runs.glob("*/result.json")):
-        script, short, *_ = re.fullmatch(r"(.*?)(-short)?(-shift\d|-small|-large)?(-seed\d+)?", folder.name).groups()
+        script, kind, _ = re.fullmatch(rf"(.*?)({'|'.join(report.KINDS)})(-seed\d+)?", folder.name).groups()
         result = report.read(folder)
         dataset, _ = paper.TABLES.get(result["network"], ("cifar10", {}))
         # The short schedule stands in for the paper's, as in the tables.
-        if short and (runs / script / "result.json").exists():
+        if kind == "-paper" or kind.startswith("-short") and (runs / script / "result.json").exists():
             continue
         if (experiment.ROOT / "scripts" / f"{script}.py").exists() and result["dataset"] == dataset:
             found.setdefault((result["network"], result["method"]), []).append(result)

@@ -86,7 +86,7 @@ def _scripts(prefix):
 def _folders(script):
     """The folders of a script's published runs, of each kind, of the seeds 0, 1, 2, ..., as far as they are."""
     found, runs = [], experiment.ROOT / "checkpoints" / "published"
-    for kind in ("", "-short", "-paper", "-shift1", "-shift2", "-small", "-large"):
+    for kind in report.KINDS:
         names = (f"{script}{kind}{f'-seed{seed}' if seed else ''}" for seed in itertools.count())
         found += itertools.takewhile(report.read, (runs / name for name in names))
     return found

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow as tf
 
 from keras_sbp.layers.sbp import SBP
@@ -159,6 +160,33 @@ def test_label_smoothing_spreads_a_fraction_of_the_label(digits):
     step = steps(digits, batch_size=1500, label_smoothing=0.1)(model)
     sums, _ = step.run(0, 0, 1)
     assert float(sums[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_teachers_outputs_are_targets_beside_the_labels():
+    """Hinton, Vinyals and Dean (2015), section 2: at a temperature, whose square multiplies it."""
+    random = np.random.default_rng(0)
+    logits, teachers = random.normal(size=(2, 5, 3)).astype(np.float32)
+    labels = np.array([0, 2, 1, 1, 0])
+    objective = training.Objective(teacher=keras.Sequential(), soft_labels=0.7, temperature=4.0)
+    of_teacher, of_model = (scipy.special.log_softmax(values / 4, -1) for values in (teachers, logits))
+    soft = -(np.exp(of_teacher) * of_model).sum(-1).mean()
+    cross_entropy = -scipy.special.log_softmax(logits, -1)[np.arange(5), labels].mean()
+    expected = 0.3 * cross_entropy + 0.7 * 16 * soft
+    found = objective.data_term(tf.constant(logits), tf.constant(labels), tf.constant(teachers))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_teacher_is_asked_about_the_images_of_the_step(digits):
+    """With every image once, the loss is the mean over the images."""
+    keras.utils.set_random_seed(0)
+    model, teacher = lenet_fc.lenet_fc(width=0.1), lenet_fc.lenet_fc(width=0.1)
+    for variable in teacher.trainable_variables:
+        variable.assign(3 * variable)
+    images = preprocessing.scale(digits.images)
+    of_teacher, of_model = (scipy.special.log_softmax(network(images), -1) for network in (teacher, model))
+    step = steps(digits, teacher=teacher, soft_labels=1.0, rate=lambda variable: 1e-30)(model)
+    sums, _ = step.run(0, 0, 15)
+    np.testing.assert_allclose(sums[0] / 15, -(np.exp(of_teacher) * of_model).sum(-1).mean(), rtol=1e-5)
 
 
 def test_kl_scales_of_layers_change_linearly():

@@ -368,6 +368,16 @@ def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path)
     assert wider.returncode == 2 and "another network" in wider.stderr.splitlines()[-1]
 
 
+def further_tuning(folder):
+    """A pruned network that is fine-tuned once more, with the dense network as its teacher."""
+    start = (f"--checkpoint={folder / 'vgglike-sbp'}", *SHORT, "--epochs=0", "--finetune_epochs=1")
+    done = run("vgglike-sbp", folder / "tuned", *start, f"--finetune_teacher={folder / 'dense'}")
+    assert done.returncode == 0, done.stderr
+    held_out = run("vgglike-sbp", folder / "held-out", *start, f"--finetune_teacher={folder / 'dense'}", "--validate")
+    assert held_out.returncode == 2 and "holds out" in held_out.stderr
+    return json.loads((folder / "tuned" / "result.json").read_text())
+
+
 @pytest.mark.slow
 def test_scripts_of_the_other_methods(tmp_path):
     dense_run(tmp_path / "dense")
@@ -390,5 +400,8 @@ def test_scripts_of_the_other_methods(tmp_path):
         further = results[script]
         assert further["flops_speedup"] >= before["flops_speedup"], "not of the Original of its width"
         assert all(unit <= old for unit, old in zip(further["units"], before["units"], strict=True))
+    tuned = further_tuning(tmp_path)
+    assert tuned["units"] == before["units"] and tuned["error_before_finetuning"] == before["error"]
+    assert tuned["settings"]["finetune_teacher"] == str(tmp_path / "dense")
     lasso = results["vgglike-ssl"]
     assert lasso["flops_speedup"] > 1 and lasso["max_logit_difference"] < 1e-4

@@ -23,6 +23,8 @@ def steps(
     kl: Callable[[keras.Model, tf.Tensor], tf.Tensor] | None = None,
     weight_decay: float = 0.0,
     label_smoothing: float = 0.0,
+    teacher: keras.Model | None = None,
+    soft_labels: float = 0.0,
     rate: Callable[[keras.Variable], float] = lambda variable: 1e-2,
     **updates: Any,
 ) -> Callable[[keras.Model], training.Step]:
@@ -31,7 +33,7 @@ def steps(
     return functools.partial(
         training.Step,
         batches=training.Batches(data.Images(*train_set), preprocess, batch_size, seed, strategy),
-        objective=training.Objective(kl, weight_decay, label_smoothing),
+        objective=training.Objective(kl, weight_decay, label_smoothing, teacher=teacher, soft_labels=soft_labels),
         updates=training.Updates(rate, **updates),
         epochs=epochs,
         strategy=strategy,

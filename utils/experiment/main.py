@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from keras_sbp.nets import Network
 from keras_sbp.utils.experiment import flags
 from keras_sbp.utils.experiment.settings import Settings
 from keras_sbp.utils.io import command_line, terminal
 from keras_sbp.utils.methods import Finetuning, Method
 
 if TYPE_CHECKING:
-    from keras_sbp.utils.experiment.run import Experiment, Network
+    from keras_sbp.utils.experiment.run import Experiment
     from keras_sbp.utils.io import report
 
 

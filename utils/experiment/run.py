@@ -1,20 +1,22 @@
 """An experiment: one network trained by one method, from the data to its row of the table."""
 
+import dataclasses
 import functools
 import json
 import os
 import sys
 import zlib
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_sbp.nets import Network
 from keras_sbp.utils import pruning, training
 from keras_sbp.utils.deployment import arrange, timing
-from keras_sbp.utils.experiment import row, testing
+from keras_sbp.utils.experiment import finished, row, testing
 from keras_sbp.utils.experiment.precision import dtype_policy, in_float32, use_bfloat16
 from keras_sbp.utils.experiment.settings import Script, Settings, check_same, record, stored_record
 from keras_sbp.utils.io import checkpoint, data, report, towers
@@ -23,14 +25,6 @@ from keras_sbp.utils.io.preprocessing import Preprocess
 from keras_sbp.utils.methods import Finetuning, Method, PruningMethod
 
 NUM_EXAMPLES = 500  # training images from which batch normalization is initialized and int8 has its ranges
-
-
-class Network(Protocol):
-    """A record of nets/: the name in the tables, how the network is built, and its units per layer."""
-
-    name: str
-    build: Callable[..., keras.Model]
-    units: Callable[[Mapping[str, tuple[int, ...]]], list[int]]
 
 
 class Experiment:
@@ -68,6 +62,8 @@ class Experiment:
         self.preprocess = preprocess or data.DATASETS[settings.dataset].preprocess
         self.augment, self.finetuning, self.script = augment or self.preprocess, finetuning, script
         self.record = record(settings, method, augment, finetuning)
+        if not (settings.epochs or finetuning and finetuning.epochs):
+            raise UserError("epochs=0 and no fine-tuning: nothing would be trained, use a larger value")
         if not (settings.checkpoints_dir or script):
             raise UserError("no checkpoints_dir: Settings(checkpoints_dir=...) says where the run goes")
         self.directory = (settings.checkpoints_dir or script.directory()).rstrip("/")
@@ -188,6 +184,8 @@ class Experiment:
             UserError: the machines have other flags, or as `training.train`.
             SystemExit: as `training.train`.
         """
+        if not self.settings.epochs:
+            return model
         checksum = zlib.crc32(json.dumps(self.record, sort_keys=True).encode())
         message = "the flags are not the same on all machines: start the same command on each"
         towers.check_equal_across_workers(self.strategy, checksum, message)
@@ -204,6 +202,8 @@ class Experiment:
         method = self.finetuning
         if not (method and method.epochs):
             return None
+        with self.strategy.scope():
+            teacher = finished.load_teacher(method.teacher, self.settings) if method.teacher else None
         if method.inserts_batch_norm:
             unpadded = self.insert_batch_norm(model)
             with self.strategy.scope(), dtype_policy(self.settings.precision):
@@ -214,13 +214,13 @@ class Experiment:
         if not smaller.trainable_variables:
             print("no unit is live: there is nothing to fine-tune", file=sys.stderr)
             return None
-        tuned = self._train(smaller, method, method.epochs, self._finetuning_directory)
+        tuned = self._train(smaller, method, method.epochs, self._finetuning_directory, teacher)
         if method.inserts_batch_norm:
             pruning.copy_unpadded_weights(unpadded, tuned)
             tuned = _shrink(unpadded)
         return tuned
 
-    def _train(self, model, method, epochs, directory, **options):
+    def _train(self, model, method, epochs, directory, teacher=None, **options):
         stage = os.path.relpath(directory, self.directory)
         batches = training.Batches(
             self.train_set, self.augment, self.settings.batch_size, self.settings.seed, self.strategy
@@ -228,7 +228,7 @@ class Experiment:
         make_step = functools.partial(
             training.Step,
             batches=batches,
-            objective=method.objective(model),
+            objective=dataclasses.replace(method.objective(model), teacher=teacher),
             updates=method.updates(model, len(self.train_set.labels)),
             epochs=epochs,
             strategy=self.strategy,

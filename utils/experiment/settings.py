@@ -24,7 +24,7 @@ class Settings:
 
     dataset: str = option("mnist", "Data set; digits needs no download.", choices=tuple(DATASETS), inherited=True)
     schedule: str = option("", "Which of a script's sets of hyperparameters this run has.", inherited=True)
-    epochs: int = option(1, "Epochs of training.", at_least=1)
+    epochs: int = option(1, "Epochs of training; 0: only fine-tune the network of --checkpoint.", at_least=0)
     batch_size: int = option(128, "Images per step on each tower.", at_least=1)
     width: float = option(1.0, "Factor k on the width of every layer.", at_least=0.02, inherited=True)
     seed: int = option(0, "Random seed of weights, order and noise.", at_least=0, at_most=2**31 - 1, inherited=True)

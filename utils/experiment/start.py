@@ -7,6 +7,7 @@ import sys
 import keras
 
 from keras_sbp.utils import pruning
+from keras_sbp.utils.experiment import finished
 from keras_sbp.utils.experiment.precision import dtype_policy
 from keras_sbp.utils.experiment.run import Experiment
 from keras_sbp.utils.experiment.settings import ROOT
@@ -59,7 +60,7 @@ def live_units(run: Experiment, path: str) -> list[int]:
     done = None if path.endswith(".keras") else report.read(path)
     if done and done["network"] != run.title:
         raise UserError(f"{path} is another network: it is {done['network']}, and this run's is {run.title}")
-    units = run.network.units(counting.kernels(networks.load(_network_file(path))))
+    units = run.network.units(counting.kernels(networks.load(finished.network_file(path))))
     if not all(units):
         raise UserError(f"{path} is another network, or one with a layer gone: its units are {units}")
     return units
@@ -75,10 +76,7 @@ def load_weights(run: Experiment, model: keras.Model, path: str) -> None:
     Raises:
         UserError: it is missing, is another network, or was trained on the images that --validate holds out.
     """
-    file = _network_file(path)
-    if run.settings.validate:
-        _check_held_out(os.path.dirname(file))
-    source = networks.load(file)
+    source = finished.load(path, run.settings)
     _check_same_network(model, source, path)
     stored = {variable.path: variable for variable in source.weights}
     for variable in model.weights:
@@ -94,15 +92,6 @@ def insert_noise(run: Experiment, model: keras.Model) -> keras.Model:
     method = run.method
     with run.strategy.scope(), dtype_policy(run.settings.precision):
         return pruning.insert(model, threshold=method.threshold, criterion=method.criterion, log_sigma=method.log_sigma)
-
-
-def _check_held_out(directory):
-    """Raise UserError where the run in a directory was trained on the images that --validate holds out."""
-    done = report.read(directory)
-    if done and not done["settings"].get("validate"):
-        raise UserError(
-            f"{directory} was trained on the images that --validate holds out: start from a run with --validate"
-        )
 
 
 def _check_same_network(model, source, path):
@@ -127,7 +116,3 @@ def _check_same_network(model, source, path):
             raise UserError(f"{path} is another network: {model.name} has no {name}")
         if stored[name] != shapes[name]:
             raise UserError(f"{path} is another network: its {name} has another shape")
-
-
-def _network_file(path):
-    return path if path.endswith(".keras") else os.path.join(path, "network.keras")

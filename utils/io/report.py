@@ -17,6 +17,8 @@ from keras_sbp.utils.io.data import DATASETS
 Result = dict[str, Any]
 Row = tuple[str, ...]
 
+# What the name of a published run's folder has between its script and its seed: by_kind tells them apart by settings.
+KINDS = ("", "-short", "-paper", "-shift1", "-shift2", "-small", "-large", "-short-distilled")
 MAX_FILE_SIZE = 1_000_000  # bytes; a result.json has about 1,000
 COLUMNS = ("Error %", "Units per layer", "CPU, LiteRT", "GPU", "FLOPs")
 # In docs/results.md, where the device is known.
@@ -92,7 +94,7 @@ def rows(network: str, dataset: str, results: Mapping[str, Mapping[str, Sequence
         network: "Lenet-fc", "LeNet5", "VGG-like", "ResNet-20".
         dataset: of our results.
         results: {method: {source: the results of some seeds}}; a method without any has the paper's row only. Runs with
-            the paper's settings, on shifted images, and at different prices, have rows of their own (`by_kind`).
+            other settings, such as the paper's or shifted images, have rows of their own (`by_kind`).
     Returns:
         Rows of (method, source, error, units, CPU, GPU, FLOPs); the source is "paper" or as in `results`.
     """
@@ -108,7 +110,7 @@ def rows(network: str, dataset: str, results: Mapping[str, Mapping[str, Sequence
 
 
 def by_kind(runs: Sequence[Result]) -> dict[str, list[Result]]:
-    """The runs of a method, by what sets them apart: "", ", paper's settings", ", images shifted by up to 2" ..."""
+    """The runs of a method, by what sets them apart: "", ", paper's settings", ", distilled" ..."""
     found = {}
     for run in runs:
         settings = run["settings"]
@@ -123,6 +125,8 @@ def by_kind(runs: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def _kind(settings):
+    if settings.get("finetune_teacher"):
+        return ", distilled"
     if shift := settings.get("shift"):
         return f", images shifted by up to {shift}"
     return ", paper's settings" if settings.get("schedule") == "paper" else ""

@@ -20,6 +20,18 @@ class Finetuning(Method):
     epochs: int = option(
         0, "Epochs of fine-tuning the smaller network; the row shows the error before and after.", at_least=0
     )
+    teacher: str | None = option(
+        None, "Directory of a run, or a .keras file, whose network's outputs are targets beside the labels."
+    )
+    soft_labels: float = option(
+        0.9, "With a teacher: weight of its outputs; that of the labels is the rest of 1.", at_least=0, at_most=1
+    )
+    temperature: float = option(
+        4.0, "With a teacher: divides the logits of both networks before they are compared.", at_least=0.01
+    )
+
+    def objective(self, model: keras.Model) -> training.Objective:
+        return dataclasses.replace(super().objective(model), soft_labels=self.soft_labels, temperature=self.temperature)
 
     def updates(self, model: keras.Model, num_examples: int) -> training.Updates:
         return training.Updates(lambda variable: self.learning_rate, self.warmup, self.decay_start)

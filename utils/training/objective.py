@@ -16,6 +16,10 @@ class Objective:
             fraction of the training that is done, a float32 scalar in [0, 1). None: the method has no such term.
         weight_decay: L2 decay of the kernels: half of it times the sum of their squares, per image.
         label_smoothing: the fraction of a label that is spread evenly over all classes.
+        teacher: a trained network, images to logits, whose outputs are soft targets beside the labels (Hinton, Vinyals
+            and Dean, Distilling the Knowledge in a Neural Network, 2015). None: there are none.
+        soft_labels: the weight of the cross entropy with the soft targets; that with the labels has the rest of 1.
+        temperature: divides the logits of both networks for that cross entropy, which is multiplied by its square.
         growing_decay: the decay grows linearly from a thousandth of `weight_decay` at the start to all of it at the
             end, as in the authors' script for VGG-like.
     """
@@ -24,12 +28,30 @@ class Objective:
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     growing_decay: bool = False
+    teacher: keras.Model | None = None
+    soft_labels: float = 0.0
+    temperature: float = 1.0
 
-    def data_term(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """The mean cross entropy, in nats, a scalar, of logits (batch, classes) and labels (batch,)."""
+    def teachers_logits(self, inputs: tf.Tensor) -> tf.Tensor | None:
+        """What the teacher says of the network's inputs, (batch, classes) float32; None without a teacher."""
+        return tf.cast(self.teacher(inputs, training=False), tf.float32) if self.teacher else None
+
+    def data_term(self, logits: tf.Tensor, labels: tf.Tensor, teachers: tf.Tensor | None = None) -> tf.Tensor:
+        """The mean cross entropy, in nats, a scalar; with a teacher, also with its soft targets.
+
+        Args:
+            logits: of the model, (batch, classes).
+            labels: (batch,) integers.
+            teachers: `teachers_logits`.
+        """
         classes = logits.shape[-1]
         targets = (1 - self.label_smoothing) * tf.one_hot(labels, classes) + self.label_smoothing / classes
-        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+        cross_entropy = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+        if teachers is None:
+            return cross_entropy
+        soft_targets = tf.nn.softmax(teachers / self.temperature)
+        soft = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(soft_targets, logits / self.temperature))
+        return (1 - self.soft_labels) * cross_entropy + self.soft_labels * self.temperature**2 * soft
 
     def kl_divergence(self, model: keras.Model, progress: tf.Tensor) -> tf.Tensor:
         """The KL divergence term, in nats, a scalar."""

@@ -79,13 +79,14 @@ class Step:
         batch = self.batches.tower_batch(images, labels, order, epoch, step, self.noise.num_seeds)
         inputs, labels, seeds = batch
         num_examples = self.batches.num_examples
+        teachers = self.objective.teachers_logits(inputs)
         progress = tf.cast(epoch * self.steps_per_epoch + step, tf.float32) / self.num_steps
         with tf.GradientTape() as tape:
             # Before theta is multiplied into some of the kernels.
             decay = self.objective.decay(self.model, num_examples, progress)
             with self.noise.sampled(seeds) as scope:
                 logits = tf.cast(self.model(inputs, training=True), tf.float32)
-            data_term = self.objective.data_term(logits, labels)
+            data_term = self.objective.data_term(logits, labels, teachers)
             kl = self.objective.kl_divergence(self.model, progress)
             # The optimizers sum the gradients of the towers.
             loss = (num_examples * data_term + kl + decay) / self.batches.num_towers
