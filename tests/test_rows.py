@@ -121,14 +121,17 @@ def test_a_row_shows_the_units_of_the_run_with_the_median_of_the_multiply_adds()
     assert report.rows("LeNet5", "mnist", {"StructuredBP": {"ours": runs}})[1][3] == "2"
 
 
-def test_runs_of_the_papers_settings_and_of_moved_images_have_rows_of_their_own():
+def test_runs_with_the_papers_settings_shifted_images_or_a_teacher_have_rows_of_their_own():
     run = json.loads((ROOT / "checkpoints" / "published" / "lenet5-sbp" / "result.json").read_text())
     other = run | {"error": 1.5, "settings": run["settings"] | {"schedule": "paper"}}
     moved = [run | {"error": error, "settings": run["settings"] | {"shift": 2}} for error in (0.5, 0.5)]
-    rows = report.rows("LeNet5", "mnist", {"StructuredBP": {"ours": [run, other, *moved]}})
+    taught = [row | {"settings": row["settings"] | {"finetune_teacher": "lenet5"}} for row in (run, moved[0])]
+    rows = report.rows("LeNet5", "mnist", {"StructuredBP": {"ours": [run, other, *moved, *taught]}})
     assert [row[1:3] for row in rows[1:]] == [
         ("ours", "0.83"),
+        ("ours, distilled", "0.83"),
         ("ours, images shifted by up to 2", "0.50"),
+        ("ours, images shifted by up to 2, distilled", "0.50"),
         ("ours, paper's settings", "1.50"),
     ]
 

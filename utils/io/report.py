@@ -125,11 +125,9 @@ def by_kind(runs: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def _kind(settings):
-    if settings.get("finetune_teacher"):
-        return ", distilled"
-    if shift := settings.get("shift"):
-        return f", images shifted by up to {shift}"
-    return ", paper's settings" if settings.get("schedule") == "paper" else ""
+    kind = ", paper's settings" if settings.get("schedule") == "paper" else ""
+    kind += f", images shifted by up to {settings['shift']}" if settings.get("shift") else ""
+    return kind + (", distilled" if settings.get("finetune_teacher") else "")
 
 
 def _initial_kl_scale(settings):

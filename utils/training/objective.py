@@ -49,6 +49,7 @@ class Objective:
         cross_entropy = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
         if teachers is None:
             return cross_entropy
+        # Not keras.distillation.LogitsDistillation: in Keras 3.15 its default compares logits, not probabilities.
         soft_targets = tf.nn.softmax(teachers / self.temperature)
         soft = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(soft_targets, logits / self.temperature))
         return (1 - self.soft_labels) * cross_entropy + self.soft_labels * self.temperature**2 * soft
