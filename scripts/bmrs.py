@@ -5,8 +5,9 @@
     python scripts/bmrs.py --dataset=cifar10
 
 Their networks, data, Adam, batches and epochs; their KL divergence, which is averaged over units and layers, and the
-evidence lower bound's, whose weight is 1 / N. From each training, units are removed once by the signal-to-noise ratio
-and once by the evidence. A repeated command continues. Results: docs/reproduction.md#bmrs
+evidence lower bound's, whose weight is 1 / N. Units are removed once after the training, by the signal-to-noise ratio
+and by the evidence, or, as in BMRS, after each of the first two thirds of its epochs. A repeated command continues.
+Results: docs/reproduction.md#bmrs
 """
 
 import json
@@ -25,6 +26,7 @@ from keras_sbp.utils.experiment import testing
 from keras_sbp.utils.experiment.flags import define_data_dir
 from keras_sbp.utils.io import command_line, data, terminal
 from keras_sbp.utils.pruning import fit
+from keras_sbp.utils.tool import compact, targets
 
 FLAGS = flags.FLAGS
 BATCH_SIZE, LEARNING_RATE, NOISE_LEARNING_RATE = 64, 1e-3, 0.02
@@ -36,15 +38,21 @@ CRITERIA = ("snr", "evidence")
 
 
 class Training(NamedTuple):
-    """kl: a multiple of the bound's KL divergence, or None for their average. own_rate: of the noise."""
+    """kl: a multiple of the bound's KL divergence, or None for their average. own_rate: of the noise.
+
+    pruned_by: the criterion by which units are removed while the network is trained. None: after it, by each.
+    """
 
     kl: float | None
     own_rate: bool
+    pruned_by: str | None = None
 
 
 TRAININGS = {
     "no noise": None,
-    "KL averaged, as in BMRS": Training(None, False),
+    "KL averaged": Training(None, False),
+    "KL averaged, pruned after each epoch, as in BMRS": Training(None, False, "snr"),
+    "the same, by the evidence": Training(None, False, "evidence"),
     "the bound's KL": Training(1, False),
     "the bound's KL, noise at its own rate": Training(1, True),
     "40 x KL, noise at its own rate": Training(40, True),
@@ -52,7 +60,7 @@ TRAININGS = {
 
 flags.DEFINE_enum("network", "lenet5", ["lenet5", "mlp"], "LeNet5 of 6-16-120-84 filters and units, or an MLP.")
 flags.DEFINE_enum("dataset", "mnist", ["mnist", "cifar10", "digits"], "The data set; digits needs no download.")
-flags.DEFINE_integer("epochs", 30, "Epochs; theirs are 20 and 10.", lower_bound=1)
+flags.DEFINE_integer("epochs", 30, "Epochs; theirs are 20, and 10 more without pruning.", lower_bound=1)
 flags.DEFINE_integer("seeds", 10, "Seeds of each training.", lower_bound=1)
 flags.DEFINE_string("checkpoints_dir", None, "Folder of the results. Default: checkpoints/bmrs-NETWORK-DATASET.")
 define_data_dir()
@@ -90,17 +98,51 @@ def run(training, seed):
         if training.own_rate:
             optimizer = fit.optimizer(optimizer, keras.optimizers.Adam(NOISE_LEARNING_RATE))
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), steps_per_execution=STEPS)
-    model.fit(x, y, BATCH_SIZE, FLAGS.epochs, verbose=0)
+    pruner = RemoveUnits(training.pruned_by) if training and training.pruned_by else None
+    model.fit(x, y, BATCH_SIZE, FLAGS.epochs, verbose=0, callbacks=[pruner] if pruner else [])
     found = []
-    for criterion in CRITERIA if training else ("",):
+    for criterion in criteria(training):
         for layer in fit.noise_layers(model):
             layer.criterion = criterion
-        smaller = pruning.shrink(model) if training else model
+        if pruner:
+            smaller = compact.shrink(model, {name: ~units for name, units in pruner.removed.items()})
+        else:
+            smaller = pruning.shrink(model) if training else model
         logits = np.concatenate([smaller(batch) for batch in np.array_split(x_test, 10)])
         error = testing.error_rate(logits, y_test)
         gone = 100 - 100 * smaller.count_params() / given.count_params()
         found.append({"criterion": criterion, "parameters_gone": gone, "accuracy": 100 - error})
     return found
+
+
+def criteria(training):
+    """By which units are removed from the same training."""
+    if not training:
+        return ("",)
+    return (training.pruned_by,) if training.pruned_by else CRITERIA
+
+
+class RemoveUnits(keras.callbacks.Callback):
+    """Removes dead units for good after each of the first two thirds of the epochs: theta is about exp(-20) from there.
+
+    BMRS's code masks units by their noise after each of 20 epochs, and trains for 10 more with the last mask.
+    """
+
+    def __init__(self, criterion):
+        super().__init__()
+        self.criterion = criterion
+
+    def on_train_begin(self, logs=None):
+        self.removed = {layer.name: np.zeros(layer.mu.shape[0], bool) for layer in fit.noise_layers(self.model)}
+
+    def on_epoch_end(self, epoch, logs=None):
+        for layer in fit.noise_layers(self.model):
+            removed, layer.criterion = self.removed[layer.name], self.criterion
+            if epoch < 2 * self.params["epochs"] // 3:
+                removed |= ~np.asarray(layer.live_units())
+            # Also later: the optimizer's momentum moves them.
+            layer.mu.assign(np.where(removed, targets.REMOVED_MU, layer.mu))
+            layer.log_sigma.assign(np.where(removed, targets.REMOVED_LOG_SIGMA, layer.log_sigma))
 
 
 def images(split):
@@ -139,7 +181,7 @@ NETWORKS = {"lenet5": lenet5, "mlp": mlp}
 def table(rows):
     lines = ["| training | units removed by | seeds | parameters gone % | accuracy % |", "|---|---|--:|--:|--:|"]
     for training, noisy in TRAININGS.items():
-        for criterion in CRITERIA if noisy else ("",):
+        for criterion in criteria(noisy):
             found = [row for row in rows if (row["training"], row["criterion"]) == (training, criterion)]
             if found:
                 cells = [mean_and_deviation([row[key] for row in found]) for key in ("parameters_gone", "accuracy")]

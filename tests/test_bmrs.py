@@ -2,8 +2,11 @@
 
 import runpy
 
+import keras
+import numpy as np
 import pytest
 
+from keras_sbp.layers.sbp import SBP
 from tests.support.scripts import ROOT
 
 
@@ -29,3 +32,23 @@ def test_the_table_has_means_and_deviations_over_seeds(script):
         for seed, (gone, accuracy) in enumerate([(60.0, 98.0), (62.0, 99.0), (64.0, 97.0)])
     ]
     assert script["table"](rows).splitlines()[2:] == [f"| {name} | snr | 3 | 62.00 ± 2.00 | 98.00 ± 1.00 |"]
+
+
+def test_units_are_removed_after_the_first_two_thirds_of_the_epochs_and_stay_removed(script):
+    inputs = keras.Input((3,))
+    hidden = SBP(name="noise")(keras.layers.Dense(4, activation="relu")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2)(hidden))
+    noise, certain, dead = model.get_layer("noise"), -5.0, 5.0  # log sigma
+    remover = script["RemoveUnits"]("snr")
+    remover.set_model(model)
+    remover.set_params({"epochs": 3})
+    remover.on_train_begin()
+    for epoch, log_sigma in enumerate(([dead, certain, certain, certain], [certain, dead, certain, certain])):
+        noise.log_sigma.assign(log_sigma)
+        remover.on_epoch_end(epoch)
+    assert remover.removed["noise"].tolist() == [True, True, False, False]
+    noise.mu.assign([-1.0, -1.0, 0.0, 0.0])  # as an optimizer may
+    noise.log_sigma.assign([certain, certain, dead, certain])
+    remover.on_epoch_end(2)
+    assert remover.removed["noise"].tolist() == [True, True, False, False], "the last third removes none"
+    assert np.all(np.asarray(noise.sample())[:2] < 1e-8)
