@@ -21,6 +21,7 @@ def test_speedups_in_each_runtime(monkeypatch):
     assert set(result) == {"cpu_speedup", "gpu_speedup", "timing"} and result["cpu_speedup"] > 0
     assert bool(result["gpu_speedup"]) == bool(tf.config.list_logical_devices("GPU"))
     first = result["timing"][0]
+    assert first["processor"]
     assert [first[name] for name in ("runtime", "threads", "batch_size", "pairs")] == ["LiteRT", 1, 4, 3]
     assert {entry["runtime"] for entry in result["timing"]} == {"LiteRT", "TensorFlow"}
     row = timing.speedups(*models, "row")["timing"]

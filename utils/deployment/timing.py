@@ -1,6 +1,7 @@
 """Timing: how many times faster a network runs than the original, where people deploy it."""
 
 import os
+import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +40,8 @@ def speedups(original: keras.Model, smaller: keras.Model, what: str = "all") -> 
             all cores, and TensorFlow, always on 1,024 images, which takes up to minutes.
     Returns:
         {"cpu_speedup": in LiteRT on one thread, "gpu_speedup": in TensorFlow on the first GPU, or None without one,
-        "timing": a list of all measurements: runtime, device, threads, batch_size, pairs, speedup, quartiles}.
+        "timing": a list of all measurements: runtime, device, processor, threads, batch_size, pairs, speedup,
+        quartiles}.
     """
     cores, gpus = len(os.sched_getaffinity(0)), tf.config.list_logical_devices("GPU")
     if what == "row":
@@ -88,12 +90,23 @@ def _speedup(
     return {
         "runtime": runtime.name,
         "device": device,
+        "processor": processor(),
         "threads": runtime.threads,
         "batch_size": images,
         "pairs": len(ratios),
         "speedup": float(np.median(ratios)),
         "quartiles": np.quantile(ratios, [0.25, 0.75]).tolist(),
     }
+
+
+def processor() -> str:
+    """The name of this machine's CPU."""
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
 
 
 def as_deployed(model: keras.Model) -> keras.Model:
