@@ -214,6 +214,12 @@ def test_a_published_network_is_measured_and_where_it_differs_said(undisturbed, 
     (eight_bits,) = re.findall(r"of eight bits: ([\d.]+) % error", same.stderr)
     assert float(eight_bits) == pytest.approx(float(published.split()[2]), abs=3)
     assert f"error differs: {tmp_path / 'other'}" in other.stderr and str(result["error"] + 0.5) in other.stderr
+    given = scripts.run("lenet-fc-sbp", "--dataset=digits", "--evaluate", f"--checkpoint={folder}")
+    assert given.returncode == 0 and "differs" not in given.stderr, given.stderr
+    _, recorded, again = given.stdout.splitlines()
+    assert recorded.split()[1:] == ["recorded", *published.split()[2:]] and again.split() == here.split()
+    wrong = scripts.run("lenet5-sbp", "--dataset=digits", "--evaluate", f"--checkpoint={folder}")
+    assert wrong.returncode == 2 and "is Lenet-fc on digits, not LeNet5 on digits" in wrong.stderr
     none = scripts.run("lenet-fc-sbp", "--dataset=fashion_mnist", "--evaluate")
     assert none.returncode == 2 and "no network is published" in none.stderr
 

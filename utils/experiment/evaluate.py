@@ -1,4 +1,4 @@
-"""--evaluate: measures a published network, one that git holds, on this machine."""
+"""--evaluate: measures a network that git holds, or another run's, on this machine."""
 
 import os
 import sys
@@ -13,18 +13,25 @@ ROUNDING = {"error": 0.011, "nll": 0.001, "ece": 0.02}
 
 
 def evaluate(run: Experiment) -> str:
-    """A published network's row beside what is measured of it here; says on stderr where they differ.
+    """A network's published row, or that of the run in --checkpoint, beside what is measured of it here.
+
+    Says on stderr where they differ.
 
     Raises:
-        UserError: git holds no network of such a run.
+        UserError: git holds no network of such a run, or --checkpoint is a run of another network or data set.
     """
-    directory = run.script.published_directory()
+    directory = run.settings.checkpoint or run.script.published_directory()
     result, path = report.read(directory), os.path.join(directory, "network.keras")
     if not result or not os.path.exists(path):
         raise UserError(f"no network is published at {directory}: leave out --evaluate to train one")
+    found, wanted = (result["network"], result["dataset"]), (run.title, run.settings.dataset)
+    if found != wanted:
+        raise UserError(
+            f"{directory} is {' on '.join(found)}, not {' on '.join(wanted)}: use the script of that network"
+        )
     network = networks.load(path)
     here = run.scores(network) | run.measure(network)
-    rows = {"published": [result], "here": [{**result, **here}]}
+    rows = {"recorded" if run.settings.checkpoint else "published": [result], "here": [{**result, **here}]}
     # What fine-tuning changed is not measured again.
     rows["here"][0].pop("error_before_finetuning", None)
     int8 = runtimes.predictor(runtimes.to_litert(network, run.examples()))

@@ -44,7 +44,9 @@ class Settings:
         inherited=True,
     )  # fmt: skip
     export: bool = option(False, "Also write saved_model/, network.tflite and network-int8.tflite.")
-    evaluate: bool = option(False, "Do not train: measure the published network's error and speed on this machine.")
+    evaluate: bool = option(
+        False, "Do not train: measure the error and speed of the published network, or --checkpoint's, here."
+    )
     timing: str = option(
         "row",
         "What is timed at the end. row: what the row shows, in seconds. all: one thread and all, one image and 1,024, "
