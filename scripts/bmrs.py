@@ -1,6 +1,6 @@
 """Table 1 of BMRS (Wright, Igel, Selvan, NeurIPS 2024) again: is the signal-to-noise ratio a bad criterion?
 
-    python scripts/bmrs.py                            # LeNet5 on MNIST, ten seeds: two hours on one core
+    python scripts/bmrs.py                            # LeNet5 on MNIST, ten seeds: four hours on one core
     python scripts/bmrs.py --network=mlp
     python scripts/bmrs.py --dataset=cifar10
 

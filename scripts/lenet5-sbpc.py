@@ -4,7 +4,7 @@ Error, last epoch: 0.84% (mean of ten seeds, 95% interval 0.78 to 0.91) with 20.
 
     python scripts/lenet5-sbpc.py --seed=N            # N = 0 ... 9; 2 to 3 minutes on one core
 
-With random shifts and fine-tuning: 0.78%, 18.6x (ten seeds); at a higher price 1.06%, 40.8x (four seeds). Their flags
+With random shifts and fine-tuning: 0.78%, 18.6x (ten seeds); at a higher price 1.08%, 41.9x (five seeds). Their flags
 and the trials: docs/trials.md#lenet5-sbpc
 """
 
