@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_sbp.nets import NETWORKS
-from keras_sbp.utils.experiment import Experiment, Settings
+from keras_sbp.utils.experiment import Experiment, Settings, finished
 from keras_sbp.utils.experiment.settings import check_same
 from keras_sbp.utils.io import report
 from keras_sbp.utils.io.command_line import UserError
@@ -71,3 +71,21 @@ def test_records_from_before_version_1_are_compared_by_todays_names():
     with pytest.raises(UserError, match="run holds a run with --price=10.0: rerun with these flags"):
         check_same("run", held, wanted | {"price": 8.0})
     check_same("run", {"kl_start": ["145", "64"], "kl_scale": ["1"]}, {"initial_kl_scale": [145.0, 64.0], "price": 0.0})
+
+
+def test_a_teacher_has_the_precision_of_the_run_and_has_not_seen_what_is_held_out():
+    path = str(ROOT / "checkpoints" / "published" / "lenet5-sbp")
+    dtypes = {}
+    for precision in ("float32", "bfloat16"):
+        teacher = finished.load_teacher(path, Settings(precision=precision))
+        dtypes[precision] = {layer.compute_dtype for layer in teacher.layers[:-1]}, teacher.layers[-1].compute_dtype
+    assert dtypes["float32"] == ({"float32"}, "float32")
+    assert "bfloat16" in dtypes["bfloat16"][0] and dtypes["bfloat16"][1] == "float32"
+    with pytest.raises(UserError, match="holds out"):
+        finished.load_teacher(path, Settings(validate=True))
+
+
+def test_nothing_to_train_is_refused(tmp_path):
+    settings = Settings(dataset="digits", epochs=0, checkpoints_dir=str(tmp_path))
+    with pytest.raises(UserError, match="nothing would be trained"):
+        Experiment(NETWORKS["LeNet5"], "StructuredBP", settings, StructuredBP())
