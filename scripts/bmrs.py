@@ -52,7 +52,7 @@ TRAININGS = {
     "no noise": None,
     "KL averaged": Training(None, False),
     "KL averaged, pruned after each epoch, as in BMRS": Training(None, False, "snr"),
-    "the same, by the evidence": Training(None, False, "evidence"),
+    "KL averaged, pruned after each epoch by the evidence": Training(None, False, "evidence"),
     "the bound's KL": Training(1, False),
     "the bound's KL, noise at its own rate": Training(1, True),
     "40 x KL, noise at its own rate": Training(40, True),
@@ -134,10 +134,12 @@ class RemoveUnits(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.removed = {layer.name: np.zeros(layer.mu.shape[0], bool) for layer in fit.noise_layers(self.model)}
+        for layer in fit.noise_layers(self.model):
+            layer.criterion = self.criterion
 
     def on_epoch_end(self, epoch, logs=None):
         for layer in fit.noise_layers(self.model):
-            removed, layer.criterion = self.removed[layer.name], self.criterion
+            removed = self.removed[layer.name]
             if epoch < 2 * self.params["epochs"] // 3:
                 removed |= ~np.asarray(layer.live_units())
             # Also later: the optimizer's momentum moves them.

@@ -12,7 +12,7 @@ from keras_sbp.utils.experiment import Experiment, Settings, finished
 from keras_sbp.utils.experiment.settings import check_same
 from keras_sbp.utils.io import report
 from keras_sbp.utils.io.command_line import UserError
-from keras_sbp.utils.methods import StructuredBP
+from keras_sbp.utils.methods import Finetuning, StructuredBP
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,17 +75,22 @@ def test_records_from_before_version_1_are_compared_by_todays_names():
 
 def test_a_teacher_has_the_precision_of_the_run_and_has_not_seen_what_is_held_out():
     path = str(ROOT / "checkpoints" / "published" / "lenet5-sbp")
-    dtypes = {}
+    dtypes, student = {}, NETWORKS["LeNet5"].build()
     for precision in ("float32", "bfloat16"):
-        teacher = finished.load_teacher(path, Settings(precision=precision))
+        teacher = finished.load_teacher(path, Settings(precision=precision), student)
         dtypes[precision] = {layer.compute_dtype for layer in teacher.layers[:-1]}, teacher.layers[-1].compute_dtype
     assert dtypes["float32"] == ({"float32"}, "float32")
     assert "bfloat16" in dtypes["bfloat16"][0] and dtypes["bfloat16"][1] == "float32"
     with pytest.raises(UserError, match="holds out"):
-        finished.load_teacher(path, Settings(validate=True))
+        finished.load_teacher(path, Settings(validate=True), student)
+    with pytest.raises(UserError, match=r"reads \(28, 28, 1\) and returns \(10,\), not \(32, 32, 3\)"):
+        finished.load_teacher(path, Settings(), NETWORKS["ResNet-20"].build())
 
 
 def test_nothing_to_train_is_refused(tmp_path):
     settings = Settings(dataset="digits", epochs=0, checkpoints_dir=str(tmp_path))
-    with pytest.raises(UserError, match="nothing would be trained"):
-        Experiment(NETWORKS["LeNet5"], "StructuredBP", settings, StructuredBP())
+    for finetuning in (None, Finetuning(epochs=1)):  # there is no checkpoint to fine-tune
+        with pytest.raises(UserError, match="only fine-tunes"):
+            Experiment(NETWORKS["LeNet5"], "StructuredBP", settings, StructuredBP(), finetuning=finetuning)
+    with pytest.raises(UserError, match="teacher does nothing"):
+        Finetuning(teacher="lenet5")

@@ -220,6 +220,8 @@ def test_a_published_network_is_measured_and_where_it_differs_said(undisturbed, 
     assert recorded.split()[1:] == ["recorded", *published.split()[2:]] and again.split() == here.split()
     wrong = scripts.run("lenet5-sbp", "--dataset=digits", "--evaluate", f"--checkpoint={folder}")
     assert wrong.returncode == 2 and "is Lenet-fc on digits, not LeNet5 on digits" in wrong.stderr
+    seen = scripts.run("lenet-fc-sbp", "--dataset=digits", "--evaluate", f"--checkpoint={folder}", "--validate")
+    assert seen.returncode == 2 and "holds out" in seen.stderr
     none = scripts.run("lenet-fc-sbp", "--dataset=fashion_mnist", "--evaluate")
     assert none.returncode == 2 and "no network is published" in none.stderr
 

@@ -4,8 +4,9 @@ import os
 import sys
 
 from keras_sbp.utils.deployment import runtimes
+from keras_sbp.utils.experiment import finished
 from keras_sbp.utils.experiment.run import Experiment
-from keras_sbp.utils.io import networks, report
+from keras_sbp.utils.io import report
 from keras_sbp.utils.io.command_line import UserError
 
 # How far these may be from the published ones: another machine sums in another order.
@@ -18,18 +19,19 @@ def evaluate(run: Experiment) -> str:
     Says on stderr where they differ.
 
     Raises:
-        UserError: git holds no network of such a run, or --checkpoint is a run of another network or data set.
+        UserError: git holds no network of such a run, or --checkpoint is a run of another network or data set, or was
+            trained on the images that --validate holds out.
     """
     directory = run.settings.checkpoint or run.script.published_directory()
-    result, path = report.read(directory), os.path.join(directory, "network.keras")
-    if not result or not os.path.exists(path):
+    result = report.read(directory)
+    if not result or not os.path.exists(finished.network_file(directory)):
         raise UserError(f"no network is published at {directory}: leave out --evaluate to train one")
     found, wanted = (result["network"], result["dataset"]), (run.title, run.settings.dataset)
     if found != wanted:
         raise UserError(
             f"{directory} is {' on '.join(found)}, not {' on '.join(wanted)}: use the script of that network"
         )
-    network = networks.load(path)
+    network = finished.load(directory, run.settings)
     here = run.scores(network) | run.measure(network)
     rows = {"recorded" if run.settings.checkpoint else "published": [result], "here": [{**result, **here}]}
     # What fine-tuning changed is not measured again.

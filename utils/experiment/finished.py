@@ -1,4 +1,4 @@
-"""Networks of finished runs: what another run's training starts from, or is drawn to."""
+"""Networks of finished runs: what another run's training starts from, or its teacher."""
 
 import os
 
@@ -25,9 +25,18 @@ def load(path: str, settings: Settings) -> keras.Model:
     return networks.load(file)
 
 
-def load_teacher(path: str, settings: Settings) -> keras.Model:
-    """As `load`, in the precision of the run: a network that the run's own is drawn to (`training.Objective`)."""
+def load_teacher(path: str, settings: Settings, student: keras.Model) -> keras.Model:
+    """As `load`, in the precision of the run: a network whose outputs are soft targets for another.
+
+    Raises:
+        UserError: as `load`, or it reads or returns something else than the student.
+    """
     teacher = load(path, settings)
+    found, wanted = ((model.input_shape[1:], model.output_shape[1:]) for model in (teacher, student))
+    if found != wanted:
+        raise UserError(
+            f"{path} cannot be the teacher: it reads {found[0]} and returns {found[1]}, not {wanted[0]} and {wanted[1]}"
+        )
     if settings.precision == "bfloat16":
         use_bfloat16(teacher)
     return teacher

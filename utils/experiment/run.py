@@ -62,8 +62,8 @@ class Experiment:
         self.preprocess = preprocess or data.DATASETS[settings.dataset].preprocess
         self.augment, self.finetuning, self.script = augment or self.preprocess, finetuning, script
         self.record = record(settings, method, augment, finetuning)
-        if not (settings.epochs or finetuning and finetuning.epochs):
-            raise UserError("epochs=0 and no fine-tuning: nothing would be trained, use a larger value")
+        if not (settings.epochs or settings.checkpoint and finetuning and finetuning.epochs):
+            raise UserError("epochs=0 only fine-tunes: give a checkpoint and finetune_epochs, or more epochs")
         if not (settings.checkpoints_dir or script):
             raise UserError("no checkpoints_dir: Settings(checkpoints_dir=...) says where the run goes")
         self.directory = (settings.checkpoints_dir or script.directory()).rstrip("/")
@@ -202,8 +202,6 @@ class Experiment:
         method = self.finetuning
         if not (method and method.epochs):
             return None
-        with self.strategy.scope():
-            teacher = finished.load_teacher(method.teacher, self.settings) if method.teacher else None
         if method.inserts_batch_norm:
             unpadded = self.insert_batch_norm(model)
             with self.strategy.scope(), dtype_policy(self.settings.precision):
@@ -214,6 +212,8 @@ class Experiment:
         if not smaller.trainable_variables:
             print("no unit is live: there is nothing to fine-tune", file=sys.stderr)
             return None
+        with self.strategy.scope():
+            teacher = finished.load_teacher(method.teacher, self.settings, smaller) if method.teacher else None
         tuned = self._train(smaller, method, method.epochs, self._finetuning_directory, teacher)
         if method.inserts_batch_norm:
             pruning.copy_unpadded_weights(unpadded, tuned)

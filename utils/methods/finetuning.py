@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from keras_sbp.lazy import keras
 from keras_sbp.utils import training
+from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.io.options import option
 from keras_sbp.utils.methods.method import Method
 
@@ -29,6 +30,11 @@ class Finetuning(Method):
     temperature: float = option(
         4.0, "With a teacher: divides the logits of both networks before they are compared.", at_least=0.01
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.teacher and not self.epochs:
+            raise UserError("finetune_teacher does nothing without finetune_epochs: give both")
 
     def objective(self, model: keras.Model) -> training.Objective:
         return dataclasses.replace(super().objective(model), soft_labels=self.soft_labels, temperature=self.temperature)

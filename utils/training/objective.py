@@ -16,12 +16,12 @@ class Objective:
             fraction of the training that is done, a float32 scalar in [0, 1). None: the method has no such term.
         weight_decay: L2 decay of the kernels: half of it times the sum of their squares, per image.
         label_smoothing: the fraction of a label that is spread evenly over all classes.
+        growing_decay: the decay grows linearly from a thousandth of `weight_decay` at the start to all of it at the
+            end, as in the authors' script for VGG-like.
         teacher: a trained network, images to logits, whose outputs are soft targets beside the labels (Hinton, Vinyals
             and Dean, Distilling the Knowledge in a Neural Network, 2015). None: there are none.
         soft_labels: the weight of the cross entropy with the soft targets; that with the labels has the rest of 1.
         temperature: divides the logits of both networks for that cross entropy, which is multiplied by its square.
-        growing_decay: the decay grows linearly from a thousandth of `weight_decay` at the start to all of it at the
-            end, as in the authors' script for VGG-like.
     """
 
     kl: Callable[[keras.Model, tf.Tensor], tf.Tensor] | None = None
