@@ -49,6 +49,7 @@ NETWORKS: dict[str, Network] = {
         Network("LeNet5", "lenet5", "lenet5"),
         Network("VGG-like", "vgglike", "vgglike"),
         Network("ResNet-20", "resnet20", "resnet20"),
+        Network("ResNet-56", "resnet56", "resnet56"),
         Network("LSTM", "lstm-mnist", "lstm"),
         Network("ViT", "vit-cifar", "vit"),
     )

@@ -20,11 +20,13 @@ VGGLIKE = {
     for block, numbers in enumerate(((1, 2), (3, 4), (5, 6, 7), (8, 9, 10), (11, 12, 13)))
     for number in numbers
 }
+BLOCKS = {"ResNet-20": 3, "ResNet-56": 9}  # of a stage
 WHOLE = {
     "Lenet-fc": 545_000,
     "LeNet5": 2_293_000,
     "VGG-like": 313_463_808,
     "ResNet-20": 40_813_184,
+    "ResNet-56": 125_747_840,
     "LSTM": 2_237_696,
     "ViT": 12_411_520,
 }
@@ -32,7 +34,7 @@ WHOLE = {
 
 def num_positions(network, name):
     """The number of positions that a layer computes."""
-    if network == "ResNet-20":
+    if network in BLOCKS:
         stage = {"conv": 1, "logits": 0}.get(name) if name in ("conv", "logits") else int(name[5])
         return (1, 32**2, 16**2, 8**2)[stage]
     return {"LeNet5": {"conv1": 24**2, "conv2": 8**2}, "VGG-like": VGGLIKE}.get(network, {}).get(name, 1)
@@ -75,10 +77,11 @@ def test_a_network_in_git_is_what_its_result_says(folder):
     assert result["multiply_adds"] == multiply_adds
     outputs, inputs = ([kernel[side] for kernel in kernels.values()] for side in (-1, -2))
     expected = {"Lenet-fc": [*inputs, 10], "LeNet5": [*outputs[:2], *inputs[2:]], "VGG-like": outputs[:14]}
-    if network == "ResNet-20":
+    if network in BLOCKS:
+        of_each = 1 + BLOCKS[network]
         for stage in (1, 2, 3):
-            blocks = [f"stage{stage}_block{block}" for block in (1, 2, 3)]
-            stream, *inner = result["units"][4 * stage - 4 : 4 * stage]
+            blocks = [f"stage{stage}_block{block}" for block in range(1, of_each)]
+            stream, *inner = result["units"][of_each * (stage - 1) : of_each * stage]
             assert inner == [kernels.get(f"{block}_conv1", (0,))[-1] for block in blocks]
             assert stream == max(kernels.get(f"{block}_conv2", (0,))[-1] for block in blocks)
     else:
