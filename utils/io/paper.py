@@ -74,6 +74,9 @@ NOTE = (
 # 2022, arXiv 2104.11883) as the READMEs of their code do.
 # ResNet-20, as FPGM lists them (He, Liu, Wang, Hu and Yang, CVPR 2019, arXiv 1811.00250, Table 1). SFP: He, Kang, Dong,
 # Fu and Yang, IJCAI 2018 (arXiv 1808.06866).
+# ResNet-56, from Originals of 6.1 to 7.0 %, as Torch-Pruning lists them in the README of its code
+# (github.com/VainF/Torch-Pruning). Group: Fang, Ma, Song, Mi and Wang, DepGraph, CVPR 2023 (arXiv 2301.12900). ResRep:
+# Ding et al., ICCV 2021 (arXiv 2007.03260). GReg-2: Wang, Qin, Zhang and Fu, ICLR 2021 (arXiv 2012.09243). PPSM: as above.
 OTHERS = {
     "Lenet-fc": {
         "VIBNet": Other(1.6, 545_000 / 9_560, (97, 71, 33)),
@@ -101,5 +104,14 @@ OTHERS = {
         "SFP": Other(9.17, 40_813_184 / 24_300_000),
         "FPGM 30 %": Other(8.91, 40_813_184 / 24_300_000),
         "FPGM 40 %": Other(9.56, 40_813_184 / 18_700_000),
+    },
+    "ResNet-56": {
+        "FPGM": Other(6.74, 1.70),
+        "SFP": Other(6.64, 2.11),
+        "ResRep": Other(6.29, 2.12),
+        "Group, 2.13": Other(6.23, 2.13),
+        "GReg-2": Other(6.64, 2.55),
+        "Group, 2.57": Other(6.36, 2.57),
+        "PPSM": Other(6.78, 4.10),
     },
 }
