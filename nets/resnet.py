@@ -54,7 +54,8 @@ def resnet(
             x = keras.layers.ReLU(name=f"{name}_relu")(keras.layers.Add(name=f"{name}_add")([x, y]))
     x = keras.layers.GlobalAveragePooling2D(name="features")(x)
     # The logits are float32 also under mixed precision.
-    return keras.Model(inputs, keras.layers.Dense(10, dtype="float32", name="logits")(x), name=f"resnet{6 * blocks + 2}")
+    x = keras.layers.Dense(10, dtype="float32", name="logits")(x)
+    return keras.Model(inputs, x, name=f"resnet{6 * blocks + 2}")
 
 
 def units(kernels: Mapping[str, tuple[int, ...]], blocks: int) -> list[int]:

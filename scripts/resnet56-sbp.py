@@ -38,7 +38,8 @@ SHORT = {
 def train(run):
     start = experiment.find_or_train(run, "resnet56")
     # Batch normalization is frozen while there is noise: it is part of the pretrained convolutions.
-    model = run.build(unit=run.method.unit, norm=keras.layers.Identity)
+    unit = run.method.unit if run.settings.epochs else keras.layers.Identity
+    model = run.build(unit=unit, norm=keras.layers.Identity, counts=experiment.live_units(run, start))
     experiment.load_weights(run, model, start)
     model = run.train(model)
     return run.finish(model, run.finetune(model))

@@ -111,9 +111,7 @@ def test_scripts_from_the_original_to_a_trained_smaller_network(tmp_path, name):
     assert result["max_logit_difference"] < 1e-3 and 0 < min(result["units"])
     smaller = keras.models.load_model(tmp_path / "sbp" / "network.keras")
     assert (
-        counting.multiply_adds(smaller)
-        == result["multiply_adds"]
-        < counting.multiply_adds(network.build(width=0.25))
+        counting.multiply_adds(smaller) == result["multiply_adds"] < counting.multiply_adds(network.build(width=0.25))
     )
     # What was fine-tuned, with batch normalization, is what was written, with it folded into the convolutions again.
     trained = checkpoint.latest(tmp_path / "sbp" / "finetune")

@@ -76,7 +76,8 @@ NOTE = (
 # Fu and Yang, IJCAI 2018 (arXiv 1808.06866).
 # ResNet-56, from Originals of 6.1 to 7.0 %, as Torch-Pruning lists them in the README of its code
 # (github.com/VainF/Torch-Pruning). Group: Fang, Ma, Song, Mi and Wang, DepGraph, CVPR 2023 (arXiv 2301.12900). ResRep:
-# Ding et al., ICCV 2021 (arXiv 2007.03260). GReg-2: Wang, Qin, Zhang and Fu, ICLR 2021 (arXiv 2012.09243). PPSM: as above.
+# Ding et al., ICCV 2021 (arXiv 2007.03260). GReg-2: Wang, Qin, Zhang and Fu, ICLR 2021 (arXiv 2012.09243). PPSM: as
+# above.
 OTHERS = {
     "Lenet-fc": {
         "VIBNet": Other(1.6, 545_000 / 9_560, (97, 71, 33)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import ClassVar
 
 from keras_sbp.lazy import keras
@@ -45,10 +46,23 @@ class Finetuning(Method):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Retraining(Finetuning):
-    """Fine-tuning by SGD with Nesterov momentum, with batch normalization inserted again, in the run's precision."""
+    """Fine-tuning by SGD with Nesterov momentum, the kernels of convolutions by Muon if they have a rate of their own.
+
+    Batch normalization is inserted again, and the run's precision is kept.
+    """
 
     inserts_batch_norm: ClassVar[bool] = True
+    kernel_learning_rate: float = option(
+        0.0, "Muon's learning rate, for the kernels of convolutions; 0: they are trained as the rest.", at_least=0
+    )
 
     def updates(self, model: keras.Model, num_examples: int) -> training.Updates:
         rate = self.learning_rate / num_examples
-        return training.Updates(lambda variable: rate, self.warmup, self.decay_start, training.updates.nesterov)
+        if not self.kernel_learning_rate:
+            return training.Updates(lambda variable: rate, self.warmup, self.decay_start, training.updates.nesterov)
+        return training.Updates(
+            lambda variable: self.kernel_learning_rate if len(variable.shape) == 4 else rate,
+            self.warmup,
+            self.decay_start,
+            functools.partial(training.updates.muon, compute_dtype=model.compute_dtype),
+        )
