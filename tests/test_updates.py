@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.methods import Retraining
 from keras_sbp.utils.training import updates
 
 
@@ -119,6 +120,17 @@ def test_muon_computes_in_the_dtype_that_it_is_given(compute_dtype, tolerance, p
     expected = kernel - 0.1 * polynomial(across.reshape(-1, 5), 3).reshape(start.shape)
     error = np.abs(np.asarray(variable) - expected).max()
     assert error < tolerance and (error > 1e-4) == (compute_dtype == "bfloat16")
+
+
+@pytest.mark.parametrize("kernels, optimizer", [(0.04, updates.Muon), (0.0, updates.FusedNesterov)])
+def test_fine_tuning_trains_kernels_of_convolutions_by_muon_if_they_have_a_rate(kernels, optimizer):
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
+    found = Retraining(epochs=1, learning_rate=0.5, kernel_learning_rate=kernels).updates(model, num_examples=10)
+    rates = [found.rate(weight) for weight in model.trainable_variables]
+    assert rates == [kernels or 0.05, *[0.05] * 5], "kernel, bias, gamma, beta, kernel, bias"
+    assert type(found.optimizer(0.1, "0")) is optimizer
 
 
 @pytest.mark.parametrize("optimizer, prefix", [("adam", "adam"), ("nesterov", "sgd"), ("muon", "muon")])
