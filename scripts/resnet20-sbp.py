@@ -22,7 +22,8 @@ SHORT = {
     "noise_learning_rate": 5e-2,
     "warmup": 0.1,
     "decay_start": 0.2,
-    # 75 sqrt(c / c_min) for a unit that costs c MACs: of each stage, the stream and the three blocks.
+    # 75 sqrt(c / c_min) for a unit that costs c MACs. Of each stage, in the order of the network: stream and three
+    # blocks in the first, a first block before the stream in the others.
     "initial_kl_scale": (
         *(318.03, 173.21, 173.21, 173.21),
         *(106.07, 205.14, 122.47, 122.47),

@@ -19,16 +19,17 @@ SHORT = {
     "noise_learning_rate": 5e-2,
     "warmup": 0.1,
     "decay_start": 0.2,
-    # 45 sqrt(c / c_min) for a unit that costs c MACs. Of each stage: the stream and nine blocks, in the order in which
-    # the network has their noise, a first block before the stream of its stage.
+    # 100 sqrt(c / c_min) for a unit that costs c MACs. Of each stage, in the order of the network: stream and nine
+    # blocks in the first, a first block before the stream in the others.
     "initial_kl_scale": (
-        *(318.14, *[103.92] * 9),
-        *(63.64, 218.06, *[73.48] * 8),
-        *(45.0, 151.74, *[51.96] * 8),
+        *(706.98, *[230.94] * 9),
+        *(141.42, 484.58, *[163.3] * 8),
+        *(100.0, 337.2, *[115.47] * 8),
     ),
     "shrink_every": 2,
     "finetune_epochs": 18,
     "finetune_learning_rate": 0.1,
+    "finetune_kernel_learning_rate": 0.05,
     "finetune_warmup": 0.1,
     "finetune_decay_start": 0.2,
     "finetune_weight_decay": 5e-4,
