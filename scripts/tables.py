@@ -19,7 +19,7 @@ from keras_sbp.utils.deployment import timing
 from keras_sbp.utils.io import command_line, networks, paper, report
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("format", "text", ["text", "markdown"], "markdown is what the README shows.")
+flags.DEFINE_enum("format", "text", ["text", "markdown"], "markdown is what docs/results.md shows.")
 flags.DEFINE_bool("measure", False, "Time all networks in this run, and put the figures in their result.json.")
 flags.DEFINE_enum(
     "device", "all", ["all", "gpu"], "Where --measure times them: gpu needs Keras on JAX, all TensorFlow."
