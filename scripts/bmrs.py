@@ -62,13 +62,13 @@ flags.DEFINE_enum("network", "lenet5", ["lenet5", "mlp"], "LeNet5 of 6-16-120-84
 flags.DEFINE_enum("dataset", "mnist", ["mnist", "cifar10", "digits"], "The data set; digits needs no download.")
 flags.DEFINE_integer("epochs", 30, "Epochs; theirs are 20, and 10 more without pruning.", lower_bound=1)
 flags.DEFINE_integer("seeds", 10, "Seeds of each training.", lower_bound=1)
-flags.DEFINE_string("checkpoints_dir", None, "Folder of the results. Default: checkpoints/bmrs-NETWORK-DATASET.")
+flags.DEFINE_string("checkpoints_dir", None, "Folder of the folders bmrs-NETWORK-DATASET. Default: checkpoints.")
 define_data_dir()
 
 
 def main():
     name = f"bmrs-{FLAGS.network}-{FLAGS.dataset}"
-    path = Path(FLAGS.checkpoints_dir or experiment.ROOT / "checkpoints" / name) / f"{FLAGS.epochs}-epochs.jsonl"
+    path = Path(FLAGS.checkpoints_dir or experiment.ROOT / "checkpoints") / name / f"{FLAGS.epochs}-epochs.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     done = {(row["training"], row["seed"]) for row in rows}

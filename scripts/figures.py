@@ -45,13 +45,12 @@ def rows(runs):
     """{(network, method): results} of the rows of the tables, but for the paper's settings, on the paper's data."""
     found = {}
     for folder in sorted(path.parent for path in runs.glob("*/result.json")):
-        script, kind, _ = re.fullmatch(rf"(.*?)({'|'.join(report.KINDS)})(-seed\d+)?", folder.name).groups()
+        script = re.fullmatch(rf"(.*?)({'|'.join(report.KINDS)})(-seed\d+)?", folder.name)[1]
         result = report.read(folder)
         dataset, _ = paper.TABLES.get(result["network"], ("cifar10", {}))
-        # The short schedule stands in for the paper's, as in the tables.
-        if kind == "-paper" or kind.startswith("-short") and (runs / script / "result.json").exists():
+        if result["settings"].get("schedule") == "paper" or result["dataset"] != dataset:
             continue
-        if (experiment.ROOT / "scripts" / f"{script}.py").exists() and result["dataset"] == dataset:
+        if (experiment.ROOT / "scripts" / f"{script}.py").exists():
             found.setdefault((result["network"], result["method"]), []).append(result)
     return found
 

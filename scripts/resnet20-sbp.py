@@ -8,7 +8,6 @@ Error: 10.96% with noise, 9.41% fine-tuned (seed 0) with 2.27x fewer MACs; with 
 Trials: docs/trials.md#resnet20-sbp
 """
 
-from keras_sbp.lazy import keras
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip
@@ -39,12 +38,7 @@ SHORT = {
 
 
 def train(run):
-    start = experiment.find_or_train(run, "resnet20")
-    # Batch normalization is frozen while there is noise: it is part of the pretrained convolutions.
-    unit = run.method.unit if run.settings.epochs else keras.layers.Identity
-    model = run.build(unit=unit, norm=keras.layers.Identity, counts=experiment.live_units(run, start))
-    experiment.load_weights(run, model, start)
-    model = run.train(model)
+    model = run.train(experiment.build_from(run, "resnet20"))
     return run.finish(model, run.finetune(model))
 
 

@@ -7,7 +7,6 @@ Error: 11.69% with noise, 10.15% fine-tuned (seed 0) with 3.01x fewer MACs.
 It continues from resnet20-sbp.py's network. Trials: docs/trials.md#resnet20-sbpc
 """
 
-from keras_sbp.lazy import keras
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip
@@ -33,12 +32,7 @@ SHORT = {
 
 
 def train(run):
-    start = experiment.find_or_train(run, "resnet20-sbp")
-    # Batch normalization is frozen while there is noise: it is part of the pretrained convolutions.
-    unit = run.method.unit if run.settings.epochs else keras.layers.Identity
-    model = run.build(unit=unit, norm=keras.layers.Identity, counts=experiment.live_units(run, start))
-    experiment.load_weights(run, model, start)
-    model = run.train(model)
+    model = run.train(experiment.build_from(run, "resnet20-sbp"))
     return run.finish(model, run.finetune(model))
 
 

@@ -5,7 +5,6 @@
 Trials: docs/trials.md#resnet56-sbp
 """
 
-from keras_sbp.lazy import keras
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip
@@ -37,12 +36,7 @@ SHORT = {
 
 
 def train(run):
-    start = experiment.find_or_train(run, "resnet56")
-    # Batch normalization is frozen while there is noise: it is part of the pretrained convolutions.
-    unit = run.method.unit if run.settings.epochs else keras.layers.Identity
-    model = run.build(unit=unit, norm=keras.layers.Identity, counts=experiment.live_units(run, start))
-    experiment.load_weights(run, model, start)
-    model = run.train(model)
+    model = run.train(experiment.build_from(run, "resnet56"))
     return run.finish(model, run.finetune(model))
 
 

@@ -20,8 +20,8 @@ from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment, pruning, training
 from keras_sbp.utils.experiment import testing
 from keras_sbp.utils.experiment.flags import define_data_dir, define_figures_dir
-from keras_sbp.utils.experiment.settings import in_todays_names, stored_record
-from keras_sbp.utils.io import checkpoint, command_line, data, figures, report
+from keras_sbp.utils.experiment.settings import stored_record
+from keras_sbp.utils.io import checkpoint, command_line, data, figures, options, report
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.pruning import counting
 
@@ -45,7 +45,7 @@ def main():
             f"no {'result' if not result else 'training checkpoint (git holds smaller networks only)'} in {FLAGS.run}: "
             f"make a run with {command}, then give --run=checkpoints/lenet5-sbp-paper"
         )
-    model, settings = training.load_network(arrays), in_todays_names(stored_record(arrays, FLAGS.run))
+    model, settings = training.load_network(arrays), options.in_todays_names(stored_record(arrays, FLAGS.run))
     noise = [layer for layer in model.layers if isinstance(layer, SBP)]
     if not noise or result["network"] not in NETWORKS or result["dataset"].endswith("-random"):
         raise UserError(

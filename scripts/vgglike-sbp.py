@@ -8,7 +8,6 @@ Distilled from SparseVD's network: 6.32% with as many MACs, in two hours on a Ze
 docs/trials.md#vgglike-sbp
 """
 
-from keras_sbp.lazy import keras
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip
@@ -45,12 +44,7 @@ SHORT = PAPER | {
 
 
 def train(run):
-    start = experiment.find_or_train(run, "vgglike")
-    # Batch normalization is frozen while there is noise: it is part of the pretrained convolutions.
-    unit = run.method.unit if run.settings.epochs else keras.layers.Identity
-    model = run.build(unit=unit, norm=keras.layers.Identity, counts=experiment.live_units(run, start))
-    experiment.load_weights(run, model, start)
-    model = run.train(model)
+    model = run.train(experiment.build_from(run, "vgglike"))
     return run.finish(model, run.finetune(model))
 
 

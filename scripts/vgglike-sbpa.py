@@ -7,7 +7,6 @@ Error: 6.75% with noise, 7.04% fine-tuned (seed 0; paper 9.00) with 3.64x fewer 
 It continues from vgglike-sbp.py's network. Trials: docs/trials.md#vgglike-sbpa
 """
 
-from keras_sbp.lazy import keras
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip
@@ -47,11 +46,7 @@ SHORT = PAPER | {
 
 
 def train(run):
-    start = experiment.find_or_train(run, "vgglike-sbp")
-    # Batch normalization is frozen while there is noise: it is part of the pretrained convolutions.
-    model = run.build(unit=run.method.unit, norm=keras.layers.Identity, counts=experiment.live_units(run, start))
-    experiment.load_weights(run, model, start)
-    model = run.train(model)
+    model = run.train(experiment.build_from(run, "vgglike-sbp"))
     return run.finish(model, run.finetune(model))
 
 

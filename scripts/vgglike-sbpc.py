@@ -7,7 +7,6 @@ Error: 8.36% with noise, 7.49% fine-tuned (seed 0) with 5.19x fewer MACs.
 It continues from vgglike-sbp.py's network. Trials: docs/trials.md#vgglike-sbpc
 """
 
-from keras_sbp.lazy import keras
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip
@@ -46,12 +45,7 @@ SHORT = PAPER | {
 
 
 def train(run):
-    start = experiment.find_or_train(run, "vgglike-sbp")
-    # Batch normalization is frozen while there is noise: it is part of the pretrained convolutions.
-    unit = run.method.unit if run.settings.epochs else keras.layers.Identity
-    model = run.build(unit=unit, norm=keras.layers.Identity, counts=experiment.live_units(run, start))
-    experiment.load_weights(run, model, start)
-    model = run.train(model)
+    model = run.train(experiment.build_from(run, "vgglike-sbp"))
     return run.finish(model, run.finetune(model))
 
 

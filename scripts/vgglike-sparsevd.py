@@ -11,6 +11,7 @@ from keras_sbp import layers
 from keras_sbp.lazy import keras
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
+from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.io.preprocessing import CropAndFlip
 from keras_sbp.utils.methods import Retraining, SparseVD
 from keras_sbp.utils.methods.sparse_vd import initialize, rewind
@@ -44,6 +45,8 @@ SHORT = PAPER | {
 
 
 def train(run):
+    if run.method.shrink_every:
+        raise UserError("--shrink_every removes units that rewinding finds by their place: leave it out")
     start = experiment.find_or_train(run, "vgglike")
     model = run.build(dense=layers.sparse_vd.Dense, conv=layers.sparse_vd.Conv2D)
     original = run.build(norm=keras.layers.Identity)

@@ -12,7 +12,7 @@ import functools
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils import experiment
 from keras_sbp.utils.io.preprocessing import CropAndFlip
-from keras_sbp.utils.methods import NormalizedOriginal
+from keras_sbp.utils.methods import VGGOriginal
 
 PAPER = {
     "dataset": "cifar10",
@@ -59,7 +59,7 @@ if __name__ == "__main__":
         train,
         NETWORKS["VGG-like"],
         "Original",
-        NormalizedOriginal,
+        VGGOriginal,
         CropAndFlip,
         default_schedule="paper",
         paper=PAPER,

@@ -1,5 +1,7 @@
 """Experiments from Python, without flags; and what identifies a run."""
 
+import contextlib
+import json
 import re
 from pathlib import Path
 
@@ -8,11 +10,11 @@ import numpy as np
 import pytest
 
 from keras_sbp.nets import NETWORKS
-from keras_sbp.utils.experiment import Experiment, Settings, finished
-from keras_sbp.utils.experiment.settings import check_same
+from keras_sbp.utils.experiment import Experiment, Script, Settings, finished, start
+from keras_sbp.utils.experiment.settings import check_same, record
 from keras_sbp.utils.io import report
 from keras_sbp.utils.io.command_line import UserError
-from keras_sbp.utils.methods import Finetuning, StructuredBP
+from keras_sbp.utils.methods import SSL, Finetuning, NormalizedOriginal, StructuredBP
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,3 +96,41 @@ def test_nothing_to_train_is_refused(tmp_path):
             Experiment(NETWORKS["LeNet5"], "StructuredBP", settings, StructuredBP(), finetuning=finetuning)
     with pytest.raises(UserError, match="teacher does nothing"):
         Finetuning(teacher="lenet5")
+
+
+def test_epochs_of_0_are_refused_where_the_noise_was_not_trained(tmp_path):
+    path = str(ROOT / "checkpoints" / "published" / "lenet5-sbp")
+    settings = Settings(dataset="digits", epochs=0, checkpoint=path, checkpoints_dir=str(tmp_path))
+    run = Experiment(NETWORKS["LeNet5"], "StructuredBP", settings, StructuredBP(), finetuning=Finetuning(epochs=1))
+    with pytest.raises(UserError, match="give more epochs"):
+        run.train(run.build(unit=run.method.unit))
+
+
+def test_every_published_record_is_compared_with_todays():
+    for path in (ROOT / "checkpoints" / "published").glob("*/result.json"):
+        with contextlib.suppress(UserError):  # of other settings, in one line
+            check_same("run", json.loads(path.read_text())["settings"], record(Settings(), StructuredBP()))
+
+
+@pytest.mark.parametrize("strengths", [(1e-4,), (1e-4, 1e-4, 1e-4), (1e-4, float("nan"))])
+def test_strengths_are_one_for_each_convolution(strengths):
+    with pytest.raises(UserError, match="one number >= 0 for each of 2 convolutions: conv1, conv2"):
+        SSL(conv_strengths=strengths).updates(NETWORKS["LeNet5"].build(), 100)
+
+
+def test_a_kernel_rate_of_0_is_refused_for_muon():
+    with pytest.raises(UserError, match="trains no convolution"):
+        NormalizedOriginal(kernel_learning_rate=0.0).updates(NETWORKS["ResNet-20"].build(), 100)
+
+
+def test_a_run_that_goes_on_keeps_what_it_has_started_from(tmp_path, untimed):
+    """Its own Original appears only after it has started from the published one."""
+    script = Script("lenet5-sbp", "-elsewhere")
+    settings = Settings(dataset="digits", epochs=1, checkpoints_dir=str(tmp_path / "run"))
+    started = tmp_path / "started"
+    started.mkdir()
+    with Experiment(NETWORKS["LeNet5"], "StructuredBP", settings, StructuredBP(), script=script) as run:
+        run.start = str(started)
+        run.train(run.build(unit=run.method.unit))
+    again = Experiment(NETWORKS["LeNet5"], "StructuredBP", settings, StructuredBP(), script=script)
+    assert start.find_or_train(again, "lenet5") == str(started)

@@ -1,4 +1,4 @@
-"""What is in git against itself: networks, results, the README's tables and its example."""
+"""What is in git against itself: networks, their results, the tables of the docs."""
 
 import json
 import re
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from keras_sbp.utils.io import networks, paper, report
+from keras_sbp.utils.io.options import in_todays_names
 from tests.support import scripts
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +84,8 @@ def test_a_network_in_git_is_what_its_result_says(folder):
             blocks = [f"stage{stage}_block{block}" for block in range(1, of_each)]
             stream, *inner = result["units"][of_each * (stage - 1) : of_each * stage]
             assert inner == [kernels.get(f"{block}_conv1", (0,))[-1] for block in blocks]
-            assert stream == max(kernels.get(f"{block}_conv2", (0,))[-1] for block in blocks)
+            summands = ["conv" if stage == 1 else f"{blocks[0]}_shortcut", *(f"{block}_conv2" for block in blocks)]
+            assert {kernels[name][-1] for name in summands if name in kernels} == {stream}
     else:
         assert result["units"] == expected[network]
 
@@ -142,18 +144,27 @@ def test_runs_with_the_papers_settings_shifted_images_or_a_teacher_have_rows_of_
 def test_runs_at_different_prices_have_rows_of_their_own():
     run = json.loads((ROOT / "checkpoints" / "published" / "lenet5-sbpc-shift2" / "result.json").read_text())
     assert run["settings"]["kl_scale"] == ["price=8.5"], "an older run"
-    smaller = run | {"error": 0.95, "settings": run["settings"] | {"final_price": 37.5, "kl_scale": [1.0]}}
+    smaller = run | {"error": 0.95, "settings": in_todays_names(run["settings"]) | {"price": 75.0, "final_price": 37.5}}
     ours, *others = report.rows("LeNet5", "mnist", {"StructuredBPc": {"ours": [run, run]}})
     assert ours[1] == "ours, images shifted by up to 2" and not others
     rows = report.rows("LeNet5", "mnist", {"StructuredBPc": {"ours": [run, smaller]}})
     assert [row[1] for row in rows] == [f"{ours[1]}, price 8.5", f"{ours[1]}, price 37.5"]
+    # None takes another's place, whatever sets them apart.
+    starts = [smaller | {"settings": smaller["settings"] | changed} for changed in ({"price": 80.0},)]
+    starts += [smaller | {"settings": smaller["settings"] | {"initial_kl_scale": [2.0]}}]
+    rows = report.rows("LeNet5", "mnist", {"StructuredBPc": {"ours": [run, smaller, *starts]}})
+    assert [row[1].removeprefix(ours[1]) for row in rows] == [
+        ", price 8.5",
+        ", price 37.5, initial price 75, initial KL scale 1",
+        ", price 37.5, initial price 75, initial KL scale 2",
+        ", price 37.5, initial price 80",
+    ]
 
 
 def test_runs_with_different_initial_kl_scales_have_rows_of_their_own():
     run = json.loads((ROOT / "checkpoints" / "published" / "lenet5-sbp" / "result.json").read_text())
-    runs = [
-        run | {"settings": run["settings"] | {"initial_kl_scale": scales}} for scales in ([9.0, 75.0], [45.0, 90.0])
-    ]
+    settings = in_todays_names(run["settings"])
+    runs = [run | {"settings": settings | {"initial_kl_scale": scales}} for scales in ([9.0, 75.0], [45.0, 90.0])]
     rows = report.rows("LeNet5", "digits", {"StructuredBP": {"ours": runs}})
     assert [row[1] for row in rows] == ["ours, initial KL scale 9", "ours, initial KL scale 45"]
 

@@ -78,6 +78,23 @@ def test_muon_updates_a_kernel_by_its_orthogonalized_mean_gradient(shape):
     np.testing.assert_allclose(np.asarray(variable), expected, rtol=0, atol=2e-5)
 
 
+def test_muon_trains_a_padded_kernel_as_the_kernel_without_padding():
+    rng = np.random.default_rng(0)
+    found = []
+    for padding in (0, 11):
+        pad = ((0, 0),) * 3 + ((0, padding),)
+        variable = keras.Variable(np.pad(rng.normal(size=(3, 3, 16, 5)), pad), dtype="float32")
+        optimizer = updates.Muon(0.1, momentum=0.9)
+        optimizer.build([variable])
+        for _ in range(3):
+            gradient = np.pad(rng.normal(size=(3, 3, 16, 5)), pad)
+            optimizer.apply([tf.constant(gradient, tf.float32)], [variable])
+        found.append(np.asarray(variable))
+        rng = np.random.default_rng(0)
+    np.testing.assert_allclose(found[1][..., :5], found[0], rtol=0, atol=1e-5)
+    assert not found[1][..., 5:].any()
+
+
 def test_muon_keeps_the_direction_of_a_kernel_without_gradient():
     start = np.random.default_rng(0).normal(size=(3, 3, 4, 5))
     variable = keras.Variable(start, dtype="float32")

@@ -8,15 +8,16 @@ from keras_sbp.utils.experiment.settings import ROOT, Script, Settings
 
 if TYPE_CHECKING:
     from keras_sbp.utils.experiment.run import Experiment
-    from keras_sbp.utils.experiment.start import find_or_train, insert_noise, live_units, load_weights
+    from keras_sbp.utils.experiment.start import build_from, find_or_train, insert_noise, live_units, load_weights
 
-_OF_START = ("find_or_train", "insert_noise", "live_units", "load_weights")
+_OF_START = ("build_from", "find_or_train", "insert_noise", "live_units", "load_weights")
 
 __all__ = [
     "ROOT",
     "Experiment",
     "Script",
     "Settings",
+    "build_from",
     "find_or_train",
     "insert_noise",
     "live_units",

@@ -25,6 +25,8 @@ def evaluate(run: Experiment) -> str:
     directory = run.settings.checkpoint or run.script.published_directory()
     result = report.read(directory)
     if not result or not os.path.exists(finished.network_file(directory)):
+        if run.settings.checkpoint:
+            raise UserError(f"no finished run at {directory}: give a folder with result.json and network.keras")
         raise UserError(f"no network is published at {directory}: leave out --evaluate to train one")
     found, wanted = (result["network"], result["dataset"]), (run.title, run.settings.dataset)
     if found != wanted:

@@ -5,7 +5,6 @@ import functools
 import json
 import os
 import sys
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -67,6 +66,7 @@ class Experiment:
         if not (settings.checkpoints_dir or script):
             raise UserError("no checkpoints_dir: Settings(checkpoints_dir=...) says where the run goes")
         self.directory = (settings.checkpoints_dir or script.directory()).rstrip("/")
+        self.start: str | None = None  # the run or file whose weights this one starts from
         self.seconds: dict[str, float] = {}  # of training, by its stage
 
     @property
@@ -119,16 +119,16 @@ class Experiment:
         return row.measure(original, network, self.network.units) | speedups
 
     def __enter__(self) -> "Experiment":
-        """Lock the directory, check that its checkpoints are of this run, and seed what is random.
+        """Check that the directory's checkpoints are of this run, lock it, and seed what is random.
 
         Raises:
             UserError: another run holds the directory, or it holds a run with other settings.
         """
-        self.train_set  # noqa: B018  missing data is reported before anything is written
-        self._lock = checkpoint.lock_directory(self.directory) if towers.is_chief(self.strategy) else None
+        self.train_set  # noqa: B018  missing data is reported before the directory is locked
         for stage in (self.directory, self._finetuning_directory):
             if arrays := checkpoint.latest(stage):
                 check_same(self.directory, stored_record(arrays, self.directory), self.record)
+        self._lock = checkpoint.lock_directory(self.directory) if towers.is_chief(self.strategy) else None
         keras.utils.set_random_seed(self.settings.seed)
         return self
 
@@ -185,10 +185,9 @@ class Experiment:
             SystemExit: as `training.train`.
         """
         if not self.settings.epochs:
+            if self.method.live_units(model):
+                raise UserError("epochs=0 only fine-tunes, and this network has to be trained first: give more epochs")
             return model
-        checksum = zlib.crc32(json.dumps(self.record, sort_keys=True).encode())
-        message = "the flags are not the same on all machines: start the same command on each"
-        towers.check_equal_across_workers(self.strategy, checksum, message)
         return self._train(model, self.method, self.settings.epochs, self.directory, measure=measure)
 
     def finetune(self, model: keras.Model) -> keras.Model | None:
@@ -221,6 +220,8 @@ class Experiment:
         return tuned
 
     def _train(self, model, method, epochs, directory, teacher=None, **options):
+        message = "the flags are not the same on all machines: start the same command on each"
+        towers.check_equal_across_workers(self.strategy, self.record, message)
         stage = os.path.relpath(directory, self.directory)
         batches = training.Batches(
             self.train_set, self.augment, self.settings.batch_size, self.settings.seed, self.strategy
@@ -244,7 +245,7 @@ class Experiment:
                 after_epoch=method.after_epoch,
                 shrink_every=method.shrink_every,
                 summaries_dir=os.path.normpath(os.path.join(self.settings.summaries_dir or self.directory, stage)),
-                extra={"settings": np.array(json.dumps(self.record))},
+                extra={"settings": np.array(json.dumps(self.record)), "start": np.array(self.start or "")},
                 **options,
             )
         return model
@@ -271,10 +272,10 @@ class Experiment:
         if tuned:
             metrics["error_before_finetuning"] = testing.error_rate(logits, test.labels)
             metrics["seconds_before_finetuning"] = round(self.seconds.get(".", 0.0), 1)
-            smaller, logits = tuned, testing.logits(tuned, test.images, self.preprocess)
-        if half:
-            for weight in smaller.weights:
-                weight.assign(np.float16(weight))
+            smaller = tuned
+        for weight in smaller.weights if half else []:
+            weight.assign(np.float16(weight))
+        if tuned or half:
             logits = testing.logits(smaller, test.images, self.preprocess)
         result = {
             "network": self.title,

@@ -25,7 +25,7 @@ def run_or_show(run: Experiment, train: Callable[[Experiment], report.Result]) -
         if not result:
             return  # the chief prints the row
         if isinstance(run.method, PruningMethod) and result["flops_speedup"] == 1:
-            print("no unit was removed: train longer, or raise --noise_learning_rate or --strength", file=sys.stderr)
+            print("no unit was removed: train longer, or raise the noise's rate, KL scale or lasso", file=sys.stderr)
     if run.settings.export:
         export(run)
     print(table(run), flush=True)

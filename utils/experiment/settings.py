@@ -11,7 +11,7 @@ import numpy as np
 from keras_sbp.utils.io import download
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.io.data import DATASETS
-from keras_sbp.utils.io.options import check, option
+from keras_sbp.utils.io.options import check, in_todays_names, option
 
 ROOT = Path(__file__).resolve().parents[2]
 # They do not change a run's result.
@@ -45,7 +45,8 @@ class Settings:
     )  # fmt: skip
     export: bool = option(False, "Also write saved_model/, network.tflite and network-int8.tflite.")
     evaluate: bool = option(
-        False, "Do not train: measure the error and speed of the published network, or --checkpoint's, here."
+        False,
+        "Do not train: measure the error and speed of the published network, or of the one in --checkpoint.",
     )
     timing: str = option(
         "row",
@@ -142,17 +143,3 @@ def as_flag(name: str, value: Any) -> str:
     if value is None:
         return f"no --{name}"
     return f"--{name}={','.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
-
-
-def in_todays_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A record in which flags from before version 1.0 have today's names and types."""
-    renamed = {"snr_threshold": "threshold", "rule": "criterion"}
-    settings = {renamed.get(name, name): value for name, value in settings.items()}
-    if "kl_start" not in settings:
-        return settings
-    scales = {"initial_kl_scale": ([], "price"), "kl_scale": ([1.0], "final_price")}
-    for (name, (default, price)), given in zip(scales.items(), (settings.pop("kl_start"), settings["kl_scale"])):
-        by_price = bool(given) and given[0].startswith("price=")
-        settings[price] = float(given[0].removeprefix("price=")) if by_price else 0.0
-        settings[name] = default if by_price else [float(factor) for factor in given or []]
-    return settings

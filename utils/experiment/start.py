@@ -12,16 +12,17 @@ from keras_sbp.utils.experiment.precision import dtype_policy
 from keras_sbp.utils.experiment.run import Experiment
 from keras_sbp.utils.experiment.settings import ROOT
 from keras_sbp.utils.experiment.table import original_directory
-from keras_sbp.utils.io import command_line, networks, report
+from keras_sbp.utils.io import checkpoint, command_line, networks, report
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.pruning import counting
 
 
 def find_or_train(run: Experiment, name: str) -> str:
-    """What `run` starts from: its --checkpoint, or the run of another script with the same inherited flags.
+    """What `run` starts from: its --checkpoint, or another script's run of the same data set, schedule, width and seed.
 
-    That is a run of this checkout, or else the published one, or else it is trained first, by another process. Call
-    this before any network is built, which takes a whole GPU.
+    That is a run of this checkout, or else the published one, or else it is trained first, by another process, with the
+    inherited flags. A run that goes on keeps what it has started from. Call this before any network is built, which
+    takes a whole GPU.
 
     Args:
         name: of the other script.
@@ -31,8 +32,17 @@ def find_or_train(run: Experiment, name: str) -> str:
         UserError: it has to be trained, and there are several machines.
         SystemExit: training it failed, with that status.
     """
-    if run.settings.checkpoint:
-        return run.settings.checkpoint
+    run.start = run.settings.checkpoint or _started_from(run) or _found_or_trained(run, name)
+    return run.start
+
+
+def _started_from(run):
+    """What the run's checkpoint says it has started from, if that is still there."""
+    start = str((checkpoint.latest(run.directory) or {}).get("start", ""))
+    return start if os.path.exists(start) else None
+
+
+def _found_or_trained(run, name):
     directory = original_directory(run, name)
     for candidate in (directory, run.script.directory(name), run.script.published_directory(name)):
         if report.read(candidate) and os.path.exists(os.path.join(candidate, "network.keras")):
@@ -47,6 +57,23 @@ def find_or_train(run: Experiment, name: str) -> str:
         print(f"no {directory}: training it with {shlex.join(command)}", file=sys.stderr)
         command_line.call(command)
     return directory
+
+
+def build_from(run: Experiment, name: str) -> keras.Model:
+    """The network that another script's run left, with the method's noise; without it if no epoch trains it.
+
+    Batch normalization is folded into its convolutions, and stays so while there is noise.
+
+    Args:
+        name: of the other script, as `find_or_train` takes it.
+    Raises:
+        UserError: as `find_or_train`, `live_units` and `load_weights`.
+    """
+    start = find_or_train(run, name)
+    unit = run.method.unit if run.settings.epochs else keras.layers.Identity
+    model = run.build(unit=unit, norm=keras.layers.Identity, counts=live_units(run, start))
+    load_weights(run, model, start)
+    return model
 
 
 def live_units(run: Experiment, path: str) -> list[int]:

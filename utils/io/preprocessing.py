@@ -31,7 +31,6 @@ class Shift:
         "Shift each training image at random by up to N pixels in either direction.",
         at_least=0,
         inherited=True,
-        suffix="shift{}",
     )
 
     def __post_init__(self) -> None:

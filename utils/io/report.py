@@ -2,14 +2,13 @@
 
 import json
 import os
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from keras_sbp.utils.io import checkpoint, networks, paper
+from keras_sbp.utils.io import checkpoint, networks, options, paper
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.io.data import DATASETS
 
@@ -91,7 +90,7 @@ def rows(network: str, dataset: str, results: Mapping[str, Mapping[str, Sequence
     """The rows of a table: for each method the paper's, if the table is of the paper's data set, and ours.
 
     Args:
-        network: "Lenet-fc", "LeNet5", "VGG-like", "ResNet-20".
+        network: its name, as `Experiment.title`.
         dataset: of our results.
         results: {method: {source: the results of some seeds}}; a method without any has the paper's row only. Runs with
             other settings, such as the paper's or shifted images, have rows of their own (`by_kind`).
@@ -110,17 +109,20 @@ def rows(network: str, dataset: str, results: Mapping[str, Mapping[str, Sequence
 
 
 def by_kind(runs: Sequence[Result]) -> dict[str, list[Result]]:
-    """The runs of a method, by what sets them apart: "", ", paper's settings", ", distilled" ..."""
+    """The runs of a method, by what sets them apart: "", ", paper's settings", ", price 8.5", ", distilled" ..."""
     found = {}
     for run in runs:
-        settings = run["settings"]
-        found.setdefault((_kind(settings), _price(settings), _initial_kl_scale(settings)), []).append(run)
+        settings = options.in_todays_names(run["settings"])
+        scale = min(settings.get("initial_kl_scale") or [1.0])
+        key = _kind(settings), settings.get("final_price", 0.0), settings.get("price", 0.0), scale
+        found.setdefault(key, []).append(run)
     named = {}
-    for kind, price, scale in sorted(found):
-        prices, scales = ({key[field] for key in found if key[0] == kind} for field in (1, 2))
-        name = kind + (f", price {price:g}" if len(prices) > 1 else "")
-        name += f", initial KL scale {scale:g}" if len(scales) > len(prices) else ""
-        named[name] = found[kind, price, scale]
+    for key in sorted(found):
+        name = key[0]
+        for field, words in ((1, "price"), (2, "initial price"), (3, "initial KL scale")):
+            if len({other[field] for other in found if other[:field] == key[:field]}) > 1:
+                name += f", {words} {key[field]:g}"
+        named[name] = found[key]
     return named
 
 
@@ -128,22 +130,6 @@ def _kind(settings):
     kind = ", paper's settings" if settings.get("schedule") == "paper" else ""
     kind += f", images shifted by up to {settings['shift']}" if settings.get("shift") else ""
     return kind + (", distilled" if settings.get("finetune_teacher") else "")
-
-
-def _initial_kl_scale(settings):
-    """The smallest factor on a unit's KL divergence at the start, without the price; older runs have it as text."""
-    given = settings.get("initial_kl_scale") or settings.get("kl_start") or []
-    return min(
-        (float(found[0]) for found in (re.match(r"[\d.]+", str(factor)) for factor in given) if found), default=1.0
-    )
-
-
-def _price(settings):
-    """The price of a unit at the end of the training; older runs have it as text."""
-    if "final_price" in settings:
-        return settings["final_price"]
-    found = re.search(r"price=([\d.]+)", str(settings.get("kl_scale")))
-    return float(found[1]) if found else 0.0
 
 
 def other_rows(network: str) -> list[Row]:

@@ -1,8 +1,11 @@
 """Towers: the replicas of the network that share a step, on the GPUs of one machine or on several machines."""
 
 import contextlib
+import json
 import os
+import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -59,9 +62,10 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return strategy.extended.should_checkpoint
 
 
-def check_equal_across_workers(strategy: tf.distribute.Strategy, number: int, message: str) -> None:
-    """Raise UserError(message) unless the number is the same on all machines."""
+def check_equal_across_workers(strategy: tf.distribute.Strategy, value: Any, message: str) -> None:
+    """Raise UserError(message) unless the value, which JSON can hold, is the same on all machines."""
     if _has_several_machines(strategy):
+        number = zlib.crc32(json.dumps(value, sort_keys=True).encode())
         with on_worker_loss(strategy, "--checkpoints_dir"):
             numbers = strategy.gather(strategy.run(lambda: tf.constant([number], tf.int64)), axis=0).numpy()
         if len(np.unique(numbers)) > 1:

@@ -2,7 +2,7 @@
 
 from keras_sbp.utils.methods.finetuning import Finetuning, Retraining
 from keras_sbp.utils.methods.method import Method, PruningMethod
-from keras_sbp.utils.methods.original import NormalizedOriginal, Original
+from keras_sbp.utils.methods.original import NormalizedOriginal, Original, VGGOriginal
 from keras_sbp.utils.methods.sbp import StructuredBP
 from keras_sbp.utils.methods.sparse_vd import SparseVD
 from keras_sbp.utils.methods.ssl import SSL, NormalizedSSL
@@ -18,4 +18,5 @@ __all__ = [
     "Retraining",
     "SparseVD",
     "StructuredBP",
+    "VGGOriginal",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from keras_sbp import layers
 from keras_sbp.lazy import keras
 from keras_sbp.utils import training
+from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.io.options import option
 from keras_sbp.utils.methods.method import PruningMethod
 
@@ -25,7 +27,13 @@ class SSL(PruningMethod):
         convolutions = [
             layer.name for layer in layers.ssl.kernel_layers(model) if isinstance(layer, keras.layers.Conv2D)
         ]
-        strengths = dict(zip(convolutions, self.conv_strengths))
+        given = self.conv_strengths
+        if given and len(given) != len(convolutions) or not all(0 <= strength < math.inf for strength in given):
+            raise UserError(
+                f"conv_strengths={','.join(map(str, given))} is not one number >= 0 for each of {len(convolutions)} "
+                f"convolutions: {', '.join(convolutions) or 'leave it out'}"
+            )
+        strengths = dict(zip(convolutions, given))
         return training.Updates(
             lambda variable: self.learning_rate / num_examples,
             self.warmup,

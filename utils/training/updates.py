@@ -74,7 +74,7 @@ class Muon(FusedNesterov):
     norm of 1 per unit. The update is the mean gradient, as a matrix (positions and inputs, units), with all its
     singular values set to about 1: Jordan et al., Muon, 2024, in the form of their CIFAR-10 speed records. The learning
     rate is thus relative to the kernel, and independent of the scale of the loss. The component of the gradient along
-    the kernel, which weight decay adds, is left out.
+    the kernel, which weight decay adds, is left out. Units whose weights are all 0 (`pad_filters`) do not count.
 
     Args:
         learning_rate: of both kinds of variables.
@@ -99,12 +99,13 @@ class Muon(FusedNesterov):
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         if len(variable.shape) != 4:
             return super().update_step(gradient, variable, learning_rate)
-        accumulated, units = keras_private.sgd_momentum(self, variable), variable.shape[-1]
-        kernel = variable * (units**0.5 / tf.norm(variable))
+        accumulated = keras_private.sgd_momentum(self, variable)
+        units = tf.math.count_nonzero(tf.reduce_any(tf.convert_to_tensor(variable) != 0, (0, 1, 2)), dtype=tf.float32)
+        kernel = variable * (tf.sqrt(units) / tf.norm(variable))
         gradient -= kernel * tf.reduce_sum(gradient * kernel) / units
         self.assign(accumulated, self.KERNEL_MOMENTUM * accumulated + gradient)
         update = self.KERNEL_MOMENTUM * accumulated + gradient
-        matrix = tf.reshape(tf.math.divide_no_nan(update, tf.norm(update)), (-1, units))
+        matrix = tf.reshape(tf.math.divide_no_nan(update, tf.norm(update)), (-1, variable.shape[-1]))
         matrix = self.orthogonalize(tf.cast(matrix, self.compute_dtype), self.STEPS)
         self.assign(variable, kernel - learning_rate * tf.reshape(tf.cast(matrix, tf.float32), variable.shape))
 
@@ -120,7 +121,7 @@ def nesterov(schedule: LinearWarmupDecay, name: str) -> keras.optimizers.Optimiz
 
 
 def muon(schedule: LinearWarmupDecay, name: str, compute_dtype: str = "float32") -> keras.optimizers.Optimizer:
-    """Muon, which takes even fewer epochs."""
+    """Muon for kernels of convolutions, Nesterov momentum of 0.9 for the rest: even fewer epochs."""
     return Muon(schedule, momentum=0.9, compute_dtype=compute_dtype, name=f"muon_{name}")
 
 
