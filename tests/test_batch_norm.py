@@ -1,10 +1,12 @@
-"""Batch normalization back in a shrunk network."""
+"""Batch normalization, fused, and back in a shrunk network."""
 
 import keras
 import numpy as np
+import pytest
 from keras import layers
 from keras.layers import Conv2D, Dense
 
+from keras_sbp.layers.batch_normalization import BatchNormalization
 from keras_sbp.utils import pruning
 from tests.support.networks import difference, draw_weights, images
 
@@ -35,3 +37,21 @@ def test_shared_convolutions_get_no_batch_norm():
     assert difference(model, put_back) <= 1e-4
     norms = [layer.name for layer in put_back.layers if isinstance(layer, layers.BatchNormalization)]
     assert norms == ["last_norm"]
+
+
+def test_inserted_batch_norm_has_the_statistics_of_its_inputs():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.ReLU()(keras.layers.Conv2D(4, 3, bias_initializer="normal")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
+    given = np.random.default_rng(0).normal(size=(300, 8, 8, 3)).astype(np.float32)
+    again = pruning.insert_batch_norm(model, given)
+    (norm,) = [layer for layer in again.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    before = keras.Model(again.inputs, norm.input)(given)
+    np.testing.assert_allclose(norm.moving_mean, np.mean(before, (0, 1, 2)), atol=1e-5)
+    np.testing.assert_allclose(norm.moving_variance, np.var(before, (0, 1, 2)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{"axis": 1}, {"scale": False}, {"center": False}, {"synchronized": True}])
+def test_fused_batch_normalisation_refuses_what_its_kernel_has_not(settings):
+    with pytest.raises(ValueError, match=r"keras\.layers\.BatchNormalization"):
+        BatchNormalization(**settings).build((None, 6, 6, 6))

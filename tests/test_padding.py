@@ -97,3 +97,28 @@ def test_convolutions_of_any_rank_are_padded():
     assert wide.get_layer("last").kernel.shape == (3, 8, 4), "it reads the padding"
     examples = keras_applications.examples(model, np.random.default_rng(0))
     assert keras_applications.difference(model, wide, examples) <= keras_applications.TOLERANCE
+
+
+def test_units_of_zeros_stay_out_of_what_is_trained():
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(6, 3, padding="same", name="first")(inputs)
+    for name in ("second", "third"):
+        y = keras.layers.ReLU()(keras.layers.Conv2D(17, 3, padding="same", name=name)(x))
+        x = keras.layers.Add()([x, keras.layers.Conv2D(6, 3, padding="same", name=f"{name}_back")(y)])
+    x = keras.layers.Flatten()(keras.layers.MaxPooling2D()(x))
+    images, labels = rng.normal(size=(64, 8, 8, 3)).astype(np.float32), rng.integers(0, 5, 64)
+    narrow = pruning.insert_batch_norm(keras.Model(inputs, keras.layers.Dense(5, name="logits")(x)), images)
+    wide = pruning.pad_filters(narrow, 16)
+    kernels = {layer.name: layer.kernel.shape[-2:] for layer in wide.layers if hasattr(layer, "kernel")}
+    assert kernels["first"] == (3, 16) and kernels["second"] == (16, 32) and kernels["second_back"] == (32, 16)
+    assert kernels["logits"] == (4 * 4 * 6, 5)
+    np.testing.assert_allclose(wide(images), narrow(images), atol=1e-5)
+    for model in (narrow, wide):
+        model.compile(keras.optimizers.SGD(0.05, 0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(images, labels, batch_size=16, epochs=3, shuffle=False, verbose=0)
+    trained = keras.models.clone_model(narrow)
+    pruning.copy_unpadded_weights(trained, wide)
+    for weight, expected in zip(trained.get_weights(), narrow.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, atol=1e-3)
+    np.testing.assert_allclose(trained(images), wide(images), atol=1e-5)

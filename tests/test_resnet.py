@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from keras_sbp.layers import truncated_log_normal
-from keras_sbp.layers.batch_normalization import BatchNormalization
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets import NETWORKS, resnet20
 from keras_sbp.utils import pruning
@@ -33,50 +32,6 @@ def test_it_has_the_size_that_a_count_by_hand_gives(name, blocks, macs):
     assert narrow[: 2 * of_each] == [1] * 2 * of_each, "a filter at least"
     pruned = [1 + 7 * unit % 13 for unit in range(3 * of_each)]
     assert network.units(counting.kernels(network.build(counts=pruned))) == pruned
-
-
-def test_batch_normalisation_is_put_back_as_the_identity():
-    inputs = keras.Input((8, 8, 3))
-    x = keras.layers.ReLU()(keras.layers.Conv2D(4, 3, bias_initializer="normal")(inputs))
-    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
-    images = np.random.default_rng(0).normal(size=(300, 8, 8, 3)).astype(np.float32)
-    again = pruning.insert_batch_norm(model, images)
-    np.testing.assert_allclose(again(images), model(images), rtol=1e-4, atol=1e-5)
-    (norm,) = [layer for layer in again.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    before = keras.Model(again.inputs, norm.input)(images)
-    np.testing.assert_allclose(norm.moving_mean, np.mean(before, (0, 1, 2)), atol=1e-5)
-    np.testing.assert_allclose(norm.moving_variance, np.var(before, (0, 1, 2)), rtol=1e-4)
-
-
-@pytest.mark.parametrize("settings", [{"axis": 1}, {"scale": False}, {"center": False}, {"synchronized": True}])
-def test_fused_batch_normalisation_refuses_what_its_kernel_has_not(settings):
-    with pytest.raises(ValueError, match=r"keras\.layers\.BatchNormalization"):
-        BatchNormalization(**settings).build((None, 6, 6, 6))
-
-
-def test_units_of_zeros_stay_out_of_what_is_trained():
-    rng = np.random.default_rng(0)
-    inputs = keras.Input((8, 8, 3))
-    x = keras.layers.Conv2D(6, 3, padding="same", name="first")(inputs)
-    for name in ("second", "third"):
-        y = keras.layers.ReLU()(keras.layers.Conv2D(17, 3, padding="same", name=name)(x))
-        x = keras.layers.Add()([x, keras.layers.Conv2D(6, 3, padding="same", name=f"{name}_back")(y)])
-    x = keras.layers.Flatten()(keras.layers.MaxPooling2D()(x))
-    images, labels = rng.normal(size=(64, 8, 8, 3)).astype(np.float32), rng.integers(0, 5, 64)
-    narrow = pruning.insert_batch_norm(keras.Model(inputs, keras.layers.Dense(5, name="logits")(x)), images)
-    wide = pruning.pad_filters(narrow, 16)
-    kernels = {layer.name: layer.kernel.shape[-2:] for layer in wide.layers if hasattr(layer, "kernel")}
-    assert kernels["first"] == (3, 16) and kernels["second"] == (16, 32) and kernels["second_back"] == (32, 16)
-    assert kernels["logits"] == (4 * 4 * 6, 5)
-    np.testing.assert_allclose(wide(images), narrow(images), atol=1e-5)
-    for model in (narrow, wide):
-        model.compile(keras.optimizers.SGD(0.05, 0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        model.fit(images, labels, batch_size=16, epochs=3, shuffle=False, verbose=0)
-    trained = keras.models.clone_model(narrow)
-    pruning.copy_unpadded_weights(trained, wide)
-    for weight, expected in zip(trained.get_weights(), narrow.get_weights(), strict=True):
-        np.testing.assert_allclose(weight, expected, atol=1e-3)
-    np.testing.assert_allclose(trained(images), wide(images), atol=1e-5)
 
 
 def run(script, folder, *arguments):
