@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from keras_sbp.layers import sparse_vd
 from keras_sbp.nets import NETWORKS
-from keras_sbp.utils import training
+from keras_sbp.utils import pruning, training
 from keras_sbp.utils.deployment import runtimes, timing
 from keras_sbp.utils.experiment.flags import define, read
 from keras_sbp.utils.io import command_line, data, networks, preprocessing, towers
@@ -168,11 +168,12 @@ def network(build, method):
     """The network with --method in it, and its KL divergence as `training.Objective` takes it."""
     if FLAGS.method == "original":
         return build(), None
+    taken = inspect.signature(build).parameters
     if FLAGS.method == "sbp":
-        model = build(unit=method.unit)
+        settings = {name: getattr(method, name) for name in ("threshold", "criterion", "log_sigma")}
+        model = build(unit=method.unit) if "unit" in taken else pruning.insert(build(), **settings)
         return model, method.kl(model)
     layers = {"dense": sparse_vd.Dense, "conv": sparse_vd.Conv2D}
-    taken = inspect.signature(build).parameters
     if "dense" not in taken:
         raise UserError(f"--method=sparsevd is not for {FLAGS.net}: take another --net")
     return build(**{name: layer for name, layer in layers.items() if name in taken}), sparse_vd.kl(1.0)
@@ -180,7 +181,7 @@ def network(build, method):
 
 def _peers(images, labels):
     """{name: a function that runs N steps of the same training in PyTorch}, warmed up."""
-    if FLAGS.method == "sparsevd" or FLAGS.net == "resnet20":
+    if FLAGS.method == "sparsevd" or FLAGS.net not in ("lenet-fc", "lenet5", "vgglike"):
         raise UserError("--peer has the LeNets and VGG-like, as they are or with StructuredBP: take one of them")
     try:
         import peer_torch

@@ -60,7 +60,7 @@ def main():
     axes.set_ylim(bottom=min(early))
     axes.set(xlabel="epoch", ylabel="evidence lower bound, 1,000 nats", title=title)
     axes.legend(loc="lower right")
-    figures.save(axes.figure, FLAGS.figures_dir, "bound")
+    figures.save(axes.figure, FLAGS.figures_dir, "bound" if FLAGS.dataset == "mnist" else f"bound-{FLAGS.dataset}")
 
 
 def evidence_lower_bound(curves, count):

@@ -12,17 +12,20 @@ import re
 import statistics
 from pathlib import Path
 
+import keras
 from absl import flags
 
 from keras_sbp.layers.sbp import SBP
 from keras_sbp.utils import experiment, training
 from keras_sbp.utils.experiment import calibration, testing
 from keras_sbp.utils.experiment.flags import define_data_dir, define_figures_dir
+from keras_sbp.utils.experiment.precision import in_float32
 from keras_sbp.utils.io import checkpoint, command_line, data, figures, networks, report
 from keras_sbp.utils.io.command_line import UserError
 
 FLAGS = flags.FLAGS
 SAMPLES = (1, 4, 16)
+DOCUMENTED = ["lenet-fc-sbp", "lenet5-sbp"]  # whose picture docs/results.md shows
 
 flags.DEFINE_list("runs", [], "Folders of runs with noise, instead of the published networks.")
 define_data_dir()
@@ -32,7 +35,9 @@ define_figures_dir()
 def main():
     print("| network | theta | seeds | Error % | NLL | ECE % |\n|---|---|--:|--:|--:|--:|")
     if FLAGS.runs:
-        draw([noisy(Path(folder)) for folder in FLAGS.runs])
+        names = [Path(folder).name for folder in FLAGS.runs]
+        name = "calibration" if names == DOCUMENTED else f"calibration-{'-'.join(names)}"
+        draw([noisy(Path(folder)) for folder in FLAGS.runs], name)
         return
     found = {}
     for path in sorted((experiment.ROOT / "checkpoints" / "published").glob("*/network.keras")):
@@ -50,8 +55,10 @@ def noisy(folder):
     model = training.load_network(arrays) if arrays else None
     if not result or not model or not any(isinstance(layer, SBP) for layer in model.layers):
         raise UserError(f"{folder} has no finished run with noise and its checkpoint: give that of a StructuredBP run")
+    keras.utils.set_random_seed(result["seed"])
     labels = test_set(result).labels
-    mean, sampled = logits(result, model), logits(result, calibration.sampled(model, max(SAMPLES)))
+    with in_float32(model):
+        mean, sampled = logits(result, model), logits(result, calibration.sampled(model, max(SAMPLES)))
     show(folder.name, "E theta", [testing.scores(mean, labels)])
     for count in SAMPLES:
         show(folder.name, f"{count} sample{'s' * (count > 1)}", [testing.scores(sampled[:, :count], labels)])
@@ -59,7 +66,8 @@ def noisy(folder):
 
 
 def test_set(result):
-    return data.load(result["dataset"], FLAGS.data_dir, "test", result["seed"])
+    split = "val" if result["settings"].get("validate") else "test"
+    return data.load(result["dataset"], FLAGS.data_dir, split, result["seed"])
 
 
 def logits(result, predictor):
@@ -72,7 +80,7 @@ def show(name, theta, seeds):
     print(f"| {name} | {theta} | {len(seeds)} | {means[0]:.2f} | {means[1]:.4f} | {means[2]:.2f} |", flush=True)
 
 
-def draw(found):
+def draw(found, name):
     """Accuracy over confidence, a picture per run."""
     figure, axes = figures.plt.subplots(1, len(found), figsize=(2.8 * len(found), 2.6), squeeze=False)
     for axis, (result, curves) in zip(axes[0], found):
@@ -83,7 +91,7 @@ def draw(found):
         axis.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
         axis.set(title=f"{result['network']} {result['method']}", xlabel="confidence", ylabel="accuracy")
         axis.legend(fontsize=7)
-    figures.save(figure, FLAGS.figures_dir, "calibration")
+    figures.save(figure, FLAGS.figures_dir, name)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ SHORT = {
         *(100.0, 337.2, *[115.47] * 8),
     ),
     "shrink_every": 2,
-    "finetune_epochs": 16,
+    "finetune_epochs": 14,
     "finetune_learning_rate": 0.1,
     "finetune_kernel_learning_rate": 0.05,
     "finetune_warmup": 0.1,

@@ -31,7 +31,7 @@ def keras_litert(network, images):
 
 
 def litert(content, images):
-    interpreter = runtimes.make_interpreter(content, 1, len(images))
+    interpreter = runtimes.make_interpreter(content, 1, len(images), images.shape[1:])
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
     return interpreter.invoke
 

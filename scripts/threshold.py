@@ -10,6 +10,7 @@ Results: docs/trials.md#threshold
 
 import itertools
 import sys
+from pathlib import Path
 
 import numpy as np
 from absl import flags
@@ -122,7 +123,9 @@ def draw(title, rows, own):
         figures.use_log_scale(axes, "x")
         figures.use_log_scale(axes, "y")
     figure.suptitle(title, fontsize=9)
-    figures.save(figure, FLAGS.figures_dir, "threshold")
+    # docs/results.md shows that of the paper's settings.
+    name = Path(FLAGS.run).name
+    figures.save(figure, FLAGS.figures_dir, "threshold" if name == "lenet5-sbp-paper" else f"threshold-{name}")
 
 
 if __name__ == "__main__":

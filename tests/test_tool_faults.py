@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_sbp as sbp
+from keras_sbp.utils.deployment import runtimes
 from keras_sbp.utils.tool import examples, tasks
 from tests.support.digits import dense, digits, train
 
@@ -134,3 +135,72 @@ def test_arguments_that_make_no_sense_are_refused_in_a_line(kind, trained):
     with pytest.raises(ValueError, match=wanted[kind]) as caught:
         sbp.prune(trained, data, 2, **QUICK, **more)
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_with_dead_units_is_pruned(trained):
+    """Padded by units of zeros, as this tool's own --multiple_of leaves it."""
+    padded = train(dense(), SPARSE(from_logits=True), *digits(), epochs=0)
+    first, second, last = (layer.get_weights() for layer in padded.layers)
+    for array in (*first, second[0].T):
+        array[..., :8] = 0
+    for layer, weights in zip(padded.layers, (first, second, last)):
+        layer.set_weights(weights)
+    smaller, _ = sbp.prune(padded, tuple(part[:200] for part in digits()), 2, **QUICK)
+    live = 64 * 40 + 40 * 32 + 32 * 10
+    assert live / sbp.multiply_adds(smaller) == pytest.approx(2, rel=0.05)
+
+
+def test_labels_for_each_position_are_not_taken_for_one_hot_classes():
+    x, y = np.random.default_rng(0).normal(size=(60, 5, 8)), np.random.default_rng(1).integers(0, 7, (60, 5))
+    tagger = keras.Sequential([keras.Input((5, 8)), layers.Dense(16, "relu"), layers.Dense(7, "softmax")])
+    tagger.compile("sgd", "sparse_categorical_crossentropy")
+    _, report = sbp.prune(tagger, (x, y), 1.5, **QUICK)
+    assert report.before.macs / report.after.macs == pytest.approx(1.5, rel=0.1)
+
+
+@pytest.mark.parametrize("given, least", [({}, 3), ({"test": True}, 2)])
+def test_a_class_needs_an_example_for_each_part(given, least):
+    y = np.array([0] * 20 + [1] * least)
+    x = np.zeros((len(y), 1))
+    whole = examples.part((x, y), "data")
+    parts = examples.split(whole, None, whole if given else None, 0, stratified=True)
+    assert 1 in parts.train.labels() and 1 in parts.validation.labels()
+    fewer = whole._replace(indices=whole.indices[:-1])
+    with pytest.raises(ValueError, match=f"give {least} or more"):
+        examples.split(fewer, None, whole if given else None, 0, stratified=True)
+
+
+def test_the_current_directory_may_be_the_runs(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sbp.prune(trained, tuple(part[:200] for part in digits()), 2, directory=".", **QUICK)
+    assert (tmp_path / "report.json").exists()
+
+
+def test_a_stream_that_shuffles_anew_goes_on_in_its_directory(trained, tmp_path):
+    (x, y) = (part[:200] for part in digits())
+    stream = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(200).batch(50)
+    more = {"directory": tmp_path / "run", "validation_data": (x, y), **QUICK}
+    sbp.prune(trained, stream, 2, **more)
+    _, report = sbp.prune(trained, stream, 3, **more)
+    assert report.before.macs / report.after.macs == pytest.approx(3, rel=0.05)
+
+
+def test_a_directory_knows_what_was_trained_on(trained, tmp_path):
+    """The same arrays and as many steps, but none of them held out the first time."""
+    data = tuple(part[:70] for part in digits())
+    more = {"directory": tmp_path / "run", "batch_size": 32, **QUICK}
+    sbp.prune(trained, data, 2, validation_data=data, test_data=data, **more)
+    with pytest.raises(ValueError, match="another data"):
+        sbp.prune(trained, data, 2, test_data=data, **more)
+
+
+def test_a_loss_by_name_goes_with_logits():
+    x, y = digits()
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(10)])
+    task = tasks.of(model, examples.part((x, y), "data"), "sparse_categorical_crossentropy")
+    assert task.logits and task.loss.from_logits
+
+
+def test_networks_of_inputs_of_any_size_are_timed():
+    model = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3), layers.GlobalAveragePooling2D()])
+    runtimes.LiteRT(1).runner(model, np.zeros((1, 1, 16, 16, 3), np.float32))(1)

@@ -78,7 +78,8 @@ def test_units_are_removed_along_the_path_and_stay_removed():
     halfway = next(removed for removed, count in zip(recorder.removed, recorder.macs) if count < full / 2.2)
     assert all((alive[name] >= ~halfway[name]).all() for name in alive)
     whole = compact.trainable(noisy, {name: np.ones_like(mask) for name, mask in alive.items()})
-    assert all(np.asarray(layer.factor).min() > 0.05 for layer in whole.layers if isinstance(layer, compact.Fixed))
+    factors = [layer.factor for layer in whole.layers if isinstance(layer, compact.Fixed)]
+    assert all(0.01 < np.asarray(factor).min() and np.asarray(factor).max() < 1.05 for factor in factors)
 
 
 def test_a_training_that_is_continued_removes_the_same_units(tmp_path):
@@ -130,3 +131,30 @@ def test_the_smaller_network_has_the_weights_that_were_trained_and_the_macs_that
     np.testing.assert_allclose(smaller(x), trained(x), atol=1e-5 * np.abs(trained(x)).max())
     assert sbp.multiply_adds(smaller) == targets.macs(noisy, alive) == pytest.approx(full / 3, rel=0.05)
     assert all(type(layer).__module__.startswith("keras.") for layer in smaller.layers)
+
+
+def test_a_removed_unit_is_taken_back_with_the_mean_that_its_noise_had():
+    noisy = sbp.insert(dense(), 1.0)
+    noise = fit.noise_layers(noisy)
+    for layer in noise:
+        layer.mu.assign(np.linspace(-3, 0, layer.mu.shape[0]))
+        layer.log_sigma.assign(np.linspace(0.5, -3, layer.mu.shape[0]))
+    # Of the log-normal distribution, truncated to exp(-20) to 1, by 200,000 steps of the midpoint rule.
+    log_theta = (np.arange(200_000) + 0.5) / 200_000 * -20
+    expected = []
+    for layer in noise:
+        mu, sigma = np.asarray(layer.mu)[:, None], np.exp(np.asarray(layer.log_sigma))[:, None]
+        weight = np.exp(-0.5 * ((log_theta - mu) / sigma) ** 2)
+        expected.append((weight * np.exp(log_theta)).sum(1) / weight.sum(1))
+    remover = targets.TargetMACs(MACS / 4)
+    remover.set_model(noisy)
+    remover.set_params({"epochs": 1, "steps": 20})
+    remover.on_train_begin()
+    remover.on_epoch_begin(0)
+    for step in range(20):
+        remover.on_train_batch_end(step)
+    whole = compact.trainable(noisy, {layer.name: np.ones(layer.mu.shape[0], bool) for layer in noise})
+    factors = [layer.factor for layer in whole.layers if isinstance(layer, compact.Fixed)]
+    for factor, layer, theta in zip(factors, noise, expected, strict=True):
+        assert targets.is_removed(layer).sum() > 5
+        np.testing.assert_allclose(factor, layer.scale * theta, rtol=0, atol=1e-5)

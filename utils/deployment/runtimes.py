@@ -42,7 +42,7 @@ class LiteRT:
             images: (batches, batch, ...).
         """
         content = to_litert(model, images[0][:100] if self.int8 else None)
-        interpreter = make_interpreter(content, self.threads, images.shape[1])
+        interpreter = make_interpreter(content, self.threads, images.shape[1], images.shape[2:])
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images[0])
         return repeated(interpreter.invoke)
 
@@ -183,7 +183,9 @@ def _by_input(model: keras.Model, examples: Any) -> dict[str, np.ndarray]:
     """{name of an input: its examples, in its dtype}."""
     if not isinstance(examples, dict):
         arrays = examples if len(model.inputs) > 1 else [examples]
-        examples = {x.name: array for x, array in zip(model.inputs, arrays, strict=True)}
+        examples = {x.name: array for x, array in zip(model.inputs, arrays)}
+    if missing := [x.name for x in model.inputs if x.name not in examples]:
+        raise ValueError(f"no examples for {', '.join(missing)}: give those of every input of {model.name}")
     found = {x.name: np.asarray(examples[x.name], x.dtype) for x in model.inputs}
     for x in model.inputs:
         shape = found[x.name].shape
@@ -204,11 +206,11 @@ def _run_once(content: bytes) -> None:
     interpreter.invoke()
 
 
-def make_interpreter(content: bytes, threads: int, batch_size: int, size: int = 1) -> "Interpreter":
+def make_interpreter(content: bytes, threads: int, batch_size: int, sizes: int | tuple[int, ...] = 1) -> "Interpreter":
     """LiteRT's interpreter of a .tflite file's content, for batches of this size.
 
     Args:
-        size: that of the other axes whose size is not known.
+        sizes: those of the other axes where they are not known: one for all, or of each.
     Raises:
         ImportError: LiteRT is not installed.
         RuntimeError: LiteRT cannot run it.
@@ -220,7 +222,7 @@ def make_interpreter(content: bytes, threads: int, batch_size: int, size: int = 
 
     interpreter = Interpreter(model_content=content, num_threads=threads)
     for details in interpreter.get_input_details():
-        _, *shape = np.where(details["shape_signature"] < 0, size, details["shape"]).tolist()
+        shape = np.where(details["shape_signature"][1:] < 0, sizes, details["shape"][1:]).tolist()
         interpreter.resize_tensor_input(details["index"], (batch_size, *shape))
     interpreter.allocate_tensors()
     return interpreter
@@ -234,7 +236,7 @@ def predictor(content: bytes) -> Callable[..., np.ndarray]:
     """
 
     def predict(images: np.ndarray, training: bool = False) -> np.ndarray:
-        interpreter = make_interpreter(content, 1, len(images))
+        interpreter = make_interpreter(content, 1, len(images), images.shape[1:])
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.asarray(images))
         interpreter.invoke()
         return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])

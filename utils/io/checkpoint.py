@@ -146,7 +146,7 @@ def write(path: str, fill: Callable[[IO[bytes]], object], temporary: str | None 
         temporary: the name of the temporary file, which replaces what a killed run left of it. None: derived from the
             name of `path`, so that two processes may write into one directory.
     """
-    directory, name = os.path.split(path)
+    directory, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(directory, temporary or f".{name}.aside")
     try:
         with contextlib.suppress(FileNotFoundError):

@@ -100,8 +100,8 @@ def _download(data_dir, name):
                 _extract_batches(part, data_dir)
     except Exception as error:  # get_file raises nothing more specific
         raise UserError(
-            f"{path} is missing and could not be downloaded ({' '.join(str(error).split())}): put it there yourself, "
-            "or use --dataset=digits, real digits that need no download"
+            f"{path} is missing and could not be downloaded ({' '.join(str(error).split())}): put it there yourself"
+            + ", or use --dataset=digits, real digits that need no download" * ("mnist" in directory)
         ) from error
 
 

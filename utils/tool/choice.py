@@ -147,14 +147,13 @@ def tradeoff(ranking: Ranking, trainer: Trainer) -> list[Point]:
     """Score over MACs, on the validation data, before fine-tuning."""
     whole = {name: np.ones(len(score), bool) for name, score in ranking.scores.items()}
     network = compact.trainable(ranking.noisy, whole)
-    trainer.task.compile(network, keras.optimizers.SGD(0.0))
     fixed = {layer.name: layer for layer in network.layers if isinstance(layer, compact.Fixed)}
     factors = {name: layer.multiplier() for name, layer in fixed.items()}
     points = []
     for position in positions(ranking):
         alive = ranking.alive(position)
         for name, layer in fixed.items():
-            layer.set_weights([factors[name] * alive[name]])
+            layer.set_weights([factors[name] * alive[name][layer.kept]])
         score = trainer.task.evaluate(network, trainer.parts.validation).value
         points.append(Point(ranking.macs(position), score))
     return points

@@ -134,6 +134,8 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _folder(options: argparse.Namespace) -> Path:
+    if not os.access(os.path.dirname(os.path.abspath(options.output)), os.W_OK):
+        raise UserError(f"--output={options.output}: its folder is not there, or cannot be written")
     folder = Path(options.checkpoints_dir or f"{options.output.removesuffix('.keras')}-run")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,9 +12,10 @@ import numpy as np
 from keras_sbp.utils import pruning
 from keras_sbp.utils.io import checkpoint, data, networks
 from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.pruning import counting
 from keras_sbp.utils.tool import files, models
 from keras_sbp.utils.tool.prune import prune as prune_model
-from keras_sbp.utils.tool.refusal import Refused
+from keras_sbp.utils.tool.refusal import FULL, Refused
 
 
 def prune(options: argparse.Namespace, folder: Path) -> None:
@@ -45,6 +46,9 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
         raise UserError(f"{options.output} is not written: {report.warnings[-1]}")
     if options.multiple_of > 1:
         smaller = _padded(smaller, options.multiple_of)
+        macs = counting.multiply_adds(smaller)
+        ratio = counting.multiply_adds(model) / macs
+        print(f"\nwritten with units padded to multiples of {options.multiple_of}: {macs:,} MACs, {ratio:.2f}x fewer")
     _save(smaller, options.output)
     print(f"\n{options.output}: keras.models.load_model opens it; {folder}/report.png shows what is left")
     print(f"for another target of the same training: change --target and --output, add --checkpoints_dir={folder}")
@@ -98,6 +102,5 @@ def _save(model: keras.Model, path: str) -> None:
         checkpoint.write(os.path.abspath(path), lambda file: file.write(content))
     except OSError as error:
         print(f"{path} is not written", file=sys.stderr)
-        raise UserError(
-            f"cannot write {path} ({error.strerror or error}): make room; the same command continues from there"
-        ) from None
+        what = "make room; the same command continues from there" if error.errno in FULL else "choose another --output"
+        raise UserError(f"cannot write {path} ({error.strerror or error}): {what}") from None

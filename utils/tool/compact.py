@@ -15,7 +15,10 @@ CERTAIN_LOG_SIGMA, DEAD_MU, DEAD_LOG_SIGMA = -20.0, -20.0, 5.0
 
 
 class Fixed(keras.layers.Layer):
-    """Multiplies each unit by a number that is not trained: what is left of a noise layer when the noise is off."""
+    """Multiplies each unit by a number that is not trained: what is left of a noise layer when the noise is off.
+
+    `kept`: which units of the noise layer these are. Units that do not vary are gone, too.
+    """
 
     def __init__(self, units: int, **settings: Any):
         super().__init__(**settings)
@@ -62,6 +65,7 @@ def trainable(noisy: keras.Model, alive: Masks) -> keras.Model:
             fixed[id(layer)] = Fixed(len(factor), name=layer.name, dtype=layer.dtype_policy)
             fixed[id(layer)].build(tensors[0].shape)
             fixed[id(layer)].set_weights([factor])
+            fixed[id(layer)].kept = index
         return [fixed[id(layer)](tensors[0])]
 
     return graph.clone(smaller, without_noise)
@@ -109,5 +113,6 @@ def _same_weights(model: keras.Model, other: keras.Model) -> dict[int, keras.Var
 
 def _theta(layer: keras.Layer) -> np.ndarray:
     """What a noise layer multiplies its units by: (units,)."""
-    # A larger network of the same training takes removed units back: as they were before, theta is 1.
-    return np.where(targets.is_removed(layer), 1, keras.ops.convert_to_numpy(layer.multiplier()))
+    # A larger network of the same training takes removed units back, as they were.
+    removed = targets.is_removed(layer)
+    return np.where(removed, layer.scale * targets.e_theta(layer), keras.ops.convert_to_numpy(layer.multiplier()))

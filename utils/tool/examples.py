@@ -45,14 +45,14 @@ class Shuffled(keras.utils.PyDataset):
 
 
 class FollowEpochs(keras.callbacks.Callback):
-    """Tells a `Shuffled` which epoch it is."""
+    """Tells batches that have `set_epoch`, such as `Shuffled`, which epoch it is."""
 
     def __init__(self, batches: Any):
         super().__init__()
         self.batches = batches
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        if isinstance(self.batches, Shuffled):
+        if hasattr(self.batches, "set_epoch"):
             self.batches.set_epoch(epoch)
 
 
@@ -143,11 +143,10 @@ def split(
         if validation is None:
             notes.append("choices are made on the test data, as no validation_data was given")
         return Parts(train, validation or test, test or validation, tuple(notes))
-    for name in ("test", "validation"):
-        if (test if name == "test" else validation) is not None:
-            continue
+    missing = [name for name, given in (("test", test), ("validation", validation)) if given is None]
+    for index, name in enumerate(missing):
         fraction = TEST_FRACTION if name == "test" else VALIDATION_FRACTION
-        train, held_out = _held_out(train, fraction, seed, stratified)
+        train, held_out = _held_out(train, fraction, seed, stratified, least=len(missing) - index + 1)
         notes.append(f"{name}: {held_out.count} of the examples in data, which are not trained on here")
         if name == "test":
             test = held_out
@@ -231,25 +230,23 @@ def _stream(dataset: Any, name: str) -> Stream:
 
 
 def _classes_of(y: np.ndarray) -> np.ndarray:
-    """The class of each example, (N,), numbered from 0 without gaps; labels for each position are one class."""
+    """The class of each example, (N,), numbered from 0 without gaps."""
     y = y.argmax(1) if y.ndim == 2 and y.shape[1] > 1 else y
-    if y.size > len(y):
-        return np.zeros(len(y), int)
     return np.unique(y.reshape(-1), return_inverse=True)[1]
 
 
-def _held_out(part: Arrays, fraction: float, seed: int, stratified: bool) -> tuple[Arrays, Arrays]:
-    """The rest, and a fraction of each class, at least one example."""
+def _held_out(part: Arrays, fraction: float, seed: int, stratified: bool, least: int) -> tuple[Arrays, Arrays]:
+    """The rest, and a fraction of each class, at least one example; a class has to have `least` of them."""
     classes = _classes_of(part.labels()) if stratified else np.zeros(part.count, int)
     order = np.random.default_rng(seed).permutation(part.count)
     taken = np.zeros(part.count, bool)
     for each in range(classes.max() + 1):
         own = order[classes[order] == each]
-        if len(own) < 3:
+        if len(own) < least:
             label = np.asarray(part.labels()[own[0]]).tolist()
             raise Refused(
-                f"class {label} has too few examples to be split ({len(own)}): give 3 or more, or validation_data and "
-                "test_data"
+                f"class {label} has too few examples to be split ({len(own)}): give {least} or more, or "
+                "validation_data and test_data"
             )
         taken[own[: max(1, round(fraction * len(own)))]] = True
     return part._replace(indices=part.indices[~taken]), part._replace(indices=part.indices[taken])

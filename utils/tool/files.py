@@ -59,7 +59,12 @@ def _read_npz(path: str, shape: tuple[int | None, ...]) -> Data:
             for name, pairs in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
                 pair = next((pair for pair in pairs if set(pair) <= set(file.files)), None)
                 found[name] = pair and tuple(file[array] for array in pair)
-            half = [name for pairs in (VALIDATION, TEST) for pair in pairs for name in pair if name in file.files]
+            others = ("validation", VALIDATION), ("test", TEST)
+            half = [
+                name
+                for part, pairs in others if found[part] is None
+                for pair in pairs for name in pair if name in file.files
+            ]  # fmt: skip
             names = file.files
     except Refused:
         raise
@@ -67,7 +72,7 @@ def _read_npz(path: str, shape: tuple[int | None, ...]) -> Data:
         raise Refused(f"cannot read {path} as .npz ({error}): expected arrays x and y") from None
     if found["train"] is None:
         raise Refused(f"{path} has {', '.join(names) or 'nothing'}: expected arrays x and y, or x_train and y_train")
-    if half and found["validation"] is None and found["test"] is None:
+    if half:
         raise Refused(f"{path} has {half[0]} without its other half: give examples and labels, or neither")
     return Data(*(pair and (_with_channel(pair[0], shape), _labels(path, pair[1])) for pair in found.values()))
 

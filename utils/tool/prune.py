@@ -73,7 +73,7 @@ def prune(
             None if test_data is None else examples.part(test_data, "test_data"),
         )
     )
-    stratified = task.kind in (tasks.CLASSES, tasks.BINARY)
+    stratified = task.kind in (tasks.CLASSES, tasks.BINARY) and len(model.output_shape) == 2
     parts = examples.split(train, validation, test, seed, stratified)
     planned = plan.of(parts, epochs, finetune_epochs, batch_size, learning_rate, noise_learning_rate)
     return _Pruning(model, parts, task, planned, tuple(exclude), seed, verbose).run(goal, directory, control)

@@ -38,7 +38,7 @@ def open_directory(
     if folder.is_file():
         raise Refused(f"{folder} is a file: choose another directory")
     ours = settings | {"model": _digest_model(model), "data": _digest_data(parts.train)}
-    ours = json.loads(json.dumps({**ours, "goal": [goal.kind, goal.value]}, default=str))
+    ours = json.loads(json.dumps({**ours, "goal": [goal.kind, goal.value, goal.relative]}, default=str))
     path = folder / "settings.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def open_directory(
 def train_once(trainer: Trainer, noisy: keras.Model, goal: Goal, folder: Path | None) -> None:
     """Train a network with noise, unless the directory has it trained."""
     if folder and (folder / NOISY).exists():
-        noisy.set_weights(networks.load(folder / NOISY).get_weights())
+        _load_weights(noisy, folder / NOISY)
     else:
         trainer.with_noise(noisy, goal.macs)
         if folder:
@@ -74,6 +74,15 @@ def train_once(trainer: Trainer, noisy: keras.Model, goal: Goal, folder: Path | 
             _write(folder, lambda: checkpoint.write(str(folder / NOISY), lambda file: file.write(content)))
     # Further layers with seeds of their own get the same ones either way.
     keras.utils.set_random_seed(trainer.seed)
+
+
+def _load_weights(noisy: keras.Model, path: Path) -> None:
+    """Its weights alone: what layers of one's own are, only the caller knows."""
+    try:
+        checkpoint.members(path)
+        noisy.load_weights(path)
+    except Exception as error:  # whatever a damaged file makes Keras raise
+        raise UserError(f"cannot read {path} ({error}): remove {path.parent} to start over") from None
 
 
 def save_report(report: Report, folder: Path) -> None:
@@ -117,14 +126,14 @@ def _nameless(config: Any) -> Any:
 
 
 def _digest_data(part: Any) -> str:
-    """Of arrays, all of them; of a stream, its length and its first batch."""
-    found, arrays = "", (part.y, *keras.tree.flatten(part.x)) if isinstance(part, Arrays) else ()
+    """Of arrays, all of them, and which are trained on; of a stream, which may be shuffled, its size and shapes."""
     if not isinstance(part, Arrays):
         x, y = next(iter(part.batches()))
-        found, arrays = f"stream of {part.count}, ", (y, *keras.tree.flatten(x))
+        kinds = [f"{array.shape[1:]} {array.dtype}" for array in (*keras.tree.flatten(x), y)]
+        return f"stream of {part.count}: {', '.join(kinds)}"
     digest = hashlib.sha256()
-    _add(digest, *arrays)
-    return found + digest.hexdigest()
+    _add(digest, part.indices, part.y, *keras.tree.flatten(part.x))
+    return digest.hexdigest()
 
 
 def _add(digest: Any, *arrays: np.ndarray) -> None:

@@ -11,14 +11,15 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from keras_sbp.layers import truncated_log_normal
 from keras_sbp.utils.pruning import Liveness, counting, fit
 
 # How often in a training units are removed, and after which fractions of it the first and the last ones.
 REMOVALS, FIRST, LAST = 20, 0.1, 0.7
 # The KL weight of a unit is proportional to 1 + PRICE * cost, where the mean cost is 1.
 PRICE = 1.0
-# A removed unit is marked in its weights, which checkpoints save: this log sigma, and a mu within [-20, -19] that is
-# higher the later it was removed. Its theta is about exp(-20).
+# A removed unit is marked in its weights, which checkpoints save: a mu within [-20, -19] that is higher the later it
+# was removed, and a log sigma that is lower than this by the E theta that it had. Its theta is about exp(-20).
 REMOVED_LOG_SIGMA, REMOVED_MU, REMOVED_MU_RANGE = -5.0, -20.0, 1.0
 # MACs whose logarithm is this close to the target's are near enough.
 NEAR = 0.03
@@ -55,6 +56,7 @@ class TargetMACs(keras.callbacks.Callback):
         self._step = epoch * self.params["steps"]
         layers = fit.noise_layers(self.model)
         self._removed = {layer.name: np.where(is_removed(layer), layer.mu, np.nan) for layer in layers}
+        self._log_sigma = {layer.name: np.array(layer.log_sigma) for layer in layers}
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         before, self._step = self._step, self._step + 1
@@ -84,8 +86,10 @@ class TargetMACs(keras.callbacks.Callback):
         ]
         count = sum(len(mu) for mu in self._removed.values())
         before = sum(int((~np.isnan(mu)).sum()) for mu in self._removed.values())
+        theta = {layer.name: e_theta(layer) for layer in fit.noise_layers(self.model)}
         for number, (_, name, unit) in enumerate(sorted(going), before):
             self._removed[name][unit] = REMOVED_MU + REMOVED_MU_RANGE * number / count
+            self._log_sigma[name][unit] = REMOVED_LOG_SIGMA - theta[name][unit]
         self._hold()
 
     def _hold(self) -> None:
@@ -94,13 +98,21 @@ class TargetMACs(keras.callbacks.Callback):
             mu = self._removed[layer.name]
             if not np.isnan(mu).all():
                 layer.mu.assign(np.where(np.isnan(mu), layer.mu, mu))
-                layer.log_sigma.assign(np.where(np.isnan(mu), layer.log_sigma, REMOVED_LOG_SIGMA))
+                layer.log_sigma.assign(np.where(np.isnan(mu), layer.log_sigma, self._log_sigma[layer.name]))
 
 
 def is_removed(layer: keras.Layer) -> np.ndarray:
     """Which units of a noise layer were removed during training: (units,) bool."""
     mu, log_sigma = map(keras.ops.convert_to_numpy, (layer.mu, layer.log_sigma))
-    return (mu <= REMOVED_MU + REMOVED_MU_RANGE) & (log_sigma == REMOVED_LOG_SIGMA)
+    marked = (log_sigma <= REMOVED_LOG_SIGMA) & (log_sigma >= REMOVED_LOG_SIGMA - 1)
+    return (mu <= REMOVED_MU + REMOVED_MU_RANGE) & marked
+
+
+def e_theta(layer: keras.Layer) -> np.ndarray:
+    """The mean of a noise layer's theta, of removed units when they were removed: (units,)."""
+    mu, log_sigma = map(keras.ops.convert_to_numpy, (layer.mu, layer.log_sigma))
+    mean = keras.ops.convert_to_numpy(truncated_log_normal.mean(mu, log_sigma))
+    return np.where(is_removed(layer), REMOVED_LOG_SIGMA - log_sigma, mean)
 
 
 def unit_scores(noisy: keras.Model) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from keras_sbp.utils.tool.examples import Arrays, Stream
 from keras_sbp.utils.tool.refusal import Refused
 
 CLASSES, BINARY, LABELS, REGRESSION = "classes", "one label", "several labels", "regression"
+CROSS_ENTROPIES = ("binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy")
 
 
 class Score(NamedTuple):
@@ -60,20 +61,11 @@ class Task(NamedTuple):
         return bool(_name(self.loss))
 
     def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-        # An object of a loss or metric has a state: each model takes one of its own.
+        # An object of a loss may have a state: each model takes one of its own.
         loss = self.loss
         if isinstance(loss, keras.losses.Loss) and _is_stock(loss):
             loss = type(loss).from_config(loss.get_config())
-        model.compile(optimizer, loss, metrics=self._metrics())
-
-    def _metrics(self) -> list:
-        threshold = 0.0 if self.logits else 0.5
-        if self.kind == CLASSES:
-            kind = keras.metrics.CategoricalAccuracy if self.one_hot else keras.metrics.SparseCategoricalAccuracy
-            return [kind(name="accuracy")]
-        if self.kind in (BINARY, LABELS):
-            return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)]
-        return []
+        model.compile(optimizer, loss)
 
     def evaluate(self, model: keras.Model, part: Arrays | Stream) -> Score:
         """The score of a network on some examples."""
@@ -151,6 +143,13 @@ def of(model: keras.Model, data: Arrays | Stream, loss: Any = None) -> Task:
     if logits is None:
         # A name says of Keras's losses that the outputs are probabilities, but not of anybody's own.
         logits = name.endswith("hinge") or (not isinstance(loss, str) and not _are_probabilities(kind, outputs))
+    if (
+        source == "as told"
+        and isinstance(loss, str)
+        and name in CROSS_ENTROPIES
+        and not _are_probabilities(kind, outputs)
+    ):
+        loss, logits = _loss(kind, one_hot, True), True  # the shell has no other word for it
     if loss is None:
         loss, source = _loss(kind, one_hot, logits), "guessed from outputs and labels"
     return Task(kind, one_hot, bool(logits), loss, source)
