@@ -77,8 +77,14 @@ def __dir__() -> list[str]:
     return __all__
 
 
+def _register() -> None:
+    """Make known to Keras what files of networks with noise may hold."""
+    for name in ("sbp", "inner_noise", "noise_optimizer"):
+        importlib.import_module(f"keras_sbp.layers.{name}")
+
+
 class _RegisterWithKeras(importlib.abc.MetaPathFinder):
-    """Registers SBP once Keras can be used, for `keras.models.load_model`.
+    """Registers our classes once Keras can be used, for `keras.models.load_model`.
 
     Keras imports TensorFlow, or TensorFlow Keras: it can be used when the outer one of these imports is done.
     """
@@ -103,13 +109,13 @@ class _RegisterWithKeras(importlib.abc.MetaPathFinder):
             finally:
                 self.under_way -= 1
             if not self.under_way and "keras" in sys.modules:
-                importlib.import_module("keras_sbp.layers.sbp")
+                _register()
 
         spec.loader.exec_module = run_and_register
         return spec
 
 
 if "keras" in sys.modules:
-    importlib.import_module("keras_sbp.layers.sbp")
+    _register()
 else:
     sys.meta_path.insert(0, _RegisterWithKeras())

@@ -53,15 +53,19 @@ class InnerNoise(keras.layers.Layer, abc.ABC):
         theta = {name: inputs[name][0] for name in self.noises if name in inputs}
         # All of the layer's, as a scope does not know what the one around it says, like that of `fit` on JAX.
         before = [(variable, variable.value) for variable in (*self.layer.trainable_variables, *self.state())]
-        with keras.StatelessScope(before) as scope:
-            for variable, value in self.scaled(theta):
-                scope.add_update((variable, value))
-            outputs = self.layer(**given, **{"training": training, **self.settings})
-        # What else changes, like the state of a random generator.
-        trained = {id(variable) for variable in self.layer.trainable_variables}
+        scaled = self.scaled(theta)
+        with keras.StatelessScope(before, collect_losses=True) as scope:
+            for update in scaled:
+                scope.add_update(update)
+            # As in a functional model, what `fit` says of training counts, not what the call was recorded with.
+            outputs = self.layer(**given, **{**self.settings, "training": training})
+        for loss in scope.losses:
+            self.add_loss(loss)
+        # What else changes, like the state of a random generator. Weights may be frozen, and then are no less ours.
+        weights = {id(variable) for variable in (*self.layer.trainable_variables, *(weight for weight, _ in scaled))}
         for variable, value in before:
             after = scope.get_current_value(variable)
-            if after is not value and id(variable) not in trained:
+            if after is not value and id(variable) not in weights:
                 variable.assign(after)
         return outputs
 
@@ -85,7 +89,8 @@ class InnerNoise(keras.layers.Layer, abc.ABC):
     def from_config(cls, config: dict[str, Any]) -> Self:
         # Without its shapes: it is built in this layer, so that its weights have the paths that they had.
         layer = {key: value for key, value in config.pop("layer").items() if key != "build_config"}
-        return cls(keras.saving.deserialize_keras_object(layer), **config)
+        settings = keras.saving.deserialize_keras_object(config.pop("settings"))  # a mask may be an array
+        return cls(keras.saving.deserialize_keras_object(layer), settings, **config)
 
 
 @keras.saving.register_keras_serializable(package="sbp")

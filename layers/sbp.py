@@ -219,8 +219,9 @@ def _draw(layers):
     if not layers:
         return {}
     u = [keras.random.uniform(layer.mu.shape, seed=layer.seed_generator, dtype="float32") for layer in layers]
-    # The center of one of 2^23 equal cells: never an end of the interval.
-    theta = ops.exp(truncated_log_normal.log_quantile(ops.concatenate(u) + 2.0**-24, *parameters(layers)))
+    # The center of one of 2^23 equal cells, never an end of the interval. PyTorch has twice as many cells.
+    u = ops.minimum(ops.concatenate(u) + 2.0**-24, 1 - 2.0**-24)
+    theta = ops.exp(truncated_log_normal.log_quantile(u, *parameters(layers)))
     return _split(layers, theta)
 
 

@@ -193,3 +193,16 @@ def test_readme_example_prunes_a_residual_network():
     assert all(type(op).__module__.startswith("keras.") for op in smaller.operations)
     assert counting.multiply_adds(model) > 2 * counting.multiply_adds(smaller)
     assert any(isinstance(layer, keras.layers.Add) for layer in smaller.layers)
+
+
+def test_annealing_ends_as_inserted_however_the_fit_ends():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Dense(3)(inputs)))
+    noisy = pruning.insert(model, kl_weight=0.5)
+    noisy.compile("sgd", "mse")
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: setattr(noisy, "stop_training", True))
+    noisy.fit(np.ones((8, 4)), np.ones((8, 2)), epochs=10, verbose=0, callbacks=[fit.AnnealKL(), stop])
+    (layer,) = fit.noise_layers(noisy)
+    assert np.asarray(layer.kl_weight) == pytest.approx(0.5)
+    with pytest.warns(UserWarning, match="one epoch"):
+        noisy.fit(np.ones((8, 4)), np.ones((8, 2)), epochs=1, verbose=0, callbacks=[fit.AnnealKL()])

@@ -218,3 +218,14 @@ def test_reasons_name_what_keeps_a_layer_of_a_kind_with_a_rule():
         "conv": "read by norm (BatchNormalization)", "norm": "axis is 1, not the last",
         "before": "read by learned (Dense)", "learned": "its activation has weights", "one": output, "two": output,
     }  # fmt: skip
+
+
+def test_a_network_that_would_be_dead_from_the_start_is_refused():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Dense(3)(inputs)))
+    with pytest.raises(ValueError, match="all units are dead: use smaller ones"):
+        pruning.insert(model, log_sigma=2.0)
+    with pytest.raises(ValueError, match="no such layer"):
+        pruning.unprunable(model, exclude=["nothing"])
+    with pytest.raises(TypeError, match="pass a list of names"):
+        pruning.unprunable(model, exclude="dense")

@@ -303,3 +303,24 @@ def test_weights_that_changed_since_a_layer_was_opened_are_the_new_ones():
     pruning.unprunable(model)
     model.set_weights([weight + 0.1 for weight in model.get_weights()])
     np.testing.assert_allclose(pruning.insert(model)(images), model(images), atol=1e-4)
+
+
+@keras.saving.register_keras_serializable()
+class Flipped(keras.layers.Layer):
+    """A dense layer, on inputs in another order if it is told so."""
+
+    def build(self, shape):
+        self.dense = keras.layers.Dense(6, activation="relu")
+        self.dense.build(shape)
+
+    def call(self, inputs, flip=False):
+        return self.dense(keras.ops.flip(inputs, -1) if flip else inputs)
+
+
+def test_a_layer_that_is_called_in_two_ways_computes_the_same():
+    inputs, layer = keras.Input((5,)), Flipped()
+    x = keras.layers.Concatenate()([layer(inputs), layer(inputs, flip=True)])
+    model = keras.Model(inputs, keras.layers.Dense(2)(x))
+    given = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    np.testing.assert_allclose(pruning.insert(model)(given), model(given), atol=1e-5)
+    assert "different arguments" in pruning.unprunable(model)[layer.name]

@@ -53,8 +53,9 @@ def saved(tmp_path_factory):
     for path in ("utils/__init__.py", "layers.py", "nets.py"):
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text("NAME = 'of the user'\n")
-    inputs = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
-    noisy = sbp.insert(keras.Sequential([keras.Input((5,)), *(keras.layers.Dense(n, "relu") for n in (6, 3))]), 0.1)
+    inputs = np.random.default_rng(0).normal(size=(4, 3, 5)).astype(np.float32)
+    noisy = sbp.insert(keras.Sequential([keras.Input((3, 5)), keras.layers.LSTM(6), keras.layers.Dense(3)]), 0.1)
+    noisy.compile(sbp.optimizer(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(5e-2)), "mse")
     noisy.save(folder / "noisy.keras")
     np.save(folder / "inputs.npy", inputs)
     return folder, inputs, np.asarray(noisy(inputs))

@@ -122,3 +122,15 @@ def test_units_of_zeros_stay_out_of_what_is_trained():
     for weight, expected in zip(trained.get_weights(), narrow.get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected, atol=1e-3)
     np.testing.assert_allclose(trained(images), wide(images), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x * np.arange(1, 11, dtype="float32"), lambda x: keras.ops.log(x + 9.0), lambda x: 1 / (x + 9.0)],
+)
+def test_operations_that_padding_would_break_get_no_padding(function):
+    inputs = keras.Input((6, 6, 3))
+    x = function(Conv2D(10, 3)(inputs))
+    model = keras.Model(inputs, Dense(4)(layers.GlobalAveragePooling2D()(Conv2D(7, 3)(x))))
+    images = np.random.default_rng(0).uniform(size=(4, 6, 6, 3)).astype(np.float32)
+    np.testing.assert_allclose(pruning.pad_filters(model, 16)(images), model(images), atol=1e-5)

@@ -246,17 +246,49 @@ def test_masks_of_a_decoder_reach_attention():
     assert keras_applications.difference(noisy, pruning.shrink(noisy), given) <= 1e-5
 
 
-@pytest.mark.parametrize("training, varies", [(False, False), (None, True)])
-def test_a_layer_that_is_told_not_to_train_drops_nothing(training, varies):
+@pytest.mark.parametrize("settings", [{}, {"training": None}, {"training": False}])
+def test_what_fit_says_of_training_counts_as_in_the_network_as_given(settings):
     source = keras.Input((7, 5))
-    x = L.LSTM(8, dropout=0.5)(source, training=training)
-    noisy = pruning.insert(keras.Model(source, L.Dense(3)(x)))
+    x = L.LSTM(8, dropout=0.5)(source, **settings)
+    model = keras.Model(source, L.Dense(3)(x))
+    noisy = pruning.insert(model)
     for layer in noisy.layers:
         if isinstance(layer, SBP):
             layer.log_sigma.assign(np.full(8, -20.0))  # the noise itself hardly varies
     given = np.random.default_rng(0).normal(size=(2, 7, 5)).astype(np.float32)
-    one, other = (np.asarray(noisy(given, training=True)) for _ in range(2))
-    assert (np.abs(one - other).max() > 1e-3) == varies
+    for network in model, noisy:
+        one, other = (np.asarray(network(given, training=True)) for _ in range(2))
+        assert np.abs(one - other).max() > 1e-3
+        one, other = (np.asarray(network(given, training=False)) for _ in range(2))
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_frozen_weights_stay_as_they_are(when):
+    source = keras.Input((7, 5))
+    recurrent, attention = L.LSTM(8, return_sequences=True, name="recurrent"), L.MultiHeadAttention(2, 4, name="heads")
+    x = recurrent(source)
+    model = keras.Model(source, L.Dense(3)(attention(x, x)))
+    recurrent.trainable = attention.trainable = when == "after"
+    noisy = pruning.insert(model)
+    inner = [noisy.get_layer(name).layer for name in ("recurrent", "heads")]
+    for layer in inner if when == "after" else []:
+        layer.trainable = False
+    before = [[np.asarray(weight).copy() for weight in layer.weights] for layer in inner]
+    noisy.compile("sgd", "mse")
+    noisy.fit(np.ones((8, 7, 5)), np.ones((8, 7, 3)), 4, epochs=2, verbose=0)
+    for layer, weights in zip(inner, before):
+        assert all(np.array_equal(np.asarray(weight), old) for weight, old in zip(layer.weights, weights))
+
+
+def test_what_a_recurrent_layer_adds_to_the_loss_is_kept():
+    source = keras.Input((7, 5))
+    model = keras.Model(source, L.LSTM(8, activity_regularizer=keras.regularizers.L2(0.1))(source))
+    noisy = pruning.insert(model)
+    given = np.random.default_rng(0).normal(size=(4, 7, 5)).astype(np.float32)
+    expected = 0.1 * np.square(np.asarray(model(given))).sum() / 4  # Keras: per example
+    noisy(given)
+    assert sum(float(loss) for loss in noisy.losses if loss.shape == ()) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_layer_that_keeps_its_units_starts_from_its_state_while_training_goes_on():
@@ -281,3 +313,37 @@ def test_a_layer_called_with_a_state_and_without_keeps_its_units():
     model = keras.Model([source, target], L.Dense(3)(y))
     assert pruning.unprunable(model)["odd"] == "called with an initial state, and without one"
     assert differences(model, (0.5,)) <= 1e-5
+
+
+def test_a_constant_mask_of_attention_is_in_the_file(tmp_path):
+    source = keras.Input((7, 8))
+    causal = np.tril(np.ones((1, 7, 7), bool))
+    x = L.MultiHeadAttention(2, 4)(source, source, attention_mask=causal)
+    noisy = pruning.insert(keras.Model(source, L.Dense(3)(x)))
+    noisy.save(tmp_path / "noisy.keras")
+    given = np.random.default_rng(0).normal(size=(2, 7, 8)).astype(np.float32)
+    again = keras.models.load_model(tmp_path / "noisy.keras")
+    np.testing.assert_allclose(again(given), noisy(given), atol=1e-6)
+
+
+def test_masks_given_by_position_are_kept():
+    queries, values = keras.Input((4, 6)), keras.Input((5, 6))
+    masks = [keras.Input((size,), dtype="bool") for size in (4, 5)]
+    x = L.Attention()([L.Dense(6)(queries), L.Dense(6)(values)], masks)
+    noisy = pruning.insert(keras.Model([queries, values, *masks], L.Dense(3)(x)))
+    rng = np.random.default_rng(0)
+    given = [rng.normal(size=(3, size, 6)).astype(np.float32) for size in (4, 5)]
+    given += [np.arange(size) < [[size], [2], [1]] for size in (4, 5)]
+    kill(noisy, half(noisy, rng))
+    np.testing.assert_allclose(pruning.shrink(noisy)(given), noisy(given), atol=1e-5)
+
+
+def test_attention_that_is_called_in_two_ways_is_not_pruned():
+    source = keras.Input((7, 8))
+    attention = L.MultiHeadAttention(2, 4)
+    x = attention(source, source, use_causal_mask=True)
+    model = keras.Model(source, L.Dense(3)(attention(x, x)))
+    noisy = pruning.insert(model)
+    given = np.random.default_rng(0).normal(size=(2, 7, 8)).astype(np.float32)
+    np.testing.assert_allclose(noisy(given), model(given), atol=1e-5)
+    assert "different arguments" in pruning.unprunable(model)[attention.name]

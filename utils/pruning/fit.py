@@ -1,9 +1,12 @@
 """Training with noise by Keras's compile and fit: the optimizer, the annealed KL weight, the logs."""
 
+import warnings
+
 import keras
 import numpy as np
 
 from keras_sbp.layers import sbp
+from keras_sbp.layers.noise_optimizer import NoiseOptimizerMap
 from keras_sbp.utils.pruning import counting, graph, rules
 from keras_sbp.utils.pruning.liveness import Liveness
 
@@ -16,16 +19,6 @@ def optimizer(weights: keras.optimizers.Optimizer, noise: keras.optimizers.Optim
     return keras.optimizers.MultiOptimizer(NoiseOptimizerMap(weights, {"noise": noise}))
 
 
-@keras.saving.register_keras_serializable(package="sbp")
-class NoiseOptimizerMap(keras.optimizers.OptimizerMap):
-    """The optimizer "noise" for mu and log sigma of SBP layers, the default one for all other variables."""
-
-    def __call__(self, variable: keras.Variable) -> keras.optimizers.Optimizer:
-        # Not by name: other layers may have a mu, too. SBP alone constrains variables by a function of its module.
-        is_noise = getattr(variable.constraint, "__module__", None) == sbp.__name__
-        return self["noise"] if is_noise else self.default_optimizer
-
-
 def noise_layers(model: keras.Model) -> list[keras.Layer]:
     """The noise layers of a model and of the models nested in it: those with a method `multiplier()`."""
     nested = [noise_layers(layer) for layer in model.layers if isinstance(layer, keras.Model)]
@@ -33,7 +26,7 @@ def noise_layers(model: keras.Model) -> list[keras.Layer]:
 
 
 class LogLiveUnits(keras.callbacks.Callback):
-    """Adds to the logs of each epoch, which the progress bar, TensorBoard and History show:
+    """Adds to the logs of each epoch, which History and the callbacks after this one show, such as TensorBoard:
 
     - units/NAME: the number of live units of each noise layer;
     - kl_divergence: of all units, in nats;
@@ -75,8 +68,14 @@ class AnnealKL(keras.callbacks.Callback):
                     f"{layer.name} has a kl_weight of 0: insert it with kl_weight=1 / N, N training examples"
                 )
         self._costs = counting.relative_costs(self.model)
+        if self.params["epochs"] == 1:
+            warnings.warn("AnnealKL anneals over the epochs of one fit, and this fit has one epoch", stacklevel=2)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         remaining = max(1 - 2 * epoch / self.params["epochs"], 0.0)
         for layer in noise_layers(self.model):
             layer.kl_weight.assign(layer.initial_kl_weight * (1 + remaining * self.price * self._costs[layer.name]))
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        for layer in noise_layers(self.model):
+            layer.kl_weight.assign(layer.initial_kl_weight)

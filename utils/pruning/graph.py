@@ -137,11 +137,9 @@ def clone(
                 flat, own_context = _nested_call(node, tensors)
                 outputs = run(op, flat, own_context | changes)
             elif outputs is None and (within := _opened(node, tensors)):
-                zeros.extend(
-                    []
-                    if zeros
-                    else [recording.zeros_like_examples(next(x for x in model.inputs if x.dtype != "string"))]
-                )
+                if not zeros:
+                    example = next(x for x in (*model.inputs, *tensors) if x.dtype != "string")
+                    zeros.append(recording.zeros_like_examples(example))
                 outputs = run(within, [*tensors, *zeros], _training(node) | context)
             elif outputs is None:
                 new = copied(op, inner)

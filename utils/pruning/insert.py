@@ -46,8 +46,24 @@ def insert(
         A functional model, whose outputs are the model's up to rounding, as the noise starts with a mean of 1. If the
         model's class has its own train_step or the like, the copy is of that class.
     Raises:
-        ValueError: the model has no graph, is quantized or cannot be copied, or a name in `exclude` is not a layer's.
+        ValueError: the model has no graph, is quantized or cannot be copied, a name in `exclude` is not a layer's, or
+            all units would be dead from the start.
         TypeError: `exclude` is a string.
+    """
+    model = _checked(model, exclude)
+    if criterion == "snr" and truncated_log_normal.snr(np.float64(0), np.float64(log_sigma)) <= threshold:
+        raise ValueError(f"with log_sigma={log_sigma} and threshold={threshold} all units are dead: use smaller ones")
+    # Its mean is 1 at the start.
+    scale = 1 / float(truncated_log_normal.mean(np.float64(0), np.float64(log_sigma)))
+    settings = {"kl_weight": kl_weight, "threshold": threshold, "criterion": criterion}
+    return _with_noise(model, exclude, {**settings, "log_sigma": log_sigma, "scale": scale})
+
+
+def _checked(model: keras.Model, exclude: Sequence[str]) -> keras.Model:
+    """The model without nested ones.
+
+    Raises:
+        ValueError, TypeError: see `insert`.
     """
     if isinstance(exclude, str):
         raise TypeError(f"exclude={exclude!r} is a string: pass a list of names")
@@ -59,21 +75,18 @@ def insert(
             f"exclude has {', '.join(sorted(unknown))}, but {model.name} has no such layer; its layers are "
             f"{', '.join(sorted(names))}"
         )
-    # Its mean is 1 at the start.
-    scale = 1 / float(truncated_log_normal.mean(np.float64(0), np.float64(log_sigma)))
-    settings = {"kl_weight": kl_weight, "threshold": threshold, "criterion": criterion}
-    return _with_noise(model, exclude, names, {**settings, "log_sigma": log_sigma, "scale": scale})
+    return model
 
 
-def _with_noise(model: keras.Model, exclude: Sequence[str], names: set[str], settings: dict) -> keras.Model:
+def _with_noise(model: keras.Model, exclude: Sequence[str], settings: dict) -> keras.Model:
     """A copy of a model with noise, see `insert`.
 
     Args:
         model: without nested models.
-        names: of its layers.
         settings: of the noise layers.
     """
     groups, why, found = groups_of_model(model, exclude)
+    names = {node.operation.name for node in graph.nodes(model)}
     sites, _ = _noise_sites(groups, why, found)
     first_layers = {id(tensor): name for tensor, name in sites}
     of_groups = {groups.of(tensor): name for tensor, name in first_layers.items()}
@@ -121,9 +134,9 @@ def unprunable(model: keras.Model, exclude: Sequence[str] = ()) -> dict[str, str
     Args:
         model, exclude: see `insert`.
     Raises:
-        ValueError: see `insert`.
+        ValueError, TypeError: see `insert`.
     """
-    model = graph.flatten_nested(model)
+    model = _checked(model, exclude)
     groups, why, found = groups_of_model(model, exclude)
     _, why = _noise_sites(groups, why, found)
     reasons = {}

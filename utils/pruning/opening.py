@@ -55,6 +55,8 @@ def opened(node: Node, tensors: list[keras.KerasTensor] | None = None) -> tuple[
     shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
     if layer not in _OPENED or _OPENED[layer][0] != shapes:
         try:
+            if len({_called(call) for call in keras_private.calls(layer)}) > 1:
+                raise ValueError("its calls have different arguments")
             found = _open(node, tensors)
         except Exception as error:  # somebody's layer may raise anything
             found = Opened(None, f"cannot be opened: {_said(error)}", [])
@@ -62,6 +64,19 @@ def opened(node: Node, tensors: list[keras.KerasTensor] | None = None) -> tuple[
     _, found = _OPENED[layer]
     _update(found.copies)
     return found.model, found.why
+
+
+def _called(node: Node) -> str:
+    """How a layer is called, but for what its tensors hold and for `training`."""
+    args, kwargs = keras_private.arguments(node)
+    place = {id(tensor): number for number, tensor in enumerate(node.input_tensors)}
+
+    def said(value: object) -> str:
+        if id(value) in place:
+            return f"tensor {place[id(value)]}"
+        return repr(np.asarray(value).tolist()) if hasattr(value, "shape") else repr(value)
+
+    return repr(tree.map_structure(said, (args, {name: kwargs[name] for name in kwargs if name != "training"})))
 
 
 def functional(model: keras.Model) -> keras.Model:

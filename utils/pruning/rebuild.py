@@ -203,7 +203,9 @@ class _Rebuilder:
         units = self.liveness.kept_units(tensor)
         value = self.liveness.constants[id(tensor)][..., units]
         # A pixel times 0, plus the value. Not the bias of a layer without inputs: oneDNN has no product with none.
-        pixels = next(x for x in self.inputs if x.dtype != "string")
+        pixels = next((x for x in self.inputs if x.dtype != "string"), None)
+        if pixels is None:
+            raise ValueError(f"no unit is left that {op.name} reads, and the inputs are text: use a smaller kl_weight")
         x = self.new_layer(keras.layers.Flatten, op, "channels_last", suffix="pixels")(pixels)
         x = keras.ops.take(x, [0] * value.size, axis=-1)
         x = self.new_layer(keras.layers.Rescaling, op, 0.0, value.ravel().tolist(), suffix="constant")(x)

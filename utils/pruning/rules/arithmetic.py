@@ -25,6 +25,7 @@ class Scalar(Unitwise):
     """keras.ops.add, multiply and the like of a tensor and a number, or an array of numbers."""
 
     names = frozenset(("Add", "Divide", "Maximum", "Minimum", "Multiply", "Subtract", "TrueDivide"))
+    passes_padding = False  # the array has the old width, and 1 / 0 is no 0
 
     @classmethod
     def matches(cls, node: Node) -> bool:

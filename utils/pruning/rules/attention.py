@@ -53,7 +53,7 @@ class Attention(Inner):
     def obstacle(cls, node: Node) -> str | None:
         layer, given, settings = inner(node)
         config = layer.get_config()
-        if len(node.outputs) > 1:
+        if any(len(call.outputs) > 1 for call in keras_private.calls(node.operation)):
             return "returns its scores"
         if config.get("use_gate"):
             return "use_gate is set"

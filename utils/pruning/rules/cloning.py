@@ -42,6 +42,10 @@ def set_weights(layer: keras.Layer, weights: list[np.ndarray]) -> None:
     layer.set_weights(weights)
     if isinstance(layer, layers.Normalization):
         layer.finalize_state()  # it computes with values that it derives from its weights
+    if not layer.trainable:
+        # What it made when it was built is not frozen, and Keras does nothing if the value is the same.
+        layer.trainable = True
+        layer.trainable = False
 
 
 def _unsaved(layer: keras.Layer, config: dict[str, Any]) -> dict[str, Any]:

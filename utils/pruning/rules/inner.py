@@ -71,7 +71,11 @@ class Inner(Rule):
 
     @classmethod
     def obstacle(cls, node: Node) -> str | None:
-        return "called with training=True" if is_training(node) else None
+        if is_training(node):
+            return "called with training=True"
+        calls = [inner(call)[2] for call in keras_private.calls(node.operation)]
+        same = all(_same_settings(calls[0], other) for other in calls[1:])
+        return None if same else "its calls have different arguments"
 
     def noises(self) -> dict[str, int]:
         """{name: number of units} of the noise that the layer can take; none if it has it."""
@@ -179,3 +183,8 @@ def inner(node: Node) -> tuple[keras.Layer, dict[str, keras.KerasTensor], dict[s
 
 def _position(node: Node, tensor: keras.KerasTensor) -> int:
     return next(index for index, other in enumerate(node.input_tensors) if other is tensor)
+
+
+def _same_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    names = (one.keys() | other.keys()) - {"training"}
+    return all(name in one and name in other and np.array_equal(one[name], other[name]) for name in names)

@@ -101,7 +101,7 @@ class Rule(abc.ABC):
     unitwise: bool = False
     fixed: ClassVar[bool] = False
     carries_scale: ClassVar[bool] = False
-    passes_padding: ClassVar[bool] = False
+    passes_padding: bool = False
     is_source: bool = False
     averages_positions: bool = False
     regroups: ClassVar[bool] = False

@@ -2,6 +2,7 @@
 what a query and keys score together."""
 
 import functools
+import inspect
 from typing import Any
 
 import keras
@@ -187,7 +188,9 @@ class Scored(Dot):
         units, (query, key) = self.selected(build, inputs)
         values = build.select(inputs[self.values], kept[0])
         tensors = [live.tensor for live in inputs]
-        _, settings = keras_private.arguments(self.node, tensors)
+        args, kwargs = keras_private.arguments(self.node, tensors)
+        settings = {**inspect.signature(self.op.call).bind(*args, **kwargs).arguments}
+        settings.pop("inputs")
         settings |= keras_private.implicit_masks(self.node, tensors)
         layer = build.clone(self)
         tensor = layer([query, values.tensor, key], **settings)

@@ -160,6 +160,11 @@ class Elementwise(Unitwise):
         "Softsign SparseSigmoid Sqrt Square Squareplus Tanh TanhShrink Threshold".split()
     )
 
+    def __init__(self, node: Node):
+        super().__init__(node)
+        # Of 0, these or their gradients are not finite.
+        self.passes_padding = not keras_private.is_keras_op(self.op, {"Log", "Reciprocal", "Rsqrt", "Sqrt"})
+
     @classmethod
     def matches(cls, node: Node) -> bool:
         op = node.operation
