@@ -56,6 +56,12 @@ def arguments(node: Node, tensors: list[keras.KerasTensor] | None = None) -> tup
     return node.arguments.fill_in({id(old): tensor for old, tensor in zip(node.input_tensors, new)})
 
 
+def training(node: Node) -> dict[str, bool]:
+    """{"training": ...} if a recorded call says that."""
+    said = arguments(node)[1].get("training")
+    return {} if said is None else {"training": said}
+
+
 def call(node: Node, operation: keras.Operation, tensors: list, **changes: Any) -> list:
     """Repeat a recorded call with another operation and other tensors, and return the list of outputs.
 

@@ -18,12 +18,12 @@ SHORT = {
     "noise_learning_rate": 5e-2,
     "warmup": 0.1,
     "decay_start": 0.2,
-    # 100 sqrt(c / c_min) for a unit that costs c MACs. Of each stage, in the order of the network: stream and nine
-    # blocks in the first, a first block before the stream in the others.
+    # 20 sqrt(c / c_min) for a unit that costs c MACs. Of each stage, in the order of the network: stream and nine blocks
+    # in the first, a first block before the stream in the others.
     "initial_kl_scale": (
-        *(706.98, *[230.94] * 9),
-        *(141.42, 484.58, *[163.3] * 8),
-        *(100.0, 337.2, *[115.47] * 8),
+        *(141.4, *[46.19] * 9),
+        *(28.28, 96.92, *[32.66] * 8),
+        *(20.0, 67.44, *[23.09] * 8),
     ),
     "shrink_every": 2,
     "finetune_epochs": 14,

@@ -14,6 +14,7 @@ from keras_sbp.utils.pruning import canonical, layout, opening, recording, rules
 
 # What a class overrides to train, evaluate or predict in a way of its own.
 TRAINING_METHODS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "compile", "fit")
+ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
 Tensors = list[keras.KerasTensor]
 
 
@@ -140,7 +141,7 @@ def clone(
                 if not zeros:
                     example = next(x for x in (*model.inputs, *tensors) if x.dtype != "string")
                     zeros.append(recording.zeros_like_examples(example))
-                outputs = run(within, [*tensors, *zeros], _training(node) | context)
+                outputs = run(within, [*tensors, *zeros], keras_private.training(node) | context)
             elif outputs is None:
                 new = copied(op, inner)
                 outputs = keras_private.call(node, new, tensors, **changes)
@@ -184,15 +185,14 @@ def _opened(node: Node, tensors: Tensors | None = None) -> keras.Model | None:
     return opening.opened(node, tensors)[0] if is_barrier else None
 
 
-def _training(node: Node) -> dict[str, bool]:
-    training = keras_private.arguments(node)[1].get("training")
-    return {} if training is None else {"training": training}
-
-
 def _bound(model: keras.Model, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a nested model's call by their names."""
     found = inspect.signature(_functional(model).call).bind(*args, **kwargs).arguments
     return found | found.pop("kwargs", {})
+
+
+def _has_lora(layer: keras.Layer) -> bool:
+    return any(getattr(inner, "lora_enabled", False) for inner in keras_private.inner_layers(layer))
 
 
 def flatten_nested(model: keras.Model) -> keras.Model:
@@ -209,6 +209,8 @@ def flatten_nested(model: keras.Model) -> keras.Model:
     operations = [node.operation for node in nodes(model)]
     if quantized := {op.name for op in operations if getattr(op, "quantization_mode", None)}:
         raise ValueError(f"{', '.join(sorted(quantized))}: already quantized. Prune first, then quantize the result")
+    if lora := {op.name for op in operations if isinstance(op, ATTENTION) and _has_lora(op)}:
+        raise ValueError(f"{', '.join(sorted(lora))}: LoRA inside attention. Merge it into the kernels first")
     return model
 
 

@@ -58,7 +58,7 @@ def _time_distributed(node: Node, read: set[int], copies: Copies) -> Form | None
         return None
     if not is_dense and (len(node.input_tensors) > 1 or None in (steps, *step)):  # a mask, or steps of any number
         return None
-    settings = _training(node)
+    settings = keras_private.training(node)
 
     def form(built: Tensors) -> list[keras.KerasTensor]:
         x = built[id(tensor)]
@@ -176,8 +176,3 @@ def _copied(inner: keras.Layer, wrapper: keras.Layer, copies: Copies) -> Callabl
         return y
 
     return call
-
-
-def _training(node: Node) -> dict[str, bool]:
-    training = keras_private.arguments(node)[1].get("training")
-    return {} if training is None else {"training": training}

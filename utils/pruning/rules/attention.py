@@ -13,7 +13,7 @@ from keras_sbp.keras_private import Node
 from keras_sbp.layers.inner_noise import NoisyAttention, projections
 from keras_sbp.utils.pruning.rules.inner import Inner, inner
 from keras_sbp.utils.pruning.rules.kernel import positions
-from keras_sbp.utils.pruning.rules.rule import Array, Indices, LiveTensor, Mask, Rebuilder, is_uniform, width
+from keras_sbp.utils.pruning.rules.rule import Array, Indices, LiveTensor, Mask, Rebuilder, filled, is_uniform, width
 
 
 class Plan(NamedTuple):
@@ -206,8 +206,8 @@ class Attention(Inner):
         if self.is_grouped or keras.backend.backend() == "jax":  # one number says both; JAX's attention wants it so
             counts = [max(counts)] * 2
         most = max((len(own) for own in members), default=1)
-        dims = [[_filled(np.flatnonzero(mask[g]), n) for g in groups] for mask, n in zip((query_key, values), counts)]
-        return Plan(np.array([_filled(members[group], most) for group in groups], int), groups, *map(np.array, dims))
+        dims = [[filled(np.flatnonzero(mask[g]), n) for g in groups] for mask, n in zip((query_key, values), counts)]
+        return Plan(np.array([filled(members[group], most) for group in groups], int), groups, *map(np.array, dims))
 
     def _bias(self, name: str) -> Array:
         weights = self.weights[name]
@@ -274,10 +274,6 @@ def with_masks(tensors: dict[str, keras.KerasTensor]) -> dict[str, keras.KerasTe
 def _extended(units: Indices, count: int, total: int) -> Indices:
     """Units and, after them, others up to a number."""
     return np.append(units, np.setdiff1d(np.arange(total), units)[: count - len(units)])
-
-
-def _filled(indices: Indices, count: int) -> Indices:
-    return np.append(indices, np.full(count - len(indices), -1)).astype(int)
 
 
 def _pick(weight: Array, heads: Array, dims: Array) -> Array:

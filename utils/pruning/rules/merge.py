@@ -140,5 +140,5 @@ class Where(Merge):
 
     def varying_outputs(self, varying: list[Mask], constants: list[Array]) -> list[Mask]:
         (condition, *units), (_, *values) = varying, constants
-        differ = (values[0] != values[1]).reshape(-1, len(units[0])).any(0)
-        return [np.logical_or.reduce([*units, condition.any() & differ])]
+        differ = (values[0] != values[1]).reshape(-1, width(self.node.outputs[0])).any(0)
+        return [np.logical_or.reduce(np.broadcast_arrays(*units, condition.any() & differ))]

@@ -12,7 +12,17 @@ from keras_sbp.keras_private import Node
 from keras_sbp.layers.inner_noise import NoisyRecurrent, with_initial_state
 from keras_sbp.utils.pruning.rules.inner import Inner, inner
 from keras_sbp.utils.pruning.rules.kernel import positions
-from keras_sbp.utils.pruning.rules.rule import Array, Indices, LiveTensor, Mask, Rebuilder, Rule, is_unitwise, width
+from keras_sbp.utils.pruning.rules.rule import (
+    Array,
+    Indices,
+    LiveTensor,
+    Mask,
+    Rebuilder,
+    Rule,
+    filled,
+    is_unitwise,
+    width,
+)
 
 CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
 IMAGES = (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
@@ -164,7 +174,7 @@ class Recurrent(Inner):
         theta = self.scale_of(inputs, "units", width(self.node.outputs[0]))
         weights = [weight for cell in self.cells for weight in self._smaller(cell, live, units, theta)]
         layer.set_weights(weights)
-        found = [_filled(cell.indices(units) + cell.start, count) for cell, count in zip(self.cells, self.plan)]
+        found = [filled(cell.indices(units) + cell.start, count) for cell, count in zip(self.cells, self.plan)]
         of_layer = np.concatenate(found) if self.is_concatenation else found[0]
         return [build.select(build.live(tensor, of_layer), units) for tensor in keras.tree.flatten(outputs)]
 
@@ -178,7 +188,7 @@ class Recurrent(Inner):
 
     def _smaller(self, cell: Cell, live: LiveTensor, units: Indices, theta: Array) -> list[Array]:
         """The weights of a cell with these units, and with these of its inputs."""
-        own = _filled(cell.indices(units), max(self.plan))
+        own = filled(cell.indices(units), max(self.plan))
         kernel, recurrent = np.asarray(cell.cell.kernel), np.asarray(cell.cell.recurrent_kernel)
         offset, norm = None, self.norm("sequences")
         if norm:
@@ -247,11 +257,6 @@ def _with_zeros(live: LiveTensor, units: Indices) -> keras.KerasTensor:
         order = np.argsort(np.concatenate([live.units, np.setdiff1d(units, live.units)]))
         return keras.ops.take(padded, order.tolist(), axis=-1)
     return live.tensor
-
-
-def _filled(indices: Indices, count: int) -> Indices:
-    """Indices and, after them, -1 up to a number."""
-    return np.append(indices, np.full(count - len(indices), -1)).astype(int)
 
 
 def _taken(weight: Array, indices: Indices) -> Array:

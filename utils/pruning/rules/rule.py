@@ -286,3 +286,8 @@ def axis_obstacle(node: Node) -> str | None:
     if axis not in ([-1], [len(node.outputs[0].shape) - 1]):
         return f"axis is {', '.join(map(str, axis))}, not the last"
     return None
+
+
+def filled(indices: Indices, count: int) -> Indices:
+    """Indices and, after them, -1 up to a number."""
+    return np.append(indices, np.full(count - len(indices), -1)).astype(int)
