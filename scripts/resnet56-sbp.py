@@ -18,8 +18,8 @@ SHORT = {
     "noise_learning_rate": 5e-2,
     "warmup": 0.1,
     "decay_start": 0.2,
-    # 20 sqrt(c / c_min) for a unit that costs c MACs. Of each stage, in the order of the network: stream and nine blocks
-    # in the first, a first block before the stream in the others.
+    # 20 sqrt(c / c_min) for a unit that costs c MACs. Of each stage, in the order of the network: stream and nine
+    # blocks in the first, a first block before the stream in the others.
     "initial_kl_scale": (
         *(141.4, *[46.19] * 9),
         *(28.28, 96.92, *[32.66] * 8),

@@ -76,7 +76,7 @@ def test_a_run_that_is_killed_ends_in_the_same_bits(given, tmp_path):
     killed = prune(tmp_path, *arguments, before=[("killed_in_epoch", 4)])
     assert killed.returncode == -signal.SIGKILL and not (tmp_path / "smaller.keras").exists()
     other = prune(tmp_path, *arguments, "--seed=2")
-    assert other.returncode == 2 and "another seed" in other.stderr
+    assert other.returncode == 2 and "another data and seed" in other.stderr
     done = prune(tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
     again = keras.models.load_model(tmp_path / "smaller.keras").get_weights()

@@ -67,7 +67,7 @@ def test_another_target_comes_from_the_same_training(trained, tmp_path):
     curve = sbp.tradeoff(tmp_path / "run")
     assert sbp.multiply_adds(curve.shrink(5)) == pytest.approx(macs(64, 48, 32, 10) / 5, rel=0.05)
     assert "Accuracy" in str(curve) and curve.plot()
-    with pytest.raises(ValueError, match="another seed"):
+    with pytest.raises(ValueError, match="another data and seed"):
         sbp.prune(trained, (x, y), 4, directory=tmp_path / "run", seed=1, **QUICK)
 
 
