@@ -1,6 +1,8 @@
 """ResNet-56 on CIFAR-10, the Original: no pruning. The other ResNet-56 script starts from it.
 
-    python scripts/resnet56.py --precision=bfloat16
+Error, last epoch: 7.86% (seed 0; He et al., 164 epochs: 6.97).
+
+    python scripts/resnet56.py --precision=bfloat16       # 67 minutes on two cores with nothing else running
 
 Trials: docs/trials.md#resnet56
 """
