@@ -26,7 +26,7 @@ SHORT = {
         *(20.0, 67.44, *[23.09] * 8),
     ),
     "shrink_every": 2,
-    "finetune_epochs": 10,
+    "finetune_epochs": 6,
     "finetune_learning_rate": 0.02,
     "finetune_kernel_learning_rate": 0.01,
     "finetune_warmup": 0.1,
