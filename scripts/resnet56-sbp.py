@@ -1,6 +1,8 @@
 """StructuredBP for ResNet-56 on CIFAR-10: noise on every filter, shared by the filters that a residual stream adds up.
 
-    python scripts/resnet56-sbp.py --precision=bfloat16
+Error: 9.33% with noise, 8.59% fine-tuned (seed 0) with 1.85x fewer MACs.
+
+    python scripts/resnet56-sbp.py --precision=bfloat16   # 34 minutes on two cores, tests beside it
 
 Trials: docs/trials.md#resnet56-sbp
 """
