@@ -187,6 +187,7 @@ def test_two_towers_train_like_one():
     np.testing.assert_allclose(*found, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_readme_example_prunes_a_residual_network():
     names = readme_example.run(0)
     smaller, model = names["smaller"], names["model"]

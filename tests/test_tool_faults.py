@@ -201,6 +201,7 @@ def test_a_loss_by_name_goes_with_logits():
     assert task.logits and task.loss.from_logits
 
 
+@pytest.mark.slow
 def test_networks_of_inputs_of_any_size_are_timed():
     model = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3), layers.GlobalAveragePooling2D()])
     runtimes.LiteRT(1).runner(model, np.zeros((1, 1, 16, 16, 3), np.float32))(1)
