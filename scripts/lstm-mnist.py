@@ -16,10 +16,7 @@ SHORT = {"dataset": "mnist", "epochs": 30, "batch_size": 128, "learning_rate": 2
 
 
 def train(run):
-    model = run.build()
-    if run.settings.checkpoint:
-        experiment.load_weights(run, model, run.settings.checkpoint)
-    return run.finish(run.train(model))
+    return experiment.train_original(run)
 
 
 if __name__ == "__main__":

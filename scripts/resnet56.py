@@ -26,10 +26,7 @@ SHORT = {
 
 
 def train(run):
-    model = run.build()
-    if run.settings.checkpoint:
-        experiment.load_weights(run, model, run.settings.checkpoint)
-    return run.finish(run.train(model))
+    return experiment.train_original(run)
 
 
 if __name__ == "__main__":

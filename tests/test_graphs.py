@@ -41,6 +41,7 @@ def test_smaller_random_graphs_compute_the_same(seed):
     assert inserted <= 1e-5 and max(difference for difference, _ in found) <= keras_applications.TOLERANCE
 
 
+@pytest.mark.slow
 def test_smaller_networks_load_without_this_package(tmp_path):
     rng = np.random.default_rng(0)
     for number, (name, build) in enumerate(keras_applications.OTHERS.items()):

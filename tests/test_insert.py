@@ -229,3 +229,20 @@ def test_a_network_that_would_be_dead_from_the_start_is_refused():
         pruning.unprunable(model, exclude=["nothing"])
     with pytest.raises(TypeError, match="pass a list of names"):
         pruning.unprunable(model, exclude="dense")
+
+
+def test_lora_inside_attention_is_refused():
+    inputs, attention = keras.Input((7, 8)), L.MultiHeadAttention(2, 4)
+    model = keras.Model(inputs, L.Dense(3)(attention(inputs, inputs)))
+    query, *_ = keras_private.inner_layers(attention)
+    query.enable_lora(2)
+    with pytest.raises(ValueError, match="Merge it into the kernels first"):
+        pruning.insert(model)
+
+
+def test_a_choice_between_units_and_one_value_for_all_of_them():
+    inputs, chosen = keras.Input((6,)), keras.Input((1,), dtype="bool")
+    x = ops.where(chosen, L.Dense(8)(inputs), L.Dense(1)(inputs))
+    noisy = pruning.insert(keras.Model([inputs, chosen], L.Dense(2)(x)))
+    given = [np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32), np.array([[True], [False], [True]])]
+    np.testing.assert_allclose(pruning.shrink(noisy)(given), noisy(given), atol=1e-5)

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.stress import extreme_parameters
 
 ROOT = Path(__file__).parents[1]
@@ -15,6 +17,7 @@ def last_line(module, *arguments):
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_runs_on_two_towers_that_are_killed_end_as_undisturbed():
     """Killed while a checkpoint is written and around its renaming; tests/test_scripts.py kills runs on one tower."""
     line = last_line("tests.stress.kills", "--kills=2", "--scripts", "lenet-fc-sbp", "--towers", "2")

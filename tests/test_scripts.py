@@ -252,6 +252,7 @@ def test_other_settings_do_not_overwrite_a_run(pretrained):
     assert (pretrained / "result.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_network_that_is_neither_here_nor_published_is_made_first(tmp_path):
     done = run("lenet5-sbp", tmp_path / "run", "--dataset=digits", "--epochs=1", "--seed=98", "--shift=28")
     assert done.returncode == 0, done.stderr

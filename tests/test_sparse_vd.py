@@ -1,5 +1,9 @@
 """SparseVD: its KL divergence against integration, its layers against Dense, Conv2D and Gaussians, its pruning."""
 
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
 import keras
 import mpmath
 import numpy as np
@@ -9,6 +13,8 @@ from scipy import stats
 
 from keras_sbp.layers import sparse_vd
 from keras_sbp.utils import pruning
+from keras_sbp.utils.io.command_line import UserError
+from keras_sbp.utils.methods import SparseVD
 from keras_sbp.utils.methods import sparse_vd as sparse_variational_dropout
 from keras_sbp.utils.pruning import counting
 
@@ -178,3 +184,9 @@ def test_the_noise_has_the_tails_of_a_normal_distribution():
     for sigmas in (1, 2, 3, 4):
         probability = 2 * stats.norm.sf(sigmas)
         assert abs(np.mean(noise > sigmas) - probability) < 4 * np.sqrt(probability / noise.size)
+
+
+def test_rewinding_takes_no_network_that_lost_units_in_training():
+    script = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "vgglike-sparsevd.py"))
+    with pytest.raises(UserError, match="--shrink_every"):
+        script["train"](SimpleNamespace(method=SparseVD(shrink_every=1)))

@@ -205,3 +205,14 @@ def test_a_loss_by_name_goes_with_logits():
 def test_networks_of_inputs_of_any_size_are_timed():
     model = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3), layers.GlobalAveragePooling2D()])
     runtimes.LiteRT(1).runner(model, np.zeros((1, 1, 16, 16, 3), np.float32))(1)
+
+
+def test_another_target_of_a_network_with_a_lambda(tmp_path):
+    """Keras reads no file with one, but only the weights are needed."""
+    x, y = (part[:200] for part in digits())
+    doubled = layers.Lambda(lambda x: 2 * x)
+    model = keras.Sequential([keras.Input((64,)), doubled, layers.Dense(24, "relu"), layers.Dense(10)])
+    model.compile(loss=SPARSE(from_logits=True))
+    for target in (2, 3):
+        _, report = sbp.prune(model, (x, y), target, directory=tmp_path / "run", **QUICK)
+        assert report.before.macs / report.after.macs == pytest.approx(target, rel=0.1)

@@ -8,9 +8,16 @@ from keras_sbp.utils.experiment.settings import ROOT, Script, Settings
 
 if TYPE_CHECKING:
     from keras_sbp.utils.experiment.run import Experiment
-    from keras_sbp.utils.experiment.start import build_from, find_or_train, insert_noise, live_units, load_weights
+    from keras_sbp.utils.experiment.start import (
+        build_from,
+        find_or_train,
+        insert_noise,
+        live_units,
+        load_weights,
+        train_original,
+    )
 
-_OF_START = ("build_from", "find_or_train", "insert_noise", "live_units", "load_weights")
+_OF_START = ("build_from", "find_or_train", "insert_noise", "live_units", "load_weights", "train_original")
 
 __all__ = [
     "ROOT",
@@ -23,6 +30,7 @@ __all__ = [
     "live_units",
     "load_weights",
     "main",
+    "train_original",
 ]
 
 _MODULES = {"Experiment": "run", **dict.fromkeys(_OF_START, "start")}

@@ -59,6 +59,14 @@ def _found_or_trained(run, name):
     return directory
 
 
+def train_original(run: Experiment) -> report.Result:
+    """Train a network without a method's layers, from random weights or those of --checkpoint, and finish the run."""
+    model = run.build()
+    if run.settings.checkpoint:
+        load_weights(run, model, run.settings.checkpoint)
+    return run.finish(run.train(model))
+
+
 def build_from(run: Experiment, name: str) -> keras.Model:
     """The network that another script's run left, with the method's noise; without it if no epoch trains it.
 

@@ -134,8 +134,13 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _folder(options: argparse.Namespace) -> Path:
-    if not os.access(os.path.dirname(os.path.abspath(options.output)), os.W_OK):
-        raise UserError(f"--output={options.output}: its folder is not there, or cannot be written")
+    parent = Path(options.output).absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {parent} ({error.strerror}): choose another --output") from None
+    if not os.access(parent, os.W_OK):
+        raise UserError(f"cannot write into {parent}: choose another --output")
     folder = Path(options.checkpoints_dir or f"{options.output.removesuffix('.keras')}-run")
     try:
         folder.mkdir(parents=True, exist_ok=True)

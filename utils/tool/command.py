@@ -47,8 +47,9 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     if options.multiple_of > 1:
         smaller = _padded(smaller, options.multiple_of)
         macs = counting.multiply_adds(smaller)
-        ratio = counting.multiply_adds(model) / macs
-        print(f"\nwritten with units padded to multiples of {options.multiple_of}: {macs:,} MACs, {ratio:.2f}x fewer")
+        # A ratio would leave out what is not counted; the report names it.
+        ratio = "" if report.uncounted else f", {counting.multiply_adds(model) / macs:.2f}x fewer"
+        print(f"\nwritten with units padded to multiples of {options.multiple_of}: {macs:,} MACs{ratio}")
     _save(smaller, options.output)
     print(f"\n{options.output}: keras.models.load_model opens it; {folder}/report.png shows what is left")
     print(f"for another target of the same training: change --target and --output, add --checkpoints_dir={folder}")

@@ -1,6 +1,5 @@
 """How long networks take in LiteRT for one example, on one thread."""
 
-import time
 import warnings
 
 import keras
@@ -33,11 +32,10 @@ def milliseconds(models: list[keras.Model], x: np.ndarray) -> list[float]:
     calls = []
     for run in runs:
         run(3)
-        calls.append(max(1, round(SECONDS / ROUNDS / _seconds(run, 3))))
+        calls.append(max(1, round(SECONDS / ROUNDS / timing.seconds(run, 3))))
     for _ in range(ROUNDS):
         for run, number, seconds in zip(runs, calls, found):
-            run(1)
-            seconds.append(_seconds(run, number))
+            seconds.append(timing.seconds(run, number))
     return [1000 * float(np.median(seconds)) for seconds in found]
 
 
@@ -50,9 +48,3 @@ def _runner(model: keras.Model, x: np.ndarray):
     except Exception as error:  # whatever the converter and the interpreter raise
         reason, prefix = " ".join(str(error).split()), f"LiteRT cannot run {model.name}"
         raise NotMeasured(reason if reason.startswith(prefix) else f"{prefix} ({reason[:120]})") from None
-
-
-def _seconds(run, calls: int) -> float:
-    start = time.perf_counter()
-    run(calls)
-    return (time.perf_counter() - start) / calls

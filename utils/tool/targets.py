@@ -1,7 +1,7 @@
 """Reaching a target: gradual pruning while a network is trained with noise, and an exact choice at the end.
 
-At 20 steps of the training, the units with the lowest signal-to-noise ratio are removed, so that the MACs fall along a
-smooth path; the others adapt in between. Noise and KL divergence only rank the units: those that cost many MACs have a
+At 20 points of the training, units with the lowest signal-to-noise ratio are removed where the MACs are above a smooth
+path; the others adapt in between. Noise and KL divergence only rank the units: those that cost many MACs have a
 larger KL weight. A KL weight large enough to remove units by itself overshoots, as many die at once, some epochs later.
 """
 

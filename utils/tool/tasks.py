@@ -18,12 +18,11 @@ class Score(NamedTuple):
     """What an evaluation found.
 
     value: percent right, or the mean loss of a regression. right: (N,) the right fraction of each example's outputs;
-    None for a regression. count: the number of examples.
+    None for a regression.
     """
 
     value: float
     right: np.ndarray | None
-    count: int
 
 
 class Task(NamedTuple):
@@ -80,9 +79,9 @@ class Task(NamedTuple):
                 right.append(self._right(y, outputs))
             count += len(y)
         if self.kind == REGRESSION:
-            return Score(loss / count, None, count)
+            return Score(loss / count, None)
         right = np.concatenate(right)
-        return Score(100 * float(right.mean()), right, count)
+        return Score(100 * float(right.mean()), right)
 
     def _right(self, y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         if self.kind == CLASSES:
