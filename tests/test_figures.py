@@ -216,6 +216,7 @@ def test_the_bound_of_both_runs_and_mu_that_stays_at_0(tmp_path):
     assert (tmp_path / "bound-digits.png").read_bytes().startswith(PNG)
 
 
+@pytest.mark.slow
 def test_random_labels_leave_sbp_a_constant_and_each_network_the_error_of_its_row(tmp_path):
     base = tmp_path / "run"
     arguments = ["--dataset=digits-random", "--epochs=2", "--batch_size=64", "--shrink_every=1"]

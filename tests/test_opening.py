@@ -217,6 +217,7 @@ def test_macs_are_those_of_what_is_in_a_block():
     assert counting.multiply_adds(keras.Model(inputs, Block()(inputs))) == attention + 5 * 2 * WIDTH * 32
 
 
+@pytest.mark.slow
 def test_noise_trains_the_weights_that_a_layer_holds_itself():
     noisy = pruning.insert(transformer(), kl_weight=1e-3)
     before = {weight.path: np.asarray(weight) for weight in noisy.trainable_weights}

@@ -104,6 +104,7 @@ def own_loss(y, logits):
 """
 
 
+@pytest.mark.slow
 def test_layers_and_losses_of_somebodys_own_and_h5(tmp_path):
     x, y = digits()
     (tmp_path / "own.py").write_text(OWN)

@@ -164,6 +164,7 @@ def test_a_model_that_is_not_compiled_is_judged_by_its_outputs(trained):
     assert report.task == "classes, guessed from outputs and labels" and report.after.score > 85
 
 
+@pytest.mark.slow
 def test_fine_tuning_after_rescaling_loses_nothing():
     """Folded into the first layer, Rescaling(1 / 255) leaves weights that Adam's steps would wreck."""
     x, y = digits()
