@@ -21,6 +21,7 @@ from absl import flags
 from keras import layers
 from tqdm import tqdm
 
+from keras_sbp.layers.truncated_log_normal import HIGH, LOW
 from keras_sbp.utils import experiment, pruning
 from keras_sbp.utils.experiment import testing
 from keras_sbp.utils.experiment.flags import define_data_dir
@@ -35,12 +36,14 @@ FRACTION = 0.8
 # Steps per call of TensorFlow; a divisor of those of an epoch, or it traces them again.
 STEPS = 25
 CRITERIA = ("snr", "evidence")
+FLOAT32 = "snr in float32"
 
 
 class Training(NamedTuple):
     """kl: a multiple of the bound's KL divergence, or None for their average. own_rate: of the noise.
 
-    pruned_by: the criterion by which units are removed while the network is trained. None: after it, by each.
+    pruned_by: the criterion by which units are removed while the network is trained, one of CRITERIA or FLOAT32. None:
+        after it, by each of CRITERIA.
     """
 
     kl: float | None
@@ -53,6 +56,7 @@ TRAININGS = {
     "KL averaged": Training(None, False),
     "KL averaged, pruned after each epoch, as in BMRS": Training(None, False, "snr"),
     "KL averaged, pruned after each epoch by the evidence": Training(None, False, "evidence"),
+    "KL averaged, pruned after each epoch by BMRS's arithmetic": Training(None, False, FLOAT32),
     "the bound's KL": Training(1, False),
     "the bound's KL, noise at its own rate": Training(1, True),
     "40 x KL, noise at its own rate": Training(40, True),
@@ -102,12 +106,11 @@ def run(training, seed):
     model.fit(x, y, BATCH_SIZE, FLAGS.epochs, verbose=0, callbacks=[pruner] if pruner else [])
     found = []
     for criterion in criteria(training):
-        for layer in fit.noise_layers(model):
-            layer.criterion = criterion
         if pruner:
-            smaller = compact.shrink(model, {name: ~units for name, units in pruner.removed.items()})
+            alive = {name: ~units for name, units in pruner.removed.items()}
         else:
-            smaller = pruning.shrink(model) if training else model
+            alive = {layer.name: live_units(layer, criterion) for layer in fit.noise_layers(model)}
+        smaller = compact.shrink(model, alive) if training else model
         logits = np.concatenate([smaller(batch) for batch in np.array_split(x_test, 10)])
         error = testing.error_rate(logits, y_test)
         gone = 100 - 100 * smaller.count_params() / given.count_params()
@@ -134,17 +137,60 @@ class RemoveUnits(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.removed = {layer.name: np.zeros(layer.mu.shape[0], bool) for layer in fit.noise_layers(self.model)}
-        for layer in fit.noise_layers(self.model):
-            layer.criterion = self.criterion
 
     def on_epoch_end(self, epoch, logs=None):
         for layer in fit.noise_layers(self.model):
             removed = self.removed[layer.name]
             if epoch < 2 * self.params["epochs"] // 3:
-                removed |= ~np.asarray(layer.live_units())
+                removed |= ~live_units(layer, self.criterion)
             # Also later: the optimizer's momentum moves them.
             layer.mu.assign(np.where(removed, targets.REMOVED_MU, layer.mu))
             layer.log_sigma.assign(np.where(removed, targets.REMOVED_LOG_SIGMA, layer.log_sigma))
+
+
+def live_units(layer, criterion):
+    """Which units of a noise layer a criterion keeps: (units,) bool."""
+    if criterion == FLOAT32:
+        return snr_in_float32(*map(np.asarray, (layer.mu, layer.log_sigma))) > 1
+    layer.criterion = criterion
+    return np.asarray(layer.live_units())
+
+
+@np.errstate(all="ignore")
+def snr_in_float32(mu, log_sigma):
+    """The signal-to-noise ratio as BMRS's code computes it (modules/util.py: SNR), and the SBP paper's authors' before.
+
+    It is NaN, which is not above 1, where float32 does not hold a factor: for one, where mu is below -13 sigma.
+
+    Args:
+        mu, log_sigma: (units,) float32.
+    Returns:
+        (units,) float32.
+    """
+    sigma = np.exp(log_sigma)
+    alpha, beta = (LOW - mu) / sigma, (HIGH - mu) / sigma
+    mass = normal_cdf(beta) - normal_cdf(alpha)
+
+    def moment(order):
+        """E theta^order, times 2 mass exp(-order mu)."""
+        at_high = erfcx((order * sigma - beta) * np.float32(0.5**0.5)) * np.exp(order * (HIGH - mu) - beta**2 / 2)
+        at_low = erfcx((order * sigma - alpha) * np.float32(0.5**0.5)) * np.exp(order * (LOW - mu) - alpha**2 / 2)
+        return at_high - at_low
+
+    return moment(1) / np.sqrt(2 * mass * moment(2) - moment(1) ** 2)
+
+
+def normal_cdf(z):
+    return (1 + np.asarray(keras.ops.erf(z / np.float32(2**0.5)))) / 2
+
+
+def erfcx(x):
+    """exp(x^2) erfc(x), or, as in their code, 1 where float32 does not hold it."""
+    exact = np.asarray(x, np.float64)
+    series = 1 / (np.abs(exact) * np.sqrt(np.pi))  # of large x, where erfc is 0
+    value = np.where(exact > 25, series, np.exp(exact**2) * np.asarray(keras.ops.erfc(exact)))
+    value = value.astype(np.float32)
+    return np.where(np.isfinite(value), value, np.float32(1))
 
 
 def images(split):

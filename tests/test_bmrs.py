@@ -52,3 +52,17 @@ def test_units_are_removed_after_the_first_two_thirds_of_the_epochs_and_stay_rem
     remover.on_epoch_end(2)
     assert remover.removed["noise"].tolist() == [True, True, False, False], "the last third removes none"
     assert np.all(np.asarray(noise.sample())[:2] < 1e-8)
+
+
+def test_the_ratio_in_float32_is_what_their_code_computes(script):
+    """modules/util.py of BMRS's repository, run with PyTorch: NaN, and so removed, for units that are nearly certain."""
+    mu = np.array([0.0, -0.05, -5.0, 0.3, -0.1, -2.0], np.float32)
+    log_sigma = np.array([-5.0, -4.0, 1.0, -2.0, -5.0, -2.0], np.float32)
+    found = script["snr_in_float32"](mu, log_sigma)
+    np.testing.assert_allclose(found, [247.0, 55.4, 0.409, 23.9, np.nan, np.nan], rtol=0.02)
+    layer = SBP()
+    layer.build((None, 6))
+    layer.mu.assign(mu)
+    layer.log_sigma.assign(log_sigma)
+    assert script["live_units"](layer, "snr").tolist() == [True, True, False, True, True, True]
+    assert script["live_units"](layer, script["FLOAT32"]).tolist() == [True, True, False, True, False, False]
