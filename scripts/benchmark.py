@@ -57,9 +57,14 @@ define(StructuredBP, defaults={"noise_learning_rate": 5e-2})
 ROUND_SECONDS = 1.0
 INFER_BATCH_SIZES = (1, 32, 1024)
 INFER_PAIRS = 30
+# What only training reads, and only --infer.
+TRAINING_FLAGS, INFER_FLAGS = ("method", "batch_size", "precision", "seconds", "peer"), ("runtime", "threads")
 
 
 def main():
+    for name in TRAINING_FLAGS if FLAGS.infer else INFER_FLAGS:
+        if FLAGS[name].present:
+            raise UserError(f"--{name} does nothing {'with' if FLAGS.infer else 'without'} --infer: leave it out")
     if FLAGS.infer:
         infer()
     else:

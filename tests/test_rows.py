@@ -196,6 +196,13 @@ def test_the_benchmark_prints_one_line_of_json():
     assert found["gflops_per_second"] == pytest.approx(found["images_per_second"] * 545_000 * 6 / 1e9, rel=1e-2)
 
 
+def test_the_benchmark_refuses_flags_that_do_nothing():
+    done = scripts.run("benchmark", "--net=lenet-fc", "--threads=2")
+    assert done.returncode and "--threads does nothing without --infer" in done.stderr
+    done = scripts.run("benchmark", "--net=lenet-fc", "--infer=dense", "--batch_size=64")
+    assert done.returncode and "--batch_size does nothing with --infer" in done.stderr
+
+
 def test_weights_as_float16_take_half_the_file_and_keras_reads_them(tmp_path):
     model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(64, 3), keras.layers.BatchNormalization()])
     model.add(keras.layers.Dense(3000))
