@@ -18,9 +18,11 @@ from typing import NamedTuple
 import keras
 import numpy as np
 from absl import flags
-from keras import layers
+from keras import layers, ops
 from tqdm import tqdm
 
+from keras_sbp.layers import normal
+from keras_sbp.layers.sbp import SBP
 from keras_sbp.layers.truncated_log_normal import HIGH, LOW
 from keras_sbp.utils import experiment, pruning
 from keras_sbp.utils.experiment import testing
@@ -36,27 +38,27 @@ FRACTION = 0.8
 # Steps per call of TensorFlow; a divisor of those of an epoch, or it traces them again.
 STEPS = 25
 CRITERIA = ("snr", "evidence")
-FLOAT32 = "snr in float32"
 
 
 class Training(NamedTuple):
     """kl: a multiple of the bound's KL divergence, or None for their average. own_rate: of the noise.
 
-    pruned_by: the criterion by which units are removed while the network is trained, one of CRITERIA or FLOAT32. None:
-        after it, by each of CRITERIA.
+    pruned_by: the criterion by which units are removed while the network is trained. None: after it, by each.
+    everywhere: noise is drawn for each image and position, see `NoiseEverywhere`.
     """
 
     kl: float | None
     own_rate: bool
     pruned_by: str | None = None
+    everywhere: bool = False
 
 
 TRAININGS = {
     "no noise": None,
     "KL averaged": Training(None, False),
-    "KL averaged, pruned after each epoch, as in BMRS": Training(None, False, "snr"),
+    "KL averaged, pruned after each epoch": Training(None, False, "snr"),
     "KL averaged, pruned after each epoch by the evidence": Training(None, False, "evidence"),
-    "KL averaged, pruned after each epoch by BMRS's arithmetic": Training(None, False, FLOAT32),
+    "the same, noise for each position, as in BMRS": Training(None, False, "snr", everywhere=True),
     "the bound's KL": Training(1, False),
     "the bound's KL, noise at its own rate": Training(1, True),
     "40 x KL, noise at its own rate": Training(40, True),
@@ -92,10 +94,15 @@ def run(training, seed):
     (x, y), (x_test, y_test) = images("train"), images("test")
     kept = np.random.default_rng(seed).permutation(len(x))[: round(FRACTION * len(x))]
     x, y = x[kept], y[kept]
-    given = model = NETWORKS[FLAGS.network](x.shape[1:])
+    build = NETWORKS[FLAGS.network]
+    given = model = build(x.shape[1:])
     optimizer = keras.optimizers.Adam(LEARNING_RATE)
     if training:
-        model = pruning.insert(model, (training.kl or 1) / len(x))
+        kl_weight = (training.kl or 1) / len(x)
+        if training.everywhere:
+            model = build(x.shape[1:], lambda: [NoiseEverywhere(kl_weight)])
+        else:
+            model = pruning.insert(model, kl_weight)
         noise = fit.noise_layers(model)
         for layer in noise if training.kl is None else []:
             layer.kl_weight.assign(1 / (len(noise) * layer.mu.shape[0]))
@@ -106,11 +113,12 @@ def run(training, seed):
     model.fit(x, y, BATCH_SIZE, FLAGS.epochs, verbose=0, callbacks=[pruner] if pruner else [])
     found = []
     for criterion in criteria(training):
+        for layer in fit.noise_layers(model):
+            layer.criterion = criterion
         if pruner:
-            alive = {name: ~units for name, units in pruner.removed.items()}
+            smaller = compact.shrink(model, {name: ~units for name, units in pruner.removed.items()})
         else:
-            alive = {layer.name: live_units(layer, criterion) for layer in fit.noise_layers(model)}
-        smaller = compact.shrink(model, alive) if training else model
+            smaller = pruning.shrink(model) if training else model
         logits = np.concatenate([smaller(batch) for batch in np.array_split(x_test, 10)])
         error = testing.error_rate(logits, y_test)
         gone = 100 - 100 * smaller.count_params() / given.count_params()
@@ -137,60 +145,34 @@ class RemoveUnits(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.removed = {layer.name: np.zeros(layer.mu.shape[0], bool) for layer in fit.noise_layers(self.model)}
+        for layer in fit.noise_layers(self.model):
+            layer.criterion = self.criterion
 
     def on_epoch_end(self, epoch, logs=None):
         for layer in fit.noise_layers(self.model):
             removed = self.removed[layer.name]
             if epoch < 2 * self.params["epochs"] // 3:
-                removed |= ~live_units(layer, self.criterion)
+                removed |= ~np.asarray(layer.live_units())
             # Also later: the optimizer's momentum moves them.
             layer.mu.assign(np.where(removed, targets.REMOVED_MU, layer.mu))
             layer.log_sigma.assign(np.where(removed, targets.REMOVED_LOG_SIGMA, layer.log_sigma))
 
 
-def live_units(layer, criterion):
-    """Which units of a noise layer a criterion keeps: (units,) bool."""
-    if criterion == FLOAT32:
-        return snr_in_float32(*map(np.asarray, (layer.mu, layer.log_sigma))) > 1
-    layer.criterion = criterion
-    return np.asarray(layer.live_units())
+class NoiseEverywhere(SBP):
+    """SBP whose noise is drawn for each image and position, as in BMRS's code, and in float32 as there.
 
-
-@np.errstate(all="ignore")
-def snr_in_float32(mu, log_sigma):
-    """The signal-to-noise ratio as BMRS's code computes it (modules/util.py: SNR), and the SBP paper's authors' before.
-
-    It is NaN, which is not above 1, where float32 does not hold a factor: for one, where mu is below -13 sigma.
-
-    Args:
-        mu, log_sigma: (units,) float32.
-    Returns:
-        (units,) float32.
+    Later layers average it over positions, so that a unit with a signal-to-noise ratio below 1 can still be needed.
     """
-    sigma = np.exp(log_sigma)
-    alpha, beta = (LOW - mu) / sigma, (HIGH - mu) / sigma
-    mass = normal_cdf(beta) - normal_cdf(alpha)
 
-    def moment(order):
-        """E theta^order, times 2 mass exp(-order mu)."""
-        at_high = erfcx((order * sigma - beta) * np.float32(0.5**0.5)) * np.exp(order * (HIGH - mu) - beta**2 / 2)
-        at_low = erfcx((order * sigma - alpha) * np.float32(0.5**0.5)) * np.exp(order * (LOW - mu) - alpha**2 / 2)
-        return at_high - at_low
-
-    return moment(1) / np.sqrt(2 * mass * moment(2) - moment(1) ** 2)
-
-
-def normal_cdf(z):
-    return (1 + np.asarray(keras.ops.erf(z / np.float32(2**0.5)))) / 2
-
-
-def erfcx(x):
-    """exp(x^2) erfc(x), or, as in their code, 1 where float32 does not hold it."""
-    exact = np.asarray(x, np.float64)
-    series = 1 / (np.abs(exact) * np.sqrt(np.pi))  # of large x, where erfc is 0
-    value = np.where(exact > 25, series, np.exp(exact**2) * np.asarray(keras.ops.erfc(exact)))
-    value = value.astype(np.float32)
-    return np.where(np.isfinite(value), value, np.float32(1))
+    def call(self, inputs, training=False):
+        if not training:
+            return super().call(inputs)
+        sigma = ops.exp(self.log_sigma.value)
+        below, up_to = (normal.cdf((end - self.mu.value) / sigma) for end in (LOW, HIGH))
+        u = keras.random.uniform(ops.shape(inputs), seed=self.seed_generator)
+        p = ops.clip(below + u * (up_to - below), 1e-5, 1 - 1e-5)
+        log_theta = self.mu.value + sigma * 2**0.5 * ops.erfinv(2 * p - 1)
+        return inputs * ops.exp(ops.clip(log_theta, LOW, HIGH))
 
 
 def images(split):
@@ -201,25 +183,30 @@ def images(split):
     return (x.reshape(len(x), -1) if FLAGS.network == "mlp" else x), found.labels
 
 
-def lenet5(shape):
+def lenet5(shape, noise=list):
+    """noise: a function that makes the layers after each activation."""
     channels = shape[-1]
     return keras.Sequential(
         [
             keras.Input(shape),
             layers.Conv2D(6 * channels, 5, activation="relu"),
+            *noise(),
             layers.MaxPooling2D(),
             layers.Conv2D(16 * channels, 5, activation="relu"),
+            *noise(),
             layers.MaxPooling2D(),
             layers.Flatten(),
             layers.Dense(120 * channels, activation="relu"),
+            *noise(),
             layers.Dense(84 * channels, activation="relu"),
+            *noise(),
             layers.Dense(10),
         ]
     )
 
 
-def mlp(shape):
-    hidden = [layers.Dense(50, activation="tanh") for _ in range(6)]
+def mlp(shape, noise=list):
+    hidden = [layer for _ in range(6) for layer in (layers.Dense(50, activation="tanh"), *noise())]
     return keras.Sequential([keras.Input(shape), *hidden, layers.Dense(10)])
 
 

@@ -6,7 +6,10 @@ import keras
 import numpy as np
 import pytest
 
+from keras_sbp.layers import truncated_log_normal
 from keras_sbp.layers.sbp import SBP
+from keras_sbp.utils.pruning import fit
+from keras_sbp.utils.tool import compact
 from tests.support.scripts import ROOT
 
 
@@ -54,15 +57,27 @@ def test_units_are_removed_after_the_first_two_thirds_of_the_epochs_and_stay_rem
     assert np.all(np.asarray(noise.sample())[:2] < 1e-8)
 
 
-def test_the_ratio_in_float32_is_what_their_code_computes(script):
-    """modules/util.py of BMRS's repository, run with PyTorch: NaN, and so removed, for units that are nearly certain."""
-    mu = np.array([0.0, -0.05, -5.0, 0.3, -0.1, -2.0], np.float32)
-    log_sigma = np.array([-5.0, -4.0, 1.0, -2.0, -5.0, -2.0], np.float32)
-    found = script["snr_in_float32"](mu, log_sigma)
-    np.testing.assert_allclose(found, [247.0, 55.4, 0.409, 23.9, np.nan, np.nan], rtol=0.02)
-    layer = SBP()
-    layer.build((None, 6))
-    layer.mu.assign(mu)
-    layer.log_sigma.assign(log_sigma)
-    assert script["live_units"](layer, "snr").tolist() == [True, True, False, True, True, True]
-    assert script["live_units"](layer, script["FLOAT32"]).tolist() == [True, True, False, True, False, False]
+def test_noise_for_each_position_has_the_distribution_of_sbp_and_is_drawn_anew(script):
+    keras.utils.set_random_seed(0)
+    layer = script["NoiseEverywhere"]()
+    ones = np.ones((50, 20, 20, 4), np.float32)
+    layer.build(ones.shape)
+    layer.mu.assign([0.0, -1.0, -3.0, 1.0])
+    layer.log_sigma.assign([-2.0, 0.0, 1.0, -1.0])
+    theta = np.asarray(layer(ones, training=True))
+    assert len(np.unique(theta[0, :, :, 1])) > 300 and len(np.unique(theta[:, 0, 0, 1])) == 50
+    expected = truncated_log_normal.mean(layer.mu, layer.log_sigma)
+    np.testing.assert_allclose(theta.mean((0, 1, 2)), expected, rtol=0.02)
+    np.testing.assert_allclose(np.asarray(layer(ones))[0, 0, 0], np.asarray(layer.multiplier()), rtol=1e-6)
+
+
+def test_a_network_with_noise_for_each_position_shrinks_to_its_masked_one(script):
+    keras.utils.set_random_seed(0)
+    model = script["lenet5"]((32, 32, 1), lambda: [script["NoiseEverywhere"](1e-4)])
+    alive = {layer.name: np.arange(layer.mu.shape[0]) % 3 > 0 for layer in fit.noise_layers(model)}
+    for layer in fit.noise_layers(model):
+        layer.log_sigma.assign(np.where(alive[layer.name], -3.0, 5.0))
+    x = np.random.default_rng(0).normal(size=(5, 32, 32, 1)).astype(np.float32)
+    smaller = compact.shrink(model, alive)
+    assert smaller.count_params() < script["lenet5"]((32, 32, 1)).count_params() / 2
+    np.testing.assert_allclose(smaller(x), model(x), atol=1e-4)
