@@ -1,13 +1,13 @@
 """Table 1 of BMRS (Wright, Igel, Selvan, NeurIPS 2024) again: is the signal-to-noise ratio a bad criterion?
 
-    python scripts/bmrs.py                            # LeNet5 on MNIST, ten seeds: four hours on one core
+    python scripts/bmrs.py                            # LeNet5 on MNIST, ten seeds: seven hours on one core
     python scripts/bmrs.py --network=mlp
     python scripts/bmrs.py --dataset=cifar10
 
 Their networks, data, Adam, batches and epochs; their KL divergence, which is averaged over units and layers, and the
 evidence lower bound's, whose weight is 1 / N. Units are removed once after the training, by the signal-to-noise ratio
-and by the evidence, or, as in BMRS, after each of the first two thirds of its epochs. A repeated command continues.
-Results: docs/reproduction.md#bmrs
+and by the evidence, or, as in BMRS, after each of the first two thirds of its epochs; and one training has noise for
+each position, as in BMRS. A repeated command continues. Results: docs/reproduction.md#bmrs
 """
 
 import json
