@@ -58,7 +58,9 @@ TRAININGS = {
     "KL averaged": Training(None, False),
     "KL averaged, pruned after each epoch": Training(None, False, "snr"),
     "KL averaged, pruned after each epoch by the evidence": Training(None, False, "evidence"),
-    "the same, noise for each position, as in BMRS": Training(None, False, "snr", everywhere=True),
+    "KL averaged, pruned after each epoch, noise for each image and position": Training(
+        None, False, "snr", everywhere=True
+    ),
     "the bound's KL": Training(1, False),
     "the bound's KL, noise at its own rate": Training(1, True),
     "40 x KL, noise at its own rate": Training(40, True),
@@ -94,20 +96,11 @@ def run(training, seed):
     (x, y), (x_test, y_test) = images("train"), images("test")
     kept = np.random.default_rng(seed).permutation(len(x))[: round(FRACTION * len(x))]
     x, y = x[kept], y[kept]
-    build = NETWORKS[FLAGS.network]
-    given = model = build(x.shape[1:])
+    build, shape = NETWORKS[FLAGS.network], x.shape[1:]
+    model = with_noise(build, shape, training, len(x)) if training else build(shape)
     optimizer = keras.optimizers.Adam(LEARNING_RATE)
-    if training:
-        kl_weight = (training.kl or 1) / len(x)
-        if training.everywhere:
-            model = build(x.shape[1:], lambda: [NoiseEverywhere(kl_weight)])
-        else:
-            model = pruning.insert(model, kl_weight)
-        noise = fit.noise_layers(model)
-        for layer in noise if training.kl is None else []:
-            layer.kl_weight.assign(1 / (len(noise) * layer.mu.shape[0]))
-        if training.own_rate:
-            optimizer = fit.optimizer(optimizer, keras.optimizers.Adam(NOISE_LEARNING_RATE))
+    if training and training.own_rate:
+        optimizer = fit.optimizer(optimizer, keras.optimizers.Adam(NOISE_LEARNING_RATE))
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), steps_per_execution=STEPS)
     pruner = RemoveUnits(training.pruned_by) if training and training.pruned_by else None
     model.fit(x, y, BATCH_SIZE, FLAGS.epochs, verbose=0, callbacks=[pruner] if pruner else [])
@@ -116,14 +109,27 @@ def run(training, seed):
         for layer in fit.noise_layers(model):
             layer.criterion = criterion
         if pruner:
-            smaller = compact.shrink(model, {name: ~units for name, units in pruner.removed.items()})
+            smaller = pruner.shrink()
         else:
             smaller = pruning.shrink(model) if training else model
         logits = np.concatenate([smaller(batch) for batch in np.array_split(x_test, 10)])
         error = testing.error_rate(logits, y_test)
-        gone = 100 - 100 * smaller.count_params() / given.count_params()
+        gone = 100 - 100 * smaller.count_params() / build(shape).count_params()
         found.append({"criterion": criterion, "parameters_gone": gone, "accuracy": 100 - error})
     return found
+
+
+def with_noise(build, shape, training, images):
+    """A new network with noise, and the weights of its KL divergence for so many training images."""
+    kl_weight = (training.kl or 1) / images
+    if training.everywhere:
+        model = build(shape, lambda: [NoiseEverywhere(kl_weight)])
+    else:
+        model = pruning.insert(build(shape), kl_weight)
+    noise = fit.noise_layers(model)
+    for layer in noise if training.kl is None else []:
+        layer.kl_weight.assign(1 / (len(noise) * layer.mu.shape[0]))
+    return model
 
 
 def criteria(training):
@@ -157,11 +163,17 @@ class RemoveUnits(keras.callbacks.Callback):
             layer.mu.assign(np.where(removed, targets.REMOVED_MU, layer.mu))
             layer.log_sigma.assign(np.where(removed, targets.REMOVED_LOG_SIGMA, layer.log_sigma))
 
+    def shrink(self):
+        """The network without the removed units. The others stay, whatever has become of them in the last epochs."""
+        for layer in fit.noise_layers(self.model):
+            layer.criterion, layer.threshold = "snr", 0.0
+        return compact.shrink(self.model, {name: ~units for name, units in self.removed.items()})
+
 
 class NoiseEverywhere(SBP):
-    """SBP whose noise is drawn for each image and position, as in BMRS's code, and in float32 as there.
+    """SBP whose noise is drawn for each image and position, as in BMRS's code; SBP's units share a sample over a batch.
 
-    Later layers average it over positions, so that a unit with a signal-to-noise ratio below 1 can still be needed.
+    As there, quantiles are clipped to [1e-5, 1 - 1e-5].
     """
 
     def call(self, inputs, training=False):
