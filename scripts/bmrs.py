@@ -188,10 +188,10 @@ class NoiseEverywhere(SBP):
 
 
 def images(split):
-    """(N, 32, 32, channels) or for the MLP (N, pixels), float32 within [-0.5, 0.5]; and labels."""
+    """(N, 32, 32, channels) or for the MLP (N, pixels), float32 within [-0.5, 0.5], CIFAR-10 [-1, 1]; and labels."""
     found = data.load(FLAGS.dataset, FLAGS.data_dir, split)
-    x = layers.Resizing(32, 32)(found.images)
-    x = (np.asarray(x, np.float32) - 127) / 255
+    x = np.asarray(layers.Resizing(32, 32)(found.images), np.float32)
+    x = x / 127.5 - 1 if FLAGS.dataset == "cifar10" else (x - 127) / 255
     return (x.reshape(len(x), -1) if FLAGS.network == "mlp" else x), found.labels
 
 
