@@ -25,10 +25,12 @@ def test_runs_on_two_towers_that_are_killed_end_as_undisturbed():
     assert kills == equal == 2
 
 
+@pytest.mark.slow
 def test_hostile_input_is_one_line():
     assert last_line("tests.stress.bad_input", "--cases=12") == "12 hostile inputs: 12 single-line errors"
 
 
+@pytest.mark.slow
 def test_extreme_starts_stay_finite():
     steps, *not_finite = extreme_parameters.measure(12, rates=extreme_parameters.RATES[:2])
     assert steps == 12 * 45 and not any(not_finite)

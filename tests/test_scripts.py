@@ -74,7 +74,11 @@ def test_a_run_prints_its_row_and_nothing_else_and_leaves_what_design_says(undis
             ["--conv_strengths=1e-2,1e-4", "--strength=3e-3", "--learning_rate=0.3", "--checkpoint={pretrained}"],
         ),
         ("lenet-fc-sparsevd", ["--noise_learning_rate=0.15", "--kl_warmup=0.3"]),
-        ("lenet5-sparsevd", ["--noise_learning_rate=0.15", "--kl_warmup=0.3", "--checkpoint={pretrained}"]),
+        pytest.param(
+            "lenet5-sparsevd",
+            ["--noise_learning_rate=0.15", "--kl_warmup=0.3", "--checkpoint={pretrained}"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_other_methods_leave_a_smaller_network(script, arguments, pretrained, tmp_path):

@@ -137,7 +137,10 @@ TASKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", TASKS)
+# Two of them in every run, the others in the slow one.
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in ("softmax", "one logit"))) for kind in TASKS]
+)
 def test_the_task_is_as_the_model_was_compiled(kind):
     (x, rescaling), y, outputs, activation, loss, metric, accuracy = TASKS[kind]
     model = train(dense(outputs, activation, rescaling), loss, x, y)
@@ -181,6 +184,7 @@ def test_labels_that_are_sorted_are_split_within_each_class(trained):
     assert report.after.score > 85
 
 
+@pytest.mark.slow
 def test_streams_that_are_larger_than_memory(trained):
     x, y = digits()
 
