@@ -65,6 +65,8 @@ def main():
     for name in TRAINING_FLAGS if FLAGS.infer else INFER_FLAGS:
         if FLAGS[name].present:
             raise UserError(f"--{name} does nothing {'with' if FLAGS.infer else 'without'} --infer: leave it out")
+    if FLAGS["threads"].present and not FLAGS.runtime.startswith("litert"):
+        raise UserError("--threads is of LiteRT: give --runtime=litert or leave it out")
     if FLAGS.infer:
         infer()
     else:

@@ -201,6 +201,8 @@ def test_the_benchmark_refuses_flags_that_do_nothing():
     assert done.returncode and "--threads does nothing without --infer" in done.stderr
     done = scripts.run("benchmark", "--net=lenet-fc", "--infer=dense", "--batch_size=64")
     assert done.returncode and "--batch_size does nothing with --infer" in done.stderr
+    done = scripts.run("benchmark", "--net=lenet-fc", "--infer=dense", "--threads=2")
+    assert done.returncode and "--threads is of LiteRT" in done.stderr
 
 
 def test_weights_as_float16_take_half_the_file_and_keras_reads_them(tmp_path):
