@@ -7,6 +7,7 @@
 Speed-ups are medians of ratios, measured in alternation. Results: docs/performance.md
 """
 
+import dataclasses
 import inspect
 import json
 import os
@@ -58,7 +59,9 @@ ROUND_SECONDS = 1.0
 INFER_BATCH_SIZES = (1, 32, 1024)
 INFER_PAIRS = 30
 # What only training reads, and only --infer.
-TRAINING_FLAGS, INFER_FLAGS = ("method", "batch_size", "precision", "seconds", "peer"), ("runtime", "threads")
+METHOD_FLAGS = tuple(field.name for field in dataclasses.fields(StructuredBP))
+TRAINING_FLAGS = ("method", "batch_size", "precision", "seconds", "peer", *METHOD_FLAGS)
+INFER_FLAGS = ("runtime", "threads")
 
 
 def main():

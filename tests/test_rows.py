@@ -199,8 +199,8 @@ def test_the_benchmark_prints_one_line_of_json():
 def test_the_benchmark_refuses_flags_that_do_nothing():
     done = scripts.run("benchmark", "--net=lenet-fc", "--threads=2")
     assert done.returncode and "--threads does nothing without --infer" in done.stderr
-    done = scripts.run("benchmark", "--net=lenet-fc", "--infer=dense", "--batch_size=64")
-    assert done.returncode and "--batch_size does nothing with --infer" in done.stderr
+    done = scripts.run("benchmark", "--net=lenet-fc", "--infer=dense", "--noise_learning_rate=0.1")
+    assert done.returncode and "--noise_learning_rate does nothing with --infer" in done.stderr
     done = scripts.run("benchmark", "--net=lenet-fc", "--infer=dense", "--threads=2")
     assert done.returncode and "--threads is of LiteRT" in done.stderr
 
