@@ -5,9 +5,12 @@ import runpy
 import keras
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 from keras_sbp.layers import truncated_log_normal
 from keras_sbp.layers.sbp import SBP
+from keras_sbp.utils.io import data
 from keras_sbp.utils.pruning import fit
 from tests.support.scripts import ROOT
 
@@ -25,6 +28,18 @@ def test_the_networks_have_the_parameters_of_theirs(script):
         (75 + 1) * 18 + (18 * 25 + 1) * 48 + (1200 + 1) * 360 + (360 + 1) * 252 + (252 + 1) * 10
     )
     assert script["mlp"]((1024,)).count_params() == (1024 + 1) * 50 + 5 * (50 + 1) * 50 + (50 + 1) * 10
+
+
+@pytest.mark.parametrize("dataset, ends", [("mnist", [-127 / 255, 128 / 255]), ("cifar10", [-1, 1])])
+def test_pixels_have_the_range_of_theirs(script, monkeypatch, dataset, ends):
+    """MNIST: (x - 127) / 255. CIFAR-10: torchvision's ToTensor, and Normalize by a mean and a deviation of 0.5."""
+    black_and_white = np.stack([np.full((28, 28, 1), pixel, np.uint8) for pixel in (0, 255)])
+    monkeypatch.setattr(data, "load", lambda *which: data.Images(black_and_white, np.array([3, 5])))
+    with flagsaver.flagsaver():
+        flags.FLAGS(["bmrs.py", f"--dataset={dataset}"])
+        x, labels = script["images"]("train")
+    assert x.shape == (2, 32, 32, 1) and labels.tolist() == [3, 5]
+    np.testing.assert_allclose(x, np.broadcast_to(np.reshape(ends, (2, 1, 1, 1)), x.shape), atol=1e-6)
 
 
 def test_the_table_has_means_and_deviations_over_seeds(script):
