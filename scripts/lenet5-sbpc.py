@@ -28,8 +28,11 @@ SHORT = {
 
 def train(run):
     start = experiment.find_or_train(run, "lenet5")
-    model = run.build(unit=run.method.unit)
-    experiment.load_weights(run, model, start)
+    if run.settings.epochs:
+        model = run.build(unit=run.method.unit)
+        experiment.load_weights(run, model, start)
+    else:
+        model = experiment.load_smaller(run, start)
     model = run.train(model)
     return run.finish(model, run.finetune(model))
 

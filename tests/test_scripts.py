@@ -73,7 +73,7 @@ def test_a_run_prints_its_row_and_nothing_else_and_leaves_what_design_says(undis
             "lenet5-ssl",
             ["--conv_strengths=1e-2,1e-4", "--strength=3e-3", "--learning_rate=0.3", "--checkpoint={pretrained}"],
         ),
-        ("lenet-fc-sparsevd", ["--noise_learning_rate=0.15", "--kl_warmup=0.3"]),
+        pytest.param("lenet-fc-sparsevd", ["--noise_learning_rate=0.15", "--kl_warmup=0.3"], marks=pytest.mark.slow),
         pytest.param(
             "lenet5-sparsevd",
             ["--noise_learning_rate=0.15", "--kl_warmup=0.3", "--checkpoint={pretrained}"],
@@ -105,7 +105,10 @@ def test_a_lasso_that_takes_every_unit_while_the_network_is_trained_leaves_a_con
     assert 85 < result["error"] < 95
 
 
-@pytest.mark.parametrize("flags, splits", [([], ["train", "test"]), (["--validate"], ["train_minus_val", "val"])])
+@pytest.mark.parametrize(
+    "flags, splits",
+    [pytest.param([], ["train", "test"], marks=pytest.mark.slow), (["--validate"], ["train_minus_val", "val"])],
+)
 def test_a_run_reports_on_images_that_it_reads_once_and_at_its_end(flags, splits, tmp_path):
     """The test set, or with --validate, which does not read it, the images that are held out."""
     arguments = "--dataset=digits", "--epochs=3", *flags
@@ -127,7 +130,14 @@ def test_a_run_that_is_done_prints_its_row_again(undisturbed):
     assert (folder / "result.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("by, status", [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    "by, status",
+    [
+        (signal.SIGKILL, -9),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stopped_run_ends_in_the_same_bits(undisturbed, tmp_path, by, status):
     assert stopped("lenet-fc-sbp", tmp_path, *SBP, by=by) == status
     again = run("lenet-fc-sbp", tmp_path, *SBP)
@@ -140,6 +150,7 @@ def test_a_stopped_run_ends_in_the_same_bits(undisturbed, tmp_path, by, status):
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(undisturbed, tmp_path):
     stopped("lenet-fc-sbp", tmp_path, *SBP, by=signal.SIGTERM)
     newest = max(tmp_path.glob("checkpoint-*.npz"))
@@ -150,6 +161,19 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(undisturbed, tmp
     assert f"{newest} is damaged" in again.stderr
     for ours, theirs in zip(weights(tmp_path), weights(undisturbed[0]), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_with_0_epochs_a_smaller_network_is_fine_tuned_as_it_is(tmp_path):
+    start = ROOT / "checkpoints" / "published" / "lenet5-sbpc-small"
+    arguments = ["--dataset=digits", f"--checkpoint={start}", "--epochs=0", "--finetune_epochs=2"]
+    done = run("lenet5-sbpc", tmp_path, *arguments, "--finetune_learning_rate=1e-3")
+    assert done.returncode == 0, done.stderr
+    result, published = (json.loads((folder / "result.json").read_text()) for folder in (tmp_path, start))
+    assert result["units"] == published["units"]
+    images, labels = data.load("digits", "", "test")
+    logits = keras.models.load_model(start / "network.keras")(images.astype("float32") / 255)
+    assert result["error_before_finetuning"] == pytest.approx(100 * np.mean(np.argmax(logits, -1) != labels), abs=0.01)
+    assert result["error"] < result["error_before_finetuning"]
 
 
 def files(folder):
@@ -286,7 +310,7 @@ def test_a_second_run_in_one_folder_is_refused(tmp_path):
     assert second.returncode == 2 and "another run is writing" in second.stderr
 
 
-@pytest.mark.parametrize("script", ["lenet5-sbp", "lenet-fc-sbp"])
+@pytest.mark.parametrize("script", [pytest.param("lenet5-sbp", marks=pytest.mark.slow), "lenet-fc-sbp"])
 def test_the_papers_schedule_has_its_settings(script, tmp_path, pretrained):
     """As shared by the paper and its authors' code; whatever is given on the command line holds all the same."""
     start = [f"--checkpoint={pretrained}"] if script == "lenet5-sbp" else []

@@ -13,11 +13,20 @@ if TYPE_CHECKING:
         find_or_train,
         insert_noise,
         live_units,
+        load_smaller,
         load_weights,
         train_original,
     )
 
-_OF_START = ("build_from", "find_or_train", "insert_noise", "live_units", "load_weights", "train_original")
+_OF_START = (
+    "build_from",
+    "find_or_train",
+    "insert_noise",
+    "live_units",
+    "load_smaller",
+    "load_weights",
+    "train_original",
+)
 
 __all__ = [
     "ROOT",
@@ -28,6 +37,7 @@ __all__ = [
     "find_or_train",
     "insert_noise",
     "live_units",
+    "load_smaller",
     "load_weights",
     "main",
     "train_original",

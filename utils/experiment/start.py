@@ -101,6 +101,18 @@ def live_units(run: Experiment, path: str) -> list[int]:
     return units
 
 
+def load_smaller(run: Experiment, path: str) -> keras.Model:
+    """Another run's smaller network as it is, for a run that only fine-tunes it.
+
+    Args:
+        path: a run's directory, or a .keras file.
+    Raises:
+        UserError: as `live_units`, or it was trained on the images that --validate holds out.
+    """
+    live_units(run, path)
+    return finished.load(path, run.settings)
+
+
 def load_weights(run: Experiment, model: keras.Model, path: str) -> None:
     """Set a model's weights to those of another run's smaller network, layer by layer of the same name.
 
