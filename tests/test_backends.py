@@ -35,10 +35,14 @@ def run(backend, *command):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_on_jax():
-    run("jax", sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-m", "not slow", "tests/backends")
+@pytest.mark.parametrize(
+    "path", ["tests/backends/test_backend_layer.py", pytest.param("tests/backends", marks=pytest.mark.slow)]
+)
+def test_on_jax(path):
+    run("jax", sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-m", "not slow", path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_a_network_saved_on_another_backend_gives_the_same_outputs_on_tensorflow(backend, tmp_path):
     run(backend, sys.executable, "-c", SAVE, str(tmp_path / "noisy.keras"), str(tmp_path / "outputs.npy"))

@@ -32,6 +32,7 @@ def untimed(monkeypatch):
     monkeypatch.setattr(timing, "speedups", lambda original, smaller, what: {"cpu_speedup": None, "gpu_speedup": None})
 
 
+@pytest.mark.slow
 def test_two_experiments_run_in_one_process_without_flags(tmp_path, untimed):
     results, policy = [], keras.config.dtype_policy()
     for name, precision in (("one", "float32"), ("other", "bfloat16")):
@@ -45,6 +46,7 @@ def test_two_experiments_run_in_one_process_without_flags(tmp_path, untimed):
     assert results[0]["settings"]["noise_learning_rate"] == 0.3
 
 
+@pytest.mark.slow
 def test_the_experiment_of_the_docs_runs(tmp_path, untimed, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "running.md").read_text(), re.DOTALL)
     assert len(code.split("\n\n")[1].splitlines()) <= 10

@@ -200,6 +200,7 @@ def test_figures_draws_what_is_there_and_says_what_is_not(finetuned, tmp_path):
         assert lacking in done.stderr
 
 
+@pytest.mark.slow
 def test_the_bound_of_both_runs_and_mu_that_stays_at_0(tmp_path):
     base = tmp_path / "bound"
     folders = f"--checkpoints_dir={base}", f"--figures_dir={tmp_path}"

@@ -144,6 +144,7 @@ def test_logs_have_live_units_and_macs():
     assert history["kl_divergence"] == pytest.approx([7 * UNIT + 2 * dead], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16"])
 def test_training_in_low_precision_and_from_a_file(policy, tmp_path):
     x, y = example_data()
@@ -179,6 +180,7 @@ print(*history["loss"], *history["kl_divergence"], *history["units/both"])
 """
 
 
+@pytest.mark.slow
 def test_two_towers_train_like_one():
     """With narrow noise, as each tower has its own."""
     one, two = (scripts.run(TOWERS, count, before=[("two_cpus",)]) for count in "12")

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from keras_sbp.utils import pruning
 from tests.stress import keras_applications
+from tests.support.slow import cases
 
 # What is left of the multiply-adds with half of the units dead, at the most.
 LEFT = {"ResNet50V2": 0.30, "MobileNetV2": 0.35}
 
 
-@pytest.mark.parametrize("name", keras_applications.OTHERS)
+@pytest.mark.parametrize("name", cases(keras_applications.OTHERS, slow={"detector", "ShuffleNet"}))
 def test_smaller_networks_compute_the_same(name):
     inserted, found = keras_applications.check(keras_applications.OTHERS[name](), fractions=(0.0, 0.5, 1.0))
     assert inserted <= 1e-5

@@ -11,6 +11,7 @@ from keras_sbp.utils.pruning import counting, fit
 from keras_sbp.utils.tool import measure
 from tests.stress import keras_applications
 from tests.support.halves import difference_in_training, differences, halved, kill, losses_of_five_steps
+from tests.support.slow import cases
 
 STEPS = 7
 
@@ -195,7 +196,7 @@ def test_the_last_of_its_queries_takes_a_head_of_keys_along():
 
 
 @pytest.mark.parametrize(
-    "name", ["both directions", "masked words", "after", pytest.param("groups", marks=pytest.mark.slow)]
+    "name", cases(["both directions", "masked words", "after", "groups"], slow={"both directions", "after", "groups"})
 )
 def test_what_is_left_is_of_stock_layers_and_can_be_trained(name, tmp_path):
     noisy, smaller = halved(NETWORKS[name]())
@@ -208,7 +209,8 @@ def test_what_is_left_is_of_stock_layers_and_can_be_trained(name, tmp_path):
     assert np.isfinite(losses).all() and losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("name", ["both directions", pytest.param("groups", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["both directions", "groups"])
 def test_noise_inside_is_trained_saved_and_loaded(name, tmp_path):
     noisy = pruning.insert(NETWORKS[name](), kl_weight=1e-3)
     inputs = keras_applications.examples(noisy, np.random.default_rng(0), count=32)

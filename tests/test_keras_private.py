@@ -188,6 +188,7 @@ def test_every_class_name_in_the_rules_is_tested_here():
     assert barrier.PRODUCTS == PRODUCTS.keys()
 
 
+@pytest.mark.slow
 def test_class_name_of_the_sum_in_inception_resnet():
     inputs = keras.Input((75, 75, 3))
     model = keras.applications.InceptionResNetV2(weights=None, include_top=False, input_tensor=inputs)

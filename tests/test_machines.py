@@ -66,6 +66,7 @@ def test_two_machines_train_what_one_trains_and_only_the_chief_writes(tmp_path):
         np.testing.assert_allclose(ours, theirs, atol=1e-3 * np.abs(theirs).max())
 
 
+@pytest.mark.slow
 def test_a_machine_that_dies_stops_the_others_and_the_same_commands_go_on(tmp_path):
     run = tmp_path / "run"
     os.mkfifo(tmp_path / "machine0.err")

@@ -43,7 +43,7 @@ def network(norm, block=before, end=L.GlobalAveragePooling1D):
 @pytest.mark.parametrize("block", [before, after])
 @pytest.mark.parametrize("norm", NORMS)
 def test_outputs_stay_the_same(norm, block, end):
-    assert differences(network(NORMS[norm], block, end), (0.0, 0.5, 1.0)) <= 1e-5
+    assert differences(network(NORMS[norm], block, end)) <= 1e-5
 
 
 @pytest.mark.parametrize("norm", ["layer", "root mean square"])
@@ -55,7 +55,7 @@ def test_half_of_a_stream_takes_a_quarter_of_the_macs(norm):
     assert counting.multiply_adds(smaller) == keras_applications.traced_multiply_adds(smaller) == expected
 
 
-@pytest.mark.parametrize("norm", ["layer", "root mean square"])
+@pytest.mark.parametrize("norm", ["layer", pytest.param("root mean square", marks=pytest.mark.slow)])
 def test_smaller_streams_can_be_fine_tuned_and_pruned_again(norm):
     _, smaller = halved(network(NORMS[norm]))
     words = np.random.default_rng(0).integers(50, size=(64, POSITIONS))

@@ -197,6 +197,7 @@ def transformer():
     return keras.Model(images, L.Dense(3)(L.LayerNormalization()(x)[:, 0]))
 
 
+@pytest.mark.slow
 def test_blocks_class_tokens_and_positions_are_pruned(tmp_path):
     model = transformer()
     assert list(pruning.unprunable(model)) == [model.layers[-1].name]
@@ -268,7 +269,7 @@ def words():
     return keras.Model(tokens, L.Dense(3)(L.GlobalAveragePooling1D()(Split()(tokens))))
 
 
-@pytest.mark.parametrize("network, ratio", [(decoder, 2), (words, 2)])
+@pytest.mark.parametrize("network, ratio", [pytest.param(decoder, 2, marks=pytest.mark.slow), (words, 2)])
 def test_attention_of_somebodys_own_is_pruned(network, ratio, tmp_path):
     model = network()
     assert differences(model, (0.5, 1.0)) <= 1e-5

@@ -144,6 +144,7 @@ def test_a_wheel_has_the_files_of_the_package_and_no_others(tree, tmp_path):
     assert found == ours | own
 
 
+@pytest.mark.slow
 def test_an_sdist_gives_the_same_wheel(tree, tmp_path):
     for name in ("direct", "sdist", "unpacked", "indirect"):
         (tmp_path / name).mkdir()

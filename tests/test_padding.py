@@ -112,6 +112,7 @@ def test_convolutions_of_any_rank_are_padded():
     assert keras_applications.difference(model, wide, examples) <= keras_applications.TOLERANCE
 
 
+@pytest.mark.slow
 def test_units_of_zeros_stay_out_of_what_is_trained():
     rng = np.random.default_rng(0)
     inputs = keras.Input((8, 8, 3))

@@ -32,6 +32,7 @@ from tests.support.networks import (
     small_lenet5,
     small_lenet_fc,
 )
+from tests.support.slow import cases
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def shrunk(model):
     return smaller
 
 
-@pytest.mark.parametrize("zeros", [0, 0.15])
+@pytest.mark.parametrize("zeros", cases([0, 0.15], slow={0.15}))
 @pytest.mark.parametrize("name, count", [("lenet5", 6), ("lenet_fc", 6), ("small_lenet5", 50), ("small_lenet_fc", 30)])
 def test_shrunk_lenets_match_and_have_the_macs_of_connected_units(network, name, count, zeros):
     expected = []

@@ -71,7 +71,7 @@ NETWORKS = {network.__name__: network for network in (gated, sliced, reduced, de
 def test_outputs_stay_the_same(name):
     model = NETWORKS[name]()
     assert list(pruning.unprunable(model)) == [model.layers[-1].name], "all but the output's layer"
-    assert differences(model, (0.0, 0.5, 1.0)) <= 1e-5
+    assert differences(model) <= 1e-5
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -79,7 +79,7 @@ def test_units_are_removed_while_training_goes_on(name):
     assert difference_in_training(NETWORKS[name]()) <= 1e-5
 
 
-@pytest.mark.parametrize("name", ["sliced", "decoder"])
+@pytest.mark.parametrize("name", [pytest.param("sliced", marks=pytest.mark.slow), "decoder"])
 def test_smaller_networks_open_and_can_be_fine_tuned_and_pruned_again(name, tmp_path):
     _, smaller = halved(NETWORKS[name]())
     given = keras_applications.examples(smaller, np.random.default_rng(0), 32)

@@ -539,6 +539,7 @@ print("two towers")
 """
 
 
+@pytest.mark.slow
 def test_two_towers_train_and_calls_on_each_share_a_sample():
     done = scripts.run(TWO_TOWERS, before=[("two_cpus",)])
     assert "two towers" in done.stdout, done.stderr

@@ -42,9 +42,8 @@ def test_units_are_those_that_were_left():
     assert vit.units(counting.kernels(sbp.shrink(noisy))) == [3, 20, 1, 16, 16, 128, 2, 16, 16, 128, 2, 16, 16, 7]
 
 
-@pytest.mark.parametrize(
-    "name, before", [("LSTM", []), pytest.param("ViT", [("made_images",)], marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name, before", [("LSTM", []), ("ViT", [("made_images",)])])
 def test_scripts_prune_and_the_smaller_network_gives_the_outputs_of_the_masked_one(name, before, tmp_path):
     network = NETWORKS[name]
     whole = network.build(width=0.25)

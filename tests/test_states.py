@@ -10,6 +10,7 @@ from keras_sbp.utils import pruning
 from keras_sbp.utils.pruning import counting, rebuild
 from tests.stress import keras_applications
 from tests.support.halves import difference_in_training, differences, half, halved, kill, losses_of_five_steps
+from tests.support.slow import cases
 
 WORDS = 50
 
@@ -133,20 +134,21 @@ NETWORKS = {
     "positional": positional,
     "images": images,
 }
+SLOW = {"both directions, summed", "into both directions", "two layers", "images"}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", cases(NETWORKS, slow=SLOW))
 def test_outputs_stay_the_same(name):
     assert differences(NETWORKS[name]()) <= 1e-5
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", cases(NETWORKS, slow=SLOW))
 def test_training_goes_on_without_dead_units(name):
     assert difference_in_training(NETWORKS[name]()) <= 1e-5
 
 
 @pytest.mark.parametrize(
-    "name", ["words", *(pytest.param(name, marks=pytest.mark.slow) for name in ("two layers", "both directions"))]
+    "name", cases(["words", "two layers", "both directions"], slow={"two layers", "both directions"})
 )
 def test_a_third_is_left_and_learns(name):
     model = NETWORKS[name]()

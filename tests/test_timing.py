@@ -13,6 +13,7 @@ from keras_sbp.utils.deployment import runtimes, timing
 from keras_sbp.utils.pruning import counting
 
 
+@pytest.mark.slow
 def test_speedups_in_each_runtime(monkeypatch):
     models = [keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(units)]) for units in (9, 3)]
     monkeypatch.setattr(timing, "ROW_IMAGES", 4)

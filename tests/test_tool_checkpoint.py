@@ -70,7 +70,14 @@ def fit(folder, *callbacks, dtype=None):
     return made.get_weights()
 
 
-@pytest.mark.parametrize("at", [(0, 1), (3, 0), (3, 3)], ids=["first epoch", "an epoch's start", "its end"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        pytest.param((0, 1), marks=pytest.mark.slow, id="first epoch"),
+        pytest.param((3, 0), id="an epoch's start"),
+        pytest.param((3, 3), marks=pytest.mark.slow, id="its end"),
+    ],
+)
 def test_a_fit_that_is_killed_ends_in_the_same_bits(at, tmp_path):
     whole = fit(tmp_path / "whole")
     with pytest.raises(Killed):
@@ -83,6 +90,7 @@ def test_a_fit_that_is_killed_ends_in_the_same_bits(at, tmp_path):
     assert all(map(np.array_equal, whole, fit(tmp_path / "killed")))
 
 
+@pytest.mark.slow
 def test_a_fit_of_arrays_that_is_killed_ends_in_the_same_bits(tmp_path):
     x = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
 
@@ -97,6 +105,7 @@ def test_a_fit_of_arrays_that_is_killed_ends_in_the_same_bits(tmp_path):
     assert all(map(np.array_equal, whole, fit_arrays(tmp_path / "killed")))
 
 
+@pytest.mark.slow
 def test_weights_of_bfloat16(tmp_path):
     whole = fit(tmp_path / "whole", dtype="bfloat16")
     with pytest.raises(Killed):
@@ -104,6 +113,7 @@ def test_weights_of_bfloat16(tmp_path):
     assert all(map(np.array_equal, whole, fit(tmp_path / "killed", dtype="bfloat16")))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_skipped(tmp_path, capsys):
     whole = fit(tmp_path / "whole")
     with pytest.raises(Killed):

@@ -68,6 +68,7 @@ def test_it_leaves_a_smaller_network_a_report_and_a_quiet_terminal(given, tmp_pa
     assert "smaller.keras: keras.models.load_model opens it" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ends_in_the_same_bits(given, tmp_path):
     arguments = given / "model.keras", f"--data={given / 'data.npz'}", *QUICK
     (tmp_path / "whole").mkdir()

@@ -58,6 +58,7 @@ def another(kind, model, x, y):
     return model, (x, y), {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["activation", "loss", "trainable", "one number"])
 def test_a_directory_is_of_one_model_loss_and_data(kind, trained, finished):
     (x, y), (directory, _) = digits(), finished
@@ -104,6 +105,7 @@ def test_nothing_to_remove_is_refused_whatever_is_asked():
         sbp.prune(model, (x, y), max_drop=50, **QUICK)
 
 
+@pytest.mark.slow
 def test_all_labels_the_same_are_warned_of(trained):
     x, _ = digits()
     _, report = sbp.prune(trained, (x, np.zeros(len(x), int)), 2, **QUICK)
@@ -137,6 +139,7 @@ def test_arguments_that_make_no_sense_are_refused_in_a_line(kind, trained):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_network_with_dead_units_is_pruned(trained):
     """Padded by units of zeros, as this tool's own --multiple_of leaves it."""
     padded = train(dense(), SPARSE(from_logits=True), *digits(), epochs=0)
@@ -171,12 +174,14 @@ def test_a_class_needs_an_example_for_each_part(given, least):
         examples.split(fewer, None, whole if given else None, 0, stratified=True)
 
 
+@pytest.mark.slow
 def test_the_current_directory_may_be_the_runs(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sbp.prune(trained, tuple(part[:200] for part in digits()), 2, directory=".", **QUICK)
     assert (tmp_path / "report.json").exists()
 
 
+@pytest.mark.slow
 def test_a_stream_that_shuffles_anew_goes_on_in_its_directory(trained, tmp_path):
     (x, y) = (part[:200] for part in digits())
     stream = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(200).batch(50)
@@ -186,6 +191,7 @@ def test_a_stream_that_shuffles_anew_goes_on_in_its_directory(trained, tmp_path)
     assert report.before.macs / report.after.macs == pytest.approx(3, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_directory_knows_what_was_trained_on(trained, tmp_path):
     """The same arrays and as many steps, but none of them held out the first time."""
     data = tuple(part[:70] for part in digits())
@@ -208,6 +214,7 @@ def test_networks_of_inputs_of_any_size_are_timed():
     runtimes.LiteRT(1).runner(model, np.zeros((1, 1, 16, 16, 3), np.float32))(1)
 
 
+@pytest.mark.slow
 def test_another_target_of_a_network_with_a_lambda(tmp_path):
     """Keras reads no file with one, but only the weights are needed."""
     x, y = (part[:200] for part in digits())

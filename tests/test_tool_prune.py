@@ -11,6 +11,7 @@ from keras import layers
 import keras_sbp as sbp
 from keras_sbp.utils.tool import latency, training
 from tests.support.digits import dense, digits, train
+from tests.support.slow import cases
 from tests.test_counting import Loop
 
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -57,6 +58,7 @@ def test_the_target_is_met_and_the_report_says_what_was_done(trained, tmp_path):
     assert found[0] == report.before.macs and found == sorted(found, reverse=True) and found[-1] < found[0] / 5
 
 
+@pytest.mark.slow
 def test_another_target_comes_from_the_same_training(trained, tmp_path):
     x, y = digits()
     sbp.prune(trained, (x, y), 2, directory=tmp_path / "run", **QUICK)
@@ -71,12 +73,14 @@ def test_another_target_comes_from_the_same_training(trained, tmp_path):
         sbp.prune(trained, (x, y), 4, directory=tmp_path / "run", seed=1, **QUICK)
 
 
+@pytest.mark.slow
 def test_the_same_call_gives_the_same_network(trained):
     x, y = digits()
     one, other = (sbp.prune(trained, (x, y), 3, **QUICK)[0].get_weights() for _ in range(2))
     assert all(np.array_equal(first, second) for first, second in zip(one, other))
 
 
+@pytest.mark.slow
 def test_at_most_the_points_asked_for_are_lost_on_the_validation_data_or_the_report_says_so():
     x, y = digits()
     model = train(dense(), SPARSE, x[:1000], y[:1000])
@@ -87,6 +91,7 @@ def test_at_most_the_points_asked_for_are_lost_on_the_validation_data_or_the_rep
     assert held and report.ratio > 1.5 or any("no smaller network" in warning for warning in report.warnings)
 
 
+@pytest.mark.slow
 def test_the_network_stays_as_it_is_if_every_smaller_one_loses_too_much():
     x, y = digits()
     model = train(dense(), SPARSE, x, y)
@@ -97,6 +102,7 @@ def test_the_network_stays_as_it_is_if_every_smaller_one_loses_too_much():
     assert report.ratio == 1 and report.after.score == report.before.score
 
 
+@pytest.mark.slow
 def test_a_latency_is_met(monkeypatch):
     """On a machine on which a network of a million MACs takes a second."""
     x, y = digits()
@@ -137,10 +143,7 @@ TASKS = {
 }  # fmt: skip
 
 
-# Two of them in every run, the others in the slow one.
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in ("softmax", "one logit"))) for kind in TASKS]
-)
+@pytest.mark.parametrize("kind", cases(TASKS, slow=set(TASKS) - {"one logit"}))
 def test_the_task_is_as_the_model_was_compiled(kind):
     (x, rescaling), y, outputs, activation, loss, metric, accuracy = TASKS[kind]
     model = train(dense(outputs, activation, rescaling), loss, x, y)
@@ -150,6 +153,7 @@ def test_the_task_is_as_the_model_was_compiled(kind):
     assert "as compiled" in report.task
 
 
+@pytest.mark.slow
 def test_a_regression_is_judged_by_its_loss():
     x, y = digits()
     # Whole numbers, which are no classes: some are there only once.
@@ -159,6 +163,7 @@ def test_a_regression_is_judged_by_its_loss():
     assert report.metric == "Loss" and report.after.score < np.var(target) / 2 and report.margin is None
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_compiled_is_judged_by_its_outputs(trained):
     x, y = digits()
     model = keras.Sequential.from_config(trained.get_config())
@@ -177,6 +182,7 @@ def test_fine_tuning_after_rescaling_loses_nothing():
     assert scores[1] >= scores[0] - 1 and scores[1] > 90
 
 
+@pytest.mark.slow
 def test_labels_that_are_sorted_are_split_within_each_class(trained):
     x, y = digits()
     order = np.argsort(y, kind="stable")
@@ -203,6 +209,7 @@ def test_streams_that_are_larger_than_memory(trained):
         sbp.prune(trained, Halves(), 2, **QUICK)
 
 
+@pytest.mark.slow
 def test_the_control_is_the_network_trained_without_noise_for_as_long(trained):
     x, y = digits()
     _, report = sbp.prune(trained, (x, y), 2, control=True, **QUICK)
@@ -301,6 +308,7 @@ def test_what_cannot_work_is_refused_in_one_line_before_training(kind, monkeypat
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 400
 
 
+@pytest.mark.slow
 def test_what_is_suspicious_is_said_before_training(capsys):
     x, y = digits()
     _, report = sbp.prune(dense(10, None, 1 / 255), (x, y), 2, epochs=1, finetune_epochs=0)
@@ -320,6 +328,7 @@ def test_a_network_that_is_pruned_to_nothing_is_not_usable(trained):
     assert not report.usable and "too much was removed" in str(report)
 
 
+@pytest.mark.slow
 def test_layers_that_are_not_counted_are_named_instead_of_a_ratio():
     x, y = digits()
 

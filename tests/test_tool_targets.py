@@ -82,6 +82,7 @@ def test_units_are_removed_along_the_path_and_stay_removed():
     assert all(0.01 < np.asarray(factor).min() and np.asarray(factor).max() < 1.05 for factor in factors)
 
 
+@pytest.mark.slow
 def test_a_training_that_is_continued_removes_the_same_units(tmp_path):
     full = MACS
     whole = with_noise_towards(full / 4, [])
@@ -90,6 +91,7 @@ def test_a_training_that_is_continued_removes_the_same_units(tmp_path):
     assert all(np.array_equal(one, other) for one, other in zip(whole.get_weights(), continued.get_weights()))
 
 
+@pytest.mark.slow
 def test_batch_normalization_forgets_statistics_from_before_the_training():
     """Whatever its momentum, which is the same afterwards."""
     x, y = digits()

@@ -68,7 +68,7 @@ class PlainConv(keras.layers.Conv2D):
     """A convolution that is unknown to the step."""
 
 
-@pytest.mark.parametrize("log_sigma", [-5.0, 0.0])
+@pytest.mark.parametrize("log_sigma", [pytest.param(-5.0, marks=pytest.mark.slow), 0.0])
 @pytest.mark.parametrize(
     "build, plain",
     [(lenet_fc.lenet_fc, {"dense": PlainDense}), (lenet5.lenet5, {"dense": PlainDense, "conv": PlainConv})],
@@ -382,7 +382,8 @@ np.savez(sys.argv[2], sums=sums, **{name.replace("/", "."): value for name, valu
 """
 
 
-@pytest.mark.parametrize("optimizer", [pytest.param("adam", marks=pytest.mark.slow), "muon"])
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.slow
 def test_two_towers_with_64_images_take_the_step_of_one_with_128(optimizer, tmp_path):
     for count in ("1", "2"):
         done = scripts.run(TOWERS, count, tmp_path / f"{count}.npz", optimizer, before=[("two_cpus",)])

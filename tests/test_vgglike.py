@@ -212,6 +212,7 @@ def test_the_fused_kernel_is_batch_normalisation(training, trainable):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_frozen_normalisation_stays_frozen_in_a_network_that_shrinks_and_in_one_from_a_checkpoint(tmp_path):
     model, rng = small(), np.random.default_rng(0)
     randomise(model, rng)
@@ -307,6 +308,7 @@ np.savez(sys.argv[2], **{name.replace("/", "."): value for name, value in state.
 """
 
 
+@pytest.mark.slow
 def test_two_towers_of_20_take_the_step_of_one_of_40(tmp_path):
     """With batch normalisation frozen; else its statistics are the mean over the towers."""
     for count in ("1", "2"):
@@ -349,6 +351,7 @@ def dense_run(folder):
     return json.loads((folder / "result.json").read_text())
 
 
+@pytest.mark.slow
 def test_scripts_from_the_dense_network_to_a_row_of_the_short_schedule(tmp_path):
     # Where a run of vgglike-sbp.py without --checkpoint looks for the network that it starts from.
     dense = dense_run(tmp_path / "sbp-vgglike")
