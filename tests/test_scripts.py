@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -269,6 +270,18 @@ def test_a_script_starts_as_people_start_it():
     script = [sys.executable, ROOT / "scripts" / "lenet-fc.py", "--dataset=fashion_mnist", "--evaluate"]
     done = subprocess.run(script, capture_output=True, text=True)
     assert done.returncode == 2 and "error: no network is published" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="TensorFlow has oneDNN on x86-64")
+def test_one_dnn_is_on_unless_it_is_turned_off(tmp_path):
+    script = [sys.executable, ROOT / "scripts" / "lenet-fc.py", "--dataset=digits", "--checkpoint=none"]
+    for given, on in (({}, True), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, False)):
+        environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+        environment |= {"TF_CPP_MIN_LOG_LEVEL": "0"} | given
+        folder = tmp_path / str(on)
+        subprocess.run([*script, f"--checkpoints_dir={folder}"], capture_output=True, env=environment)
+        assert ("oneDNN custom operations are on" in (folder / "log.txt").read_text()) == on
 
 
 def test_other_settings_do_not_overwrite_a_run(pretrained):

@@ -49,6 +49,8 @@ def main(
         settings, *parts = (flags.read(group) for group in groups)
         options = dict(zip(("augment", "finetuning"), parts[1:]))
         script = flags.script(*groups)
+        # Without AVX-512, TensorFlow leaves it off by default, where it is up to twice as fast.
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
         with terminal.quiet(_log(settings.checkpoints_dir or script.directory(), settings)):
             from keras_sbp.utils.experiment import session  # imports TensorFlow
             from keras_sbp.utils.experiment.run import Experiment
