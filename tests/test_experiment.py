@@ -125,6 +125,7 @@ def test_a_kernel_rate_of_0_is_refused_for_muon():
         NormalizedOriginal(kernel_learning_rate=0.0).updates(NETWORKS["ResNet-20"].build(), 100)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_what_it_has_started_from(tmp_path, untimed):
     """Its own Original appears only after it has started from the published one."""
     script = Script("lenet5-sbp", "-elsewhere")

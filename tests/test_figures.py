@@ -62,6 +62,7 @@ def test_an_epoch_s_summary_is_on_the_disk_before_the_run_ends(tmp_path):
     assert found["loss"] == ([1], [2.0]) and found["accuracy"] == ([1], [0.75]) and found["units/dense"] == ([1], [3.0])
 
 
+@pytest.mark.slow
 def test_finetuning_changes_the_weights_and_the_row_shows_both_errors(finetuned):
     folder, done = finetuned
     result = report.read(folder)
@@ -85,6 +86,7 @@ def test_finetuning_changes_the_weights_and_the_row_shows_both_errors(finetuned)
     assert {path.suffix for path in (folder / "finetune").iterdir()} >= {".npz", ".v2"}
 
 
+@pytest.mark.slow
 def test_finetuning_of_another_run_is_not_gone_on_with(finetuned, tmp_path):
     """Of a folder whose training was taken away, and what it left."""
     shutil.copytree(finetuned[0] / "finetune", tmp_path / "run" / "finetune")
@@ -96,6 +98,7 @@ def test_finetuning_of_another_run_is_not_gone_on_with(finetuned, tmp_path):
     assert "holds a run with --epochs=12" in error_line(done)
 
 
+@pytest.mark.slow
 def test_the_threshold_1_gives_the_row_and_higher_ones_fewer_units(finetuned, tmp_path):
     folder, _ = finetuned
     done = scripts.run("threshold", f"--run={folder}", "--thresholds=2,1,0.01,1000", f"--figures_dir={tmp_path}")
@@ -125,12 +128,14 @@ def test_the_threshold_1_gives_the_row_and_higher_ones_fewer_units(finetuned, tm
     assert picture.read_bytes().startswith(PNG) and picture.with_suffix(".svg").exists()
 
 
+@pytest.mark.slow
 def test_a_threshold_needs_the_training_checkpoint(finetuned, tmp_path):
     for name in ("network.keras", "result.json"):
         shutil.copy(finetuned[0] / name, tmp_path)
     assert "lenet5-sbp.py --schedule=paper" in error_line(scripts.run("threshold", f"--run={tmp_path}"))
 
 
+@pytest.mark.slow
 def test_a_shrunk_run_says_which_thresholds_are_gone(finetuned, tmp_path):
     arrays = checkpoint.latest(finetuned[0])
     settings = json.loads(str(arrays["settings"])) | {"shrink_every": 5}
@@ -180,6 +185,7 @@ def test_the_map_of_pixels_knows_each_pixel_s_place():
     np.testing.assert_array_equal(figures.pixel_snr(smaller), whole)
 
 
+@pytest.mark.slow
 def test_figures_draws_what_is_there_and_says_what_is_not(finetuned, tmp_path):
     """The folder of one run, and none of the others: its picture, and the commands for the rest."""
     result = report.read(finetuned[0])

@@ -110,13 +110,15 @@ ATTENTION = {
     "cross": cross,
 }
 NETWORKS = RECURRENT | ATTENTION
+SLOW = {"both directions, summed", "no bias", "root mean square", "groups", "one group", "mask", "after"}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", cases(NETWORKS, slow=SLOW))
 def test_outputs_stay_the_same(name):
     assert differences(NETWORKS[name](), (0.5, 1.0)) <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dead", [[8, 10, 11], [0, 1, 3]])
 def test_directions_that_lose_different_numbers_of_units(dead):
     """Keras wants as many units in both: the shorter one is filled up, here the backward or the forward one."""
@@ -130,6 +132,7 @@ def test_directions_that_lose_different_numbers_of_units(dead):
     assert smaller.layers[-1].kernel.shape[0] == 9, "what fills up is read by nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["LSTM", "both directions", "images", "before", "groups, after", "cross"])
 def test_units_are_removed_while_training_goes_on(name):
     assert difference_in_training(NETWORKS[name]()) <= 1e-5
@@ -195,9 +198,8 @@ def test_the_last_of_its_queries_takes_a_head_of_keys_along():
     assert [(layer.num_query_heads, layer.num_key_value_heads) for layer in left] == [(2, 1)] * 2
 
 
-@pytest.mark.parametrize(
-    "name", cases(["both directions", "masked words", "after", "groups"], slow={"both directions", "after", "groups"})
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["both directions", "masked words", "after", "groups"])
 def test_what_is_left_is_of_stock_layers_and_can_be_trained(name, tmp_path):
     noisy, smaller = halved(NETWORKS[name]())
     assert all(type(layer).__module__.startswith("keras.") for layer in smaller.layers)

@@ -54,6 +54,7 @@ def weights(folder):
     return [np.asarray(v) for v in keras.models.load_model(folder / "network.keras").variables]
 
 
+@pytest.mark.slow
 def test_two_machines_train_what_one_trains_and_only_the_chief_writes(tmp_path):
     chief, worker = ended(tmp_path, [tmp_path / "chief", tmp_path / "worker"], epochs=4, chief="chief")
     assert chief.returncode == worker.returncode == 0, chief.stderr + worker.stderr

@@ -9,6 +9,7 @@ from keras_sbp.utils import pruning
 from keras_sbp.utils.pruning import counting
 from tests.stress import keras_applications
 from tests.support.halves import difference_in_training, differences, halved, losses_of_five_steps
+from tests.support.slow import cases
 
 WIDTH, HIDDEN, POSITIONS = 16, 32, 12
 NORMS = {
@@ -39,7 +40,9 @@ def network(norm, block=before, end=L.GlobalAveragePooling1D):
     return keras.Model(words, L.Dense(3)(end()(x)) if end else x)
 
 
-@pytest.mark.parametrize("end", [L.GlobalAveragePooling1D, L.GlobalMaxPooling1D, None])
+@pytest.mark.parametrize(
+    "end", cases([L.GlobalAveragePooling1D, L.GlobalMaxPooling1D, None], slow={L.GlobalAveragePooling1D})
+)
 @pytest.mark.parametrize("block", [before, after])
 @pytest.mark.parametrize("norm", NORMS)
 def test_outputs_stay_the_same(norm, block, end):

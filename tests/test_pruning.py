@@ -115,7 +115,7 @@ def test_lenets_with_at_most_one_live_unit_in_a_layer(network, name, left):
         assert left or np.ptp(smaller(images(smaller)), axis=0).max() == 0
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", cases(range(40), slow=range(10, 40)))
 def test_shrunk_random_networks_match_and_shrink_no_further(seed):
     rng = np.random.default_rng(seed)
     model = draw_weights(random_network(rng), rng, zeros=rng.choice([0, 0.15]))
@@ -359,6 +359,7 @@ def test_it_is_said_if_no_unit_is_dead(dead):
     assert any("no unit" in str(each.message) for each in caught) == (dead == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, count", [("lenet5", 2), ("lenet_fc", 2), ("small_lenet5", 8), ("small_lenet_fc", 8)])
 def test_remove_units_of_lenets(network, name, count):
     for seed in range(count):

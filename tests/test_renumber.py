@@ -74,6 +74,7 @@ def test_outputs_stay_the_same(name):
     assert differences(model) <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_units_are_removed_while_training_goes_on(name):
     assert difference_in_training(NETWORKS[name]()) <= 1e-5

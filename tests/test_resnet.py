@@ -17,7 +17,10 @@ from tests.support import scripts
 ARGUMENTS = ("--width=0.25", "--epochs=2", "--batch_size=20", "--precision=bfloat16")
 
 
-@pytest.mark.parametrize(("name", "blocks", "macs"), [("ResNet-20", 3, 40_813_184), ("ResNet-56", 9, 125_747_840)])
+@pytest.mark.parametrize(
+    ("name", "blocks", "macs"),
+    [("ResNet-20", 3, 40_813_184), pytest.param("ResNet-56", 9, 125_747_840, marks=pytest.mark.slow)],
+)
 def test_it_has_the_size_that_a_count_by_hand_gives(name, blocks, macs):
     # Each stage: its first block's first convolution and shortcut read the stage before, the others read its own.
     own = 2 * blocks - 1

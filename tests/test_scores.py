@@ -115,6 +115,7 @@ def test_outputs_stay_the_same(name):
 REMOVED = [name for name in NETWORKS if not any(part in name for part in ("recommender", "sums with", "normalized"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REMOVED)
 def test_training_goes_on_without_dead_units(name):
     assert difference_in_training(NETWORKS[name]()) <= 1e-5

@@ -67,6 +67,7 @@ def test_a_run_prints_its_row_and_nothing_else_and_leaves_what_design_says(undis
     assert checkpoint.latest(folder)["model/dense1/kernel"].size < 784 * 500, "--shrink_every took no unit out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script, arguments",
     [
@@ -74,12 +75,8 @@ def test_a_run_prints_its_row_and_nothing_else_and_leaves_what_design_says(undis
             "lenet5-ssl",
             ["--conv_strengths=1e-2,1e-4", "--strength=3e-3", "--learning_rate=0.3", "--checkpoint={pretrained}"],
         ),
-        pytest.param("lenet-fc-sparsevd", ["--noise_learning_rate=0.15", "--kl_warmup=0.3"], marks=pytest.mark.slow),
-        pytest.param(
-            "lenet5-sparsevd",
-            ["--noise_learning_rate=0.15", "--kl_warmup=0.3", "--checkpoint={pretrained}"],
-            marks=pytest.mark.slow,
-        ),
+        ("lenet-fc-sparsevd", ["--noise_learning_rate=0.15", "--kl_warmup=0.3"]),
+        ("lenet5-sparsevd", ["--noise_learning_rate=0.15", "--kl_warmup=0.3", "--checkpoint={pretrained}"]),
     ],
 )
 def test_the_other_methods_leave_a_smaller_network(script, arguments, pretrained, tmp_path):
@@ -106,9 +103,10 @@ def test_a_lasso_that_takes_every_unit_while_the_network_is_trained_leaves_a_con
     assert 85 < result["error"] < 95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags, splits",
-    [pytest.param([], ["train", "test"], marks=pytest.mark.slow), (["--validate"], ["train_minus_val", "val"])],
+    [([], ["train", "test"]), (["--validate"], ["train_minus_val", "val"])],
 )
 def test_a_run_reports_on_images_that_it_reads_once_and_at_its_end(flags, splits, tmp_path):
     """The test set, or with --validate, which does not read it, the images that are held out."""
@@ -309,6 +307,7 @@ def test_a_full_disk_is_one_line(tmp_path):
     assert not list(tmp_path.glob("checkpoint*"))
 
 
+@pytest.mark.slow
 def test_a_second_run_in_one_folder_is_refused(tmp_path):
     arguments = f"--checkpoints_dir={tmp_path}", "--dataset=digits", "--epochs=1000"
     os.mkfifo(tmp_path / "log.err")

@@ -142,14 +142,14 @@ def test_outputs_stay_the_same(name):
     assert differences(NETWORKS[name]()) <= 1e-5
 
 
-@pytest.mark.parametrize("name", cases(NETWORKS, slow=SLOW))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 def test_training_goes_on_without_dead_units(name):
     assert difference_in_training(NETWORKS[name]()) <= 1e-5
 
 
-@pytest.mark.parametrize(
-    "name", cases(["words", "two layers", "both directions"], slow={"two layers", "both directions"})
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["words", "two layers", "both directions"])
 def test_a_third_is_left_and_learns(name):
     model = NETWORKS[name]()
     noisy, smaller = halved(model)
@@ -265,6 +265,7 @@ def test_what_fit_says_of_training_counts_as_in_the_network_as_given(settings):
         assert np.array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_frozen_weights_stay_as_they_are(when):
     source = keras.Input((7, 5))

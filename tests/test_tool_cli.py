@@ -15,6 +15,7 @@ from keras import layers
 from keras_sbp.utils.tool import models
 from tests.support import scripts
 from tests.support.digits import dense, digits, train
+from tests.support.slow import cases
 
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 QUICK = "--epochs=6", "--finetune_epochs=2", "--target=3"
@@ -217,7 +218,7 @@ BAD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("kind", cases(BAD, slow={"quantized", "not finite"}))
 def test_bad_input_is_one_line_and_nothing_is_written(kind, tmp_path):
     arguments = write(tmp_path, kind)
     before = sorted(tmp_path.rglob("*"))

@@ -11,7 +11,6 @@ from keras import layers
 import keras_sbp as sbp
 from keras_sbp.utils.tool import latency, training
 from tests.support.digits import dense, digits, train
-from tests.support.slow import cases
 from tests.test_counting import Loop
 
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -143,7 +142,8 @@ TASKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", cases(TASKS, slow=set(TASKS) - {"one logit"}))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TASKS)
 def test_the_task_is_as_the_model_was_compiled(kind):
     (x, rescaling), y, outputs, activation, loss, metric, accuracy = TASKS[kind]
     model = train(dense(outputs, activation, rescaling), loss, x, y)
@@ -321,6 +321,7 @@ def test_what_is_suspicious_is_said_before_training(capsys):
         assert text in said and sum(text in warning for warning in report.warnings) == 1
 
 
+@pytest.mark.slow
 def test_a_network_that_is_pruned_to_nothing_is_not_usable(trained):
     """One unit per layer or two, and weights that such a rate leaves at random."""
     x, y = digits()

@@ -71,7 +71,10 @@ class PlainConv(keras.layers.Conv2D):
 @pytest.mark.parametrize("log_sigma", [pytest.param(-5.0, marks=pytest.mark.slow), 0.0])
 @pytest.mark.parametrize(
     "build, plain",
-    [(lenet_fc.lenet_fc, {"dense": PlainDense}), (lenet5.lenet5, {"dense": PlainDense, "conv": PlainConv})],
+    [
+        (lenet_fc.lenet_fc, {"dense": PlainDense}),
+        pytest.param(lenet5.lenet5, {"dense": PlainDense, "conv": PlainConv}, marks=pytest.mark.slow),
+    ],
 )
 def test_noise_absorbed_by_a_kernel_gives_the_same_gradients(digits, build, plain, log_sigma):
     found = []

@@ -109,6 +109,7 @@ def test_quantiles_on_a_grid(xla, dtype):
     check_log_quantile(np.repeat(fractions, len(GRID)), dtype, [*GRID] * len(fractions), xla=xla)
 
 
+@pytest.mark.slow
 @both_dtypes
 @eager_and_xla
 def test_quantiles_of_live_units_with_mu_ten_sigma_above_the_interval(xla, dtype):
@@ -262,6 +263,7 @@ def test_samples_average_to_mean_and_kl_divergence(point):
     np.testing.assert_allclose(kl, truncated_log_normal.kl_divergence(mu[0], log_sigma[0]), atol=1e-3)
 
 
+@pytest.mark.slow
 @both_dtypes
 @pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
 def test_every_shape_in_a_graph(shape, dtype):

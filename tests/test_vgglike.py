@@ -232,6 +232,7 @@ def test_frozen_normalisation_stays_frozen_in_a_network_that_shrinks_and_in_one_
     assert np.any(again.get_layer("conv1").kernel.numpy() != trained.get_layer("conv1").kernel.numpy())
 
 
+@pytest.mark.slow
 def test_in_mixed_precision_statistics_noise_and_logits_are_float32():
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
