@@ -146,6 +146,7 @@ def test_a_shrunk_run_says_which_thresholds_are_gone(finetuned, tmp_path):
     assert "--thresholds=0.5,0.1 has none from 1 on" in said
 
 
+@pytest.mark.slow
 def test_thresholds_of_a_network_of_14_layers_are_drawn(tmp_path):
     """VGG-like has more layers than there are colours."""
     draw = f"""import runpy

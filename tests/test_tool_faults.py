@@ -67,6 +67,7 @@ def test_a_directory_is_of_one_model_loss_and_data(kind, trained, finished):
         sbp.prune(model, data, 2, directory=directory, **QUICK, **more)
 
 
+@pytest.mark.slow
 def test_a_model_built_again_under_other_names_continues(trained, finished):
     (x, y), (directory, report) = digits(), finished
     again = keras.models.clone_model(trained, clone_function=lambda layer: renamed(layer))
