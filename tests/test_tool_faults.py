@@ -113,6 +113,7 @@ def test_all_labels_the_same_are_warned_of(trained):
     assert any("all labels are the same" in warning for warning in report.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [0, -1, 0.5, float("nan"), "3", 1e9])
 def test_a_point_that_is_none_is_refused(target, finished):
     with pytest.raises(ValueError, match="target="):
