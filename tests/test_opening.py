@@ -206,8 +206,12 @@ def test_blocks_class_tokens_and_positions_are_pruned(tmp_path):
     assert counting.multiply_adds(model) > 3 * counting.multiply_adds(smaller)
     assert all(type(layer).__module__.startswith("keras.") for layer in smaller.layers)
     smaller.save(tmp_path / "smaller.keras")
-    loaded, images = keras.models.load_model(tmp_path / "smaller.keras"), np.zeros((32, 8, 8, 3), np.float32)
+    loaded = keras.models.load_model(tmp_path / "smaller.keras")
+    images = np.random.default_rng(0).normal(size=(32, 8, 8, 3)).astype(np.float32)
     assert keras_applications.difference(noisy, loaded, images[:2]) <= 1e-5
+    for layer in loaded.layers:
+        if isinstance(layer, L.Dropout):
+            layer.rate = 0.0  # it moves the loss by more than five steps do
     losses = losses_of_five_steps(loaded, images)
     assert np.isfinite(losses).all() and losses[-1] < losses[0]
 
