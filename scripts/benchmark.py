@@ -59,9 +59,9 @@ ROUND_SECONDS = 1.0
 INFER_BATCH_SIZES = (1, 32, 1024)
 INFER_PAIRS = 30
 # What only training reads, and only --infer.
-METHOD_FLAGS = tuple(field.name for field in dataclasses.fields(StructuredBP))
-TRAINING_FLAGS = ("method", "batch_size", "precision", "seconds", "peer", *METHOD_FLAGS)
-INFER_FLAGS = ("runtime", "threads")
+TRAINING_FLAGS = [field.name for field in dataclasses.fields(StructuredBP)]
+TRAINING_FLAGS += ["method", "batch_size", "precision", "seconds", "peer"]
+INFER_FLAGS = ["runtime", "threads"]
 
 
 def main():

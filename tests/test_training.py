@@ -385,8 +385,8 @@ np.savez(sys.argv[2], sums=sums, **{name.replace("/", "."): value for name, valu
 """
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
 @pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_two_towers_with_64_images_take_the_step_of_one_with_128(optimizer, tmp_path):
     for count in ("1", "2"):
         done = scripts.run(TOWERS, count, tmp_path / f"{count}.npz", optimizer, before=[("two_cpus",)])

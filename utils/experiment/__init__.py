@@ -18,16 +18,6 @@ if TYPE_CHECKING:
         train_original,
     )
 
-_OF_START = (
-    "build_from",
-    "find_or_train",
-    "insert_noise",
-    "live_units",
-    "load_smaller",
-    "load_weights",
-    "train_original",
-)
-
 __all__ = [
     "ROOT",
     "Experiment",
@@ -43,5 +33,6 @@ __all__ = [
     "train_original",
 ]
 
-_MODULES = {"Experiment": "run", **dict.fromkeys(_OF_START, "start")}
+# What is not imported above is of `start`.
+_MODULES = {name: "start" for name in __all__ if name not in globals()} | {"Experiment": "run"}
 __getattr__ = lazy.attach(__name__, _MODULES)
