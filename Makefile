@@ -2,7 +2,8 @@
 # long. make test-backends: those of tests/backends on TensorFlow, JAX and PyTorch. Each makes its own environment.
 
 PYTHON ?= python3
-INSTALL := .venv/bin/python -m pip install -qq --disable-pip-version-check
+# Python compiles what it imports; to compile all of TensorFlow as well takes longer.
+INSTALL := .venv/bin/python -m pip install -qq --no-compile --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test test-slow test-backends

@@ -110,7 +110,10 @@ ATTENTION = {
     "cross": cross,
 }
 NETWORKS = RECURRENT | ATTENTION
-SLOW = {"both directions, summed", "no bias", "root mean square", "groups", "one group", "mask", "after"}
+SLOW = {
+    "both directions, summed", "no bias", "root mean square", "groups", "one group", "mask", "after", "mask, after",
+    "GRU", "RNN of a cell", "masked words",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", cases(NETWORKS, slow=SLOW))

@@ -12,6 +12,7 @@ from keras_sbp.layers.sbp import SBP
 from keras_sbp.utils import pruning
 from keras_sbp.utils.pruning import counting, fit
 from tests.stress import keras_applications
+from tests.support.slow import cases
 
 IMAGES = (8, 8, 3)
 
@@ -186,7 +187,13 @@ def network(kind):
     return keras.Model(inputs, L.Dense(3)(L.Dense(6, activation="relu")(x)))
 
 
-@pytest.mark.parametrize("kind", [*ON_IMAGES, *TEXTS])
+SLOW = {
+    "masked attention", "stack inside with a call", "model inside by a keyword", "concatenation twice",
+    "inputs by name", "adapter of low rank", "no dtype", "subclass of a dense layer",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", cases([*ON_IMAGES, *TEXTS], slow=SLOW))
 def test_outputs_stay_the_same(kind):
     outputs_stay(network(kind))
 
@@ -533,7 +540,7 @@ class ScaledByKeyword(Scaled):
         super().__init__(inputs, outputs, factor=factor, name=name)
 
 
-@pytest.mark.parametrize("kind", [Scaled, ScaledByKeyword])
+@pytest.mark.parametrize("kind", cases([Scaled, ScaledByKeyword], slow={Scaled}))
 def test_models_with_their_own_training_keep_their_class(kind):
     inputs = keras.Input((6,))
     inner = keras.Sequential([keras.Input((6,)), L.Dense(8, activation="relu")])

@@ -273,7 +273,8 @@ def words():
     return keras.Model(tokens, L.Dense(3)(L.GlobalAveragePooling1D()(Split()(tokens))))
 
 
-@pytest.mark.parametrize("network, ratio", [pytest.param(decoder, 2, marks=pytest.mark.slow), (words, 2)])
+@pytest.mark.slow
+@pytest.mark.parametrize("network, ratio", [(decoder, 2), (words, 2)])
 def test_attention_of_somebodys_own_is_pruned(network, ratio, tmp_path):
     model = network()
     assert differences(model) <= 1e-5

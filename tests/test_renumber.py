@@ -80,7 +80,8 @@ def test_units_are_removed_while_training_goes_on(name):
     assert difference_in_training(NETWORKS[name]()) <= 1e-5
 
 
-@pytest.mark.parametrize("name", [pytest.param("sliced", marks=pytest.mark.slow), "decoder"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sliced", "decoder"])
 def test_smaller_networks_open_and_can_be_fine_tuned_and_pruned_again(name, tmp_path):
     _, smaller = halved(NETWORKS[name]())
     given = keras_applications.examples(smaller, np.random.default_rng(0), 32)

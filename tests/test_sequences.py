@@ -14,6 +14,7 @@ from keras_sbp.utils.pruning import counting
 from keras_sbp.utils.training import state
 from keras_sbp.utils.training.step import weights
 from tests.support import scripts
+from tests.support.slow import cases
 
 
 def test_the_lstm_has_the_size_that_a_count_by_hand_gives():
@@ -60,7 +61,7 @@ def test_scripts_prune_and_the_smaller_network_gives_the_outputs_of_the_masked_o
     assert result["multiply_adds"] == counting.multiply_adds(smaller) < counting.multiply_adds(whole)
 
 
-@pytest.mark.parametrize("name", ["LSTM", "ViT"])
+@pytest.mark.parametrize("name", cases(["LSTM", "ViT"], slow={"ViT"}))
 def test_a_checkpoint_holds_a_network_that_lost_units_under_the_same_names(name):
     noisy = sbp.insert(NETWORKS[name].build(width=0.25))
     dead = {layer.name: np.arange(layer.mu.shape[0]) % 2 == 1 for layer in noisy.layers if hasattr(layer, "mu")}

@@ -134,7 +134,10 @@ NETWORKS = {
     "positional": positional,
     "images": images,
 }
-SLOW = {"both directions, summed", "into both directions", "two layers", "images"}
+SLOW = {
+    "both directions, summed", "into both directions", "two layers", "images", "of cells", "words", "twins of heads",
+    "from an input",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", cases(NETWORKS, slow=SLOW))

@@ -17,6 +17,7 @@ from keras_sbp.utils.io import checkpoint, data, paper, preprocessing
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.pruning import counting
 from tests.support import scripts
+from tests.support.slow import cases
 from tests.support.steps import steps, train
 
 NARROW = 1 / 16
@@ -166,7 +167,7 @@ def test_a_square_of_its_own_is_cut_out_of_every_augmented_image():
     assert min(min(corners)) == 0 and max(max(corners)) >= 24
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", cases(range(2), slow={1}))
 def test_the_smaller_network_of_any_mask_computes_the_same(seed):
     rng = np.random.default_rng(seed)
     model = vgglike.vgglike(SBP, width=NARROW)

@@ -9,6 +9,7 @@ from keras_sbp.utils import pruning
 from keras_sbp.utils.pruning import graph
 from tests.stress import keras_applications
 from tests.support.halves import half, kill
+from tests.support.slow import cases
 
 STEPS = (7, 4)
 
@@ -52,7 +53,7 @@ def steps_of_images():
 NETWORKS = [spectral, several_cells, several_cells_backwards, states_of_outputs, steps_of_images]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", cases(NETWORKS, slow={several_cells}))
 def test_outputs_stay_the_same(network):
     model, rng = network(), np.random.default_rng(0)
     keras_applications.randomize(model, rng)
