@@ -1,6 +1,6 @@
 """Table 1 of BMRS (Wright, Igel, Selvan, NeurIPS 2024) again: is the signal-to-noise ratio a bad criterion?
 
-    python scripts/bmrs.py                            # LeNet5 on MNIST; each of 80 trainings takes minutes
+    python scripts/bmrs.py                            # LeNet5 on MNIST; each of 80 training runs takes minutes
     python scripts/bmrs.py --network=mlp
     python scripts/bmrs.py --dataset=cifar10
 
@@ -226,7 +226,7 @@ NETWORKS = {"lenet5": lenet5, "mlp": mlp}
 
 
 def table(rows):
-    lines = ["| training | units removed by | seeds | parameters gone % | accuracy % |", "|---|---|--:|--:|--:|"]
+    lines = ["| training | units removed by | seeds | parameters removed % | accuracy % |", "|---|---|--:|--:|--:|"]
     for training, noisy in TRAININGS.items():
         for criterion in criteria(noisy):
             found = [row for row in rows if (row["training"], row["criterion"]) == (training, criterion)]
