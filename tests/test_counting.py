@@ -1,5 +1,6 @@
 """Counting: the paper's MACs and FLOPs speedups, the MACs of a unit, and of layers of all kinds, counted by hand."""
 
+import tracemalloc
 import warnings
 
 import keras
@@ -253,3 +254,14 @@ def test_macs_of_attention_of_keras_ops():
     inputs = keras.Input((6, 2, 8))
     model = keras.Model(inputs, ops.dot_product_attention(inputs, inputs, inputs))
     assert counting.multiply_adds(model) == 2 * 2 * 6 * 6 * 8
+
+
+def test_costs_of_wide_layers_need_little_memory():
+    """VGG-16's first dense layer reads 25,088 units: a matrix of them would be 5 GB."""
+    inputs = keras.Input((4,))
+    model = pruning.insert(keras.Model(inputs, layers.Dense(2)(layers.Dense(8_000, activation="relu")(inputs))), 1e-3)
+    tracemalloc.start()
+    (cost,) = counting.unit_costs(model).values()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert cost == 4 + 2 and peak < 50e6

@@ -246,3 +246,13 @@ def test_a_choice_between_units_and_one_value_for_all_of_them():
     noisy = pruning.insert(keras.Model([inputs, chosen], L.Dense(2)(x)))
     given = [np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32), np.array([[True], [False], [True]])]
     np.testing.assert_allclose(pruning.shrink(noisy)(given), noisy(given), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"criterion": "evidence", "log_sigma": 3.0}, {"kl_weight": -1.0}, {"kl_weight": np.nan}]
+)
+def test_what_cannot_be_trained_is_refused(settings):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, L.Dense(2)(L.Dense(8, activation="relu")(inputs)))
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        pruning.insert(model, **settings)

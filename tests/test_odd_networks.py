@@ -569,3 +569,20 @@ def test_classes_without_training_of_their_own_become_plain_models():
             super().__init__(inputs, L.Dense(2)(L.Dense(units, activation="relu")(inputs)))
 
     assert not isinstance(pruning.insert(Backbone(5)), Backbone)
+
+
+def test_a_batch_of_fixed_size_is_pruned_as_any_other():
+    inputs = keras.Input(batch_shape=(8, *IMAGES))
+    x = L.Reshape((-1, 8))(L.Conv2D(8, 3, activation="relu")(inputs))
+    model = keras.Model(inputs, L.Dense(3)(L.Dense(6, activation="relu")(L.Flatten()(x))))
+    assert list(pruning.unprunable(model)) == [model.layers[-1].name]
+    outputs_stay(model)
+
+
+def test_an_activation_that_joins_units_far_from_one_keeps_them():
+    def clip_norm(x):
+        return x * ops.minimum(1.0, 10.0 / ops.norm(x, axis=-1, keepdims=True))
+
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, L.Dense(3)(L.Dense(8, activation=clip_norm, name="clipped")(inputs)))
+    assert "clipped" in pruning.unprunable(model)

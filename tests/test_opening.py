@@ -331,3 +331,81 @@ def test_a_layer_that_is_called_in_two_ways_computes_the_same():
     given = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
     np.testing.assert_allclose(pruning.insert(model)(given), model(given), atol=1e-5)
     assert "different arguments" in pruning.unprunable(model)[layer.name]
+
+
+class Clipped(L.Dense):
+    def call(self, x):
+        return ops.clip(super().call(x), -20.0, 20.0)
+
+
+class Unknown(L.Embedding):
+    """Words that are not in the table are the first one of it."""
+
+    def call(self, words):
+        return super().call(ops.where(words < self.input_dim, words, 0))
+
+
+class EpsilonOutside(L.Layer):
+    """Of the square root, where LayerNormalization has it inside."""
+
+    def __init__(self, epsilon=1e-6, **settings):
+        super().__init__(**settings)
+        self.epsilon = epsilon
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[-1:], initializer="ones")
+        self.bias = self.add_weight(shape=shape[-1:], initializer="zeros")
+
+    def call(self, x):
+        normal = (x - ops.mean(x, -1, keepdims=True)) / (ops.std(x, -1, keepdims=True) + self.epsilon)
+        return normal * self.scale + self.bias
+
+
+def of_words(layer):
+    words = keras.Input((6,), dtype="int32")
+    return keras.Model(words, L.Dense(3)(L.GlobalAveragePooling1D()(layer(words))))
+
+
+def of_numbers(layer):
+    inputs = keras.Input((WIDTH,))
+    return keras.Model(inputs, L.Dense(3)(L.Dense(8, "relu")(layer(inputs))))
+
+
+RNG = np.random.default_rng(0)
+FAR_FROM_ONE = {
+    "clips": (of_numbers, lambda: Clipped(WIDTH), RNG.uniform(0, 255, (8, WIDTH))),
+    "unknown words": (of_words, lambda: Unknown(50, WIDTH), RNG.integers(0, 80, (8, 6))),
+    "epsilon": (of_numbers, EpsilonOutside, 1e-6 * RNG.normal(size=(8, WIDTH))),
+}
+
+
+@pytest.mark.parametrize("kind", FAR_FROM_ONE)
+def test_a_stock_layer_that_agrees_near_one_only_is_not_taken(kind):
+    build, layer, x = FAR_FROM_ONE[kind]
+    model = build(layer())
+    before, after = (ops.convert_to_numpy(network(x)) for network in (model, pruning.insert(model)))
+    np.testing.assert_allclose(after, before, rtol=0, atol=1e-5 * np.abs(before).max())
+
+
+class Times(L.Layer):
+    def __init__(self, factor, **settings):
+        super().__init__(**settings)
+        self.factor = factor
+
+    def call(self, x):
+        return self.factor * x
+
+
+def test_what_changed_since_a_layer_was_opened_is_as_it_is_now():
+    model = of_numbers(Times(1.0, name="times"))
+    pruning.insert(model)
+    model.get_layer("times").factor = 3.0
+    x = RNG.normal(size=(8, WIDTH))
+    before, after = (ops.convert_to_numpy(network(x)) for network in (model, pruning.insert(model)))
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)
+
+    inputs = keras.Input((16, 16, 3))
+    model = keras.Model(inputs, L.Dense(3)(L.Flatten()(Tokens(name="tokens")(inputs))))
+    trained = len(pruning.insert(model).trainable_variables)
+    model.get_layer("tokens").trainable = False
+    assert len(pruning.insert(model).trainable_variables) < trained - 2

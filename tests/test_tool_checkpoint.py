@@ -150,3 +150,36 @@ def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(tmp_path, monk
 def test_two_trainings_in_one_directory_are_refused(tmp_path):
     with checkpoint.lock_directory(str(tmp_path)), pytest.raises(UserError, match="another run"):
         fit(tmp_path)
+
+
+class Epochs(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.seen.append(epoch)
+
+
+def test_an_interrupted_fit_leaves_later_ones_alone(tmp_path):
+    made, data, epochs = model(), Shuffling(), Epochs()
+    made.fit(data, epochs=2, shuffle=False, verbose=0, callbacks=[sbp.Checkpoint(tmp_path, data)])
+    with pytest.raises(Killed):
+        made.fit(data, epochs=5, shuffle=False, verbose=0, callbacks=[sbp.Checkpoint(tmp_path, data), Kill(3, 1)])
+    made.fit(data, epochs=2, shuffle=False, verbose=0, callbacks=[epochs])
+    assert epochs.seen == [0, 1]
+
+
+class Break(keras.callbacks.Callback):
+    """Makes a weight NaN, as a learning rate that is too high does."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer.iterations == 10:  # in the third epoch of four batches
+            self.model.layers[-1].bias.assign([np.nan])
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    made, data = model(), Shuffling()
+    with pytest.warns(UserWarning, match="not finite"):
+        made.fit(data, epochs=5, shuffle=False, verbose=0, callbacks=[sbp.Checkpoint(tmp_path, data), Break()])
+    assert checkpoint.latest(tmp_path)["epoch"] == 2

@@ -1,6 +1,7 @@
 """prune: from a model, data and a target to a smaller model and a report, for every kind of task."""
 
 import json
+import random
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_sbp as sbp
-from keras_sbp.utils.tool import latency, training
+from keras_sbp.utils.tool import examples, latency, training
 from tests.support.digits import dense, digits, train
 from tests.test_counting import Loop
 
@@ -361,3 +362,19 @@ def test_a_subclass_is_pruned_and_stays_as_it_is():
     smaller, _ = sbp.prune(model, (x, y), 2, epochs=1, finetune_epochs=0, verbose=0)
     assert 1.5 * smaller.count_params() < model.count_params() and smaller.output_shape == (None, 10)
     assert all(map(np.array_equal, before, model.get_weights()))
+
+
+def test_the_callers_random_numbers_stay(trained):
+    np.random.seed(5)
+    random.seed(5)
+    states = np.random.get_state()[1].copy(), random.getstate()
+    with pytest.raises(ValueError, match="labels"):
+        sbp.prune(trained, (np.zeros((20, 64)), np.zeros(10)), target=3)
+    np.testing.assert_array_equal(np.random.get_state()[1], states[0])
+    assert random.getstate() == states[1]
+
+
+@pytest.mark.parametrize("batch_size, at_once", [(4, 16), (None, 256), (500, 256)])
+def test_small_batches_are_evaluated_in_small_ones(batch_size, at_once):
+    part = examples.part((np.zeros((1000, 2)), np.zeros(1000)), "data", batch_size)
+    assert {len(y) for _, y in part.batches()} == {at_once, 1000 % at_once}

@@ -160,3 +160,16 @@ def test_a_removed_unit_is_taken_back_with_the_mean_that_its_noise_had():
     for factor, layer, theta in zip(factors, noise, expected, strict=True):
         assert targets.is_removed(layer).sum() > 5
         np.testing.assert_allclose(factor, layer.scale * theta, rtol=0, atol=1e-5)
+
+
+def test_units_of_the_same_ratio_are_removed_by_bisection(monkeypatch):
+    """As those of a network that has not been trained: no threshold is between them."""
+    inputs = keras.Input((8,))
+    hidden = layers.Dense(300, activation="relu")(layers.Dense(500, activation="relu")(inputs))
+    noisy, counted, count = sbp.insert(keras.Model(inputs, layers.Dense(10)(hidden)), 1e-3), [], targets.macs
+    ranking = targets.Ranking(noisy)
+    full = ranking.macs(0)
+    monkeypatch.setattr(targets, "macs", lambda *arguments: counted.append(arguments) or count(*arguments))
+    alive = ranking.at(full / 2)
+    assert full / count(noisy, alive) == pytest.approx(2, rel=0.03)
+    assert len(counted) < 40

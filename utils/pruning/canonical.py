@@ -112,7 +112,7 @@ def _reshapes(node: Node) -> bool:
     if not keras_private.is_keras_op(node.operation, {"Flatten", "Reshape"}) or len(node.input_tensors) != 1:
         return False
     before, after = node.input_tensors[0].shape, node.outputs[0].shape
-    known = before[0] is None and after[0] is None and None not in (*before[1:], *after[1:])
+    known = before[0] == after[0] and None not in (*before[1:], *after[1:])
     plain = getattr(node.operation, "data_format", None) != "channels_first"
     return known and plain and len(before) > 1 and np.prod(before[1:]) == np.prod(after[1:])
 

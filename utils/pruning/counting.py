@@ -65,7 +65,7 @@ def unit_costs(model: keras.Model) -> dict[str, int]:
     model.set_weights([rng.uniform(1, 2, weight.shape).astype(weight.dtype) for weight in model.get_weights()])
     live = {name: np.ones(count) for name, count in _unit_counts(model).items()}
     whole = Liveness(model, live).multiply_adds()
-    without = {name: {**live, name: units - np.eye(len(units))[0]} for name, units in live.items()}
+    without = {name: {**live, name: np.where(np.arange(len(units)), units, 0)} for name, units in live.items()}
     return {name: whole - Liveness(model, left).multiply_adds() for name, left in without.items()}
 
 

@@ -1,6 +1,7 @@
 """Noise in any network: which units can be removed, and a noise layer after each group of them."""
 
 import collections
+import math
 from collections.abc import Iterable, Sequence
 
 import keras
@@ -9,7 +10,7 @@ import numpy as np
 from keras_sbp import keras_private
 from keras_sbp.layers import truncated_log_normal
 from keras_sbp.layers.inner_noise import Ones
-from keras_sbp.layers.sbp import SBP
+from keras_sbp.layers.sbp import MIN_EVIDENCE_NATS, SBP
 from keras_sbp.utils.pruning import graph, opening, rules
 from keras_sbp.utils.pruning.groups import EXCLUDED, Groups, groups_of_model
 from keras_sbp.utils.pruning.rules import Node, Rule
@@ -46,15 +47,20 @@ def insert(
         A functional model, whose outputs are the model's up to rounding, as the noise starts with a mean of 1. If the
         model's class has its own train_step or the like, the copy is of that class.
     Raises:
-        ValueError: the model has no graph, is quantized or cannot be copied, a name in `exclude` is not a layer's, or
-            all units would be dead from the start.
+        ValueError: the model has no graph, is quantized or cannot be copied, a name in `exclude` is not a layer's,
+            `kl_weight` is negative or not finite, or all units would be dead from the start.
         TypeError: `exclude` is a string.
     """
     model = _checked(model, exclude)
-    if criterion == "snr" and truncated_log_normal.snr(np.float64(0), np.float64(log_sigma)) <= threshold:
+    if not 0 <= kl_weight < math.inf:
+        raise ValueError(f"kl_weight={kl_weight}: give a number from 0, such as 1 / the number of training examples")
+    initial = np.float64(0), np.float64(log_sigma)
+    if criterion == "snr" and truncated_log_normal.snr(*initial) <= threshold:
         raise ValueError(f"with log_sigma={log_sigma} and threshold={threshold} all units are dead: use smaller ones")
+    if criterion == "evidence" and truncated_log_normal.log_evidence_ratio(*initial) >= -MIN_EVIDENCE_NATS:
+        raise ValueError(f"with log_sigma={log_sigma} and criterion='evidence' all units are dead: use a smaller one")
     # Its mean is 1 at the start.
-    scale = 1 / float(truncated_log_normal.mean(np.float64(0), np.float64(log_sigma)))
+    scale = 1 / float(truncated_log_normal.mean(*initial))
     settings = {"kl_weight": kl_weight, "threshold": threshold, "criterion": criterion}
     return _with_noise(model, exclude, {**settings, "log_sigma": log_sigma, "scale": scale})
 

@@ -1,6 +1,7 @@
 """A training that can be killed: `fit` goes on from the last epoch that is whole, to the same bits."""
 
 import os
+import warnings
 from typing import Any
 
 import keras
@@ -16,7 +17,8 @@ class Checkpoint(keras.callbacks.Callback):
         model.fit(x, y, epochs=20, callbacks=[sbp.Checkpoint("run")])
 
     Saved are the weights, the optimizer, the seeds of the model's random layers, and the epoch: one .npz file, written
-    aside, synced and renamed; the last two are kept. A damaged one is skipped.
+    aside, synced and renamed; the last two are kept. A damaged one is skipped. Weights that are not finite are not
+    saved.
 
     To end in the same bits as without the kill, each epoch must see the same examples in the same order:
 
@@ -26,7 +28,7 @@ class Checkpoint(keras.callbacks.Callback):
       follow. Give it as `data`, too: the method is called before each epoch. The generators of `random` and
       `numpy.random` are no help there, as Keras reads ahead in a thread of its own.
 
-    The state of other callbacks is not saved.
+    The state of other callbacks is not saved, nor, on PyTorch, that of its own generator, from which Dropout draws.
 
     Args:
         directory: for this training alone; made if need be.
@@ -63,11 +65,20 @@ class Checkpoint(keras.callbacks.Callback):
         self.model._initial_epoch = int(found["epoch"])
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        # `fit` has read it. Left there, it would be the first epoch of any later `fit` if this one is interrupted.
+        self.model._initial_epoch = 0
         if self.data is not None:
             self.data.set_epoch(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        arrays = {name: _to_file(np.asarray(variable)) for name, variable in self._variables().items()}
+        arrays = {name: np.asarray(variable) for name, variable in self._variables().items()}
+        if not all(np.isfinite(array.astype(np.float32)).all() for array in arrays.values() if _is_float(array)):
+            warnings.warn(
+                f"the weights after epoch {epoch + 1} are not finite and not saved: lower the learning rate",
+                stacklevel=2,
+            )
+            return
+        arrays = {name: _to_file(array) for name, array in arrays.items()}
         checkpoint.save(self.directory, epoch + 1, {**arrays, "epoch": np.int64(epoch + 1)})
 
     def on_train_end(self, logs: dict | None = None) -> None:
@@ -80,6 +91,11 @@ class Checkpoint(keras.callbacks.Callback):
         of_model = [variable for variable in self.model.variables if id(variable) not in metrics]
         named = {f"model_{number}": variable for number, variable in enumerate(of_model)}
         return named | {f"optimizer_{n}": variable for n, variable in enumerate(self.model.optimizer.variables)}
+
+
+def _is_float(array: np.ndarray) -> bool:
+    # NumPy has no kind for bfloat16.
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
 
 
 def _to_file(array: np.ndarray) -> np.ndarray:

@@ -16,8 +16,9 @@ from keras_sbp.utils.tool.refusal import Refused
 
 # Of the examples of each class, where no validation or test data are given.
 VALIDATION_FRACTION = TEST_FRACTION = 0.1
-# Examples at a time where nothing is trained.
+# Examples at a time where nothing is trained: less for small batches, as memory may be short.
 EVALUATION_BATCH = 256
+EVALUATED_PER_TRAINED = 4
 
 
 class Shuffled(keras.utils.PyDataset):
@@ -59,12 +60,14 @@ class FollowEpochs(keras.callbacks.Callback):
 class Arrays(NamedTuple):
     """Some examples of arrays.
 
-    x: an array (N, ...), or a list, tuple or dict of them; y: (N, ...); indices: (count,), the examples of this part.
+    x: an array (N, ...), or a list, tuple or dict of them; y: (N, ...); indices: (count,), the examples of this part;
+    at_once: how many are in one of `batches()`.
     """
 
     x: Any
     y: np.ndarray
     indices: np.ndarray
+    at_once: int = EVALUATION_BATCH
 
     @property
     def count(self) -> int:
@@ -75,8 +78,8 @@ class Arrays(NamedTuple):
 
     def batches(self) -> Iterator[tuple[Any, np.ndarray]]:
         """All of them, in order."""
-        for start in range(0, self.count, EVALUATION_BATCH):
-            chosen = self.indices[start : start + EVALUATION_BATCH]
+        for start in range(0, self.count, self.at_once):
+            chosen = self.indices[start : start + self.at_once]
             yield keras.tree.map_structure(lambda array: array[chosen], self.x), self.y[chosen]
 
     def labels(self) -> np.ndarray:
@@ -156,8 +159,11 @@ def split(
     return Parts(train, validation, test, tuple(notes))
 
 
-def part(given: Any, name: str) -> Arrays | Stream:
+def part(given: Any, name: str, batch_size: int | None = None) -> Arrays | Stream:
     """All examples of an argument of `prune`.
+
+    Args:
+        batch_size: of the training.
 
     Raises:
         Refused: they are not such as it takes.
@@ -183,7 +189,8 @@ def part(given: Any, name: str) -> Arrays | Stream:
     for array in (*arrays, y):
         if array.dtype.kind == "f" and not _finite(array):
             raise Refused(f"{name} holds numbers that are not finite: remove these examples")
-    return Arrays(x, y, np.arange(len(y)))
+    at_once = min(EVALUATION_BATCH, EVALUATED_PER_TRAINED * batch_size) if batch_size else EVALUATION_BATCH
+    return Arrays(x, y, np.arange(len(y)), at_once)
 
 
 def _finite(array: np.ndarray) -> bool:

@@ -42,13 +42,9 @@ def of(
     Raises:
         Refused: a number makes no sense, or there are fewer examples than in a batch.
     """
-    epochs, finetune_epochs, batch_size = (
+    epochs, finetune_epochs = (
         None if value is None else whole_number(value, name, least)
-        for value, name, least in (
-            (epochs, "epochs", 1),
-            (finetune_epochs, "finetune_epochs", 0),
-            (batch_size, "batch_size", 1),
-        )
+        for value, name, least in ((epochs, "epochs", 1), (finetune_epochs, "finetune_epochs", 0))
     )
     for value, name in ((learning_rate, "learning_rate"), (noise_learning_rate, "noise_learning_rate")):
         if value is not None and not (isinstance(value, numbers.Real) and 0 <= value < math.inf):

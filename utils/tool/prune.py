@@ -1,11 +1,14 @@
 """From a trained network, data and a target to a smaller network and a report."""
 
+import contextlib
 import os
+import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
 from keras_sbp import keras_private
 from keras_sbp.utils import pruning
@@ -47,7 +50,7 @@ def prune(
         batch_size: of arrays. Default: 64, less for few examples.
         learning_rate, noise_learning_rate: Adam's. Of the noise, by default 0.02, more for fewer than 1,500 steps.
         exclude: names of layers that keep all their units.
-        seed: of the splits, the order of the examples and the noise.
+        seed: of the splits, the order of the examples and the noise. The backend's global seed is set, too.
         directory: keeps the training, so that the same call continues after a kill, and the same call with another
             target takes its units from the same training; also report.json, .txt and .png.
         control: also train the network without noise for as long, to compare with.
@@ -62,21 +65,34 @@ def prune(
     exclude = exclude or ()
     model = _with_graph(model)
     _check(model, exclude)
-    keras.utils.set_random_seed(plan.whole_number(seed, "seed", 0))
-    given = examples.part(data, "data")
-    task = tasks.of(model, given, loss)
-    train, validation, test = (
-        part and labels.fitted(task, part, model.output_shape[1:])
-        for part in (
-            given,
-            None if validation_data is None else examples.part(validation_data, "validation_data"),
-            None if test_data is None else examples.part(test_data, "test_data"),
+    with _seeded(plan.whole_number(seed, "seed", 0)):
+        batch_size = None if batch_size is None else plan.whole_number(batch_size, "batch_size", 1)
+        given = examples.part(data, "data", batch_size)
+        task = tasks.of(model, given, loss)
+        train, validation, test = (
+            part and labels.fitted(task, part, model.output_shape[1:])
+            for part in (
+                given,
+                None if validation_data is None else examples.part(validation_data, "validation_data", batch_size),
+                None if test_data is None else examples.part(test_data, "test_data", batch_size),
+            )
         )
-    )
-    stratified = task.kind in (tasks.CLASSES, tasks.BINARY) and len(model.output_shape) == 2
-    parts = examples.split(train, validation, test, seed, stratified)
-    planned = plan.of(parts, epochs, finetune_epochs, batch_size, learning_rate, noise_learning_rate)
-    return _Pruning(model, parts, task, planned, tuple(exclude), seed, verbose).run(goal, directory, control)
+        stratified = task.kind in (tasks.CLASSES, tasks.BINARY) and len(model.output_shape) == 2
+        parts = examples.split(train, validation, test, seed, stratified)
+        planned = plan.of(parts, epochs, finetune_epochs, batch_size, learning_rate, noise_learning_rate)
+        return _Pruning(model, parts, task, planned, tuple(exclude), seed, verbose).run(goal, directory, control)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """What is drawn follows from the seed; the generators of `random` and `numpy.random` are the caller's, and stay."""
+    states = random.getstate(), np.random.get_state()
+    keras.utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
 
 
 def _with_graph(model: keras.Model) -> keras.Model:

@@ -186,22 +186,35 @@ class Ranking:
         if distance(self.macs(nearest), target) < NEAR:
             return self.alive(nearest)
         less = self.alive(nearest - (self.macs(nearest) < target))
-        further = {name: self._in_order(name, units) for name, units in less.items()}
+        order = self._in_order(less)
         found = macs(self.noisy, less)
-        while found > target * math.exp(NEAR) and any(further.values()):
-            name = min(filter(further.get, further), key=lambda name: self.scores[name][further[name][0]])
-            unit = further[name].pop(0)
-            less[name][unit] = False
-            if (without := macs(self.noisy, less)) < target * math.exp(-NEAR):
-                less[name][unit], further[name] = True, []
-            else:
-                found = without
+        while found > target * math.exp(NEAR) and order:
+            # Many units may have the same ratio: by bisection up to the first removal that goes far enough or too far.
+            last = first_position(
+                lambda count: macs(self.noisy, _without(less, order[: count + 1])) <= target * math.exp(NEAR),
+                len(order) - 1,
+            )
+            too_far = macs(self.noisy, _without(less, order[: last + 1])) < target * math.exp(-NEAR)
+            less = _without(less, order[: last + (not too_far)])
+            found = macs(self.noisy, less)
+            order = [(name, unit) for name, unit in order[last + 1 :] if name != order[last][0]]
         return less if distance(found, target) < distance(self.macs(nearest), target) else self.alive(nearest)
 
-    def _in_order(self, name: str, alive: np.ndarray) -> list[int]:
-        """The live units of a layer in the order in which they are removed, without the last one, which stays."""
-        units = np.flatnonzero(alive)
-        return units[np.argsort(self.scores[name][units])][:-1].tolist()
+    def _in_order(self, alive: Masks) -> list[tuple[str, int]]:
+        """The live units, (layer, unit), in the order in which they are removed; each layer's last one stays."""
+        found = []
+        for number, (name, units) in enumerate(alive.items()):
+            units = np.flatnonzero(units)
+            scores = self.scores[name][units]
+            found += sorted((scores[i], number, rank, name, units[i]) for rank, i in enumerate(np.argsort(scores)))[:-1]
+        return [(name, int(unit)) for *_, name, unit in sorted(found)]
+
+
+def _without(alive: Masks, removed: list[tuple[str, int]]) -> Masks:
+    found = {name: units.copy() for name, units in alive.items()}
+    for name, unit in removed:
+        found[name][unit] = False
+    return found
 
 
 def distance(found: float, wanted: float) -> float:

@@ -159,7 +159,7 @@ def _is_reshape(node: Node) -> bool:
     if not keras_private.is_keras_op(op, NAMES | BLOCKS) or len(node.input_tensors) != 1:
         return False
     before, after = node.input_tensors[0].shape, node.outputs[0].shape
-    if min(len(before), len(after)) < 2 or None in (before[-1], after[-1]) or before[0] or after[0]:
+    if min(len(before), len(after)) < 2 or None in (before[-1], after[-1]) or before[0] != after[0]:
         return False
     if keras_private.is_keras_op(op, BLOCKS):
         return op.data_format == "channels_last"

@@ -238,13 +238,17 @@ def is_unitwise(activation: Callable) -> bool:
         return False  # the numbers would build it for their size
     x = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
     other = np.concatenate([x[:, :4], x[::-1, 4:] + 1], axis=-1)
-    try:
+
+    def same_for(scale):
         before, after = (
-            keras.ops.convert_to_numpy(activation(keras.ops.convert_to_tensor(values))) for values in (x, other)
+            keras.ops.convert_to_numpy(activation(keras.ops.convert_to_tensor(scale * values))) for values in (x, other)
         )
+        return before.shape == x.shape and np.array_equal(before[:, :4], after[:, :4], equal_nan=True)
+
+    try:
+        return same_for(1) and same_for(np.float32(1e-4)) and same_for(np.float32(1e3))
     except Exception:  # a user's function may raise anything
         return False
-    return before.shape == x.shape and np.array_equal(before[:, :4], after[:, :4])
 
 
 def is_training(node: Node) -> bool:
