@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import layers
 
 from keras_sbp.layers import truncated_log_normal
 from keras_sbp.layers.sbp import SBP
@@ -209,3 +210,32 @@ def test_annealing_ends_as_inserted_however_the_fit_ends():
     assert np.asarray(layer.kl_weight) == pytest.approx(0.5)
     with pytest.warns(UserWarning, match="one epoch"):
         noisy.fit(np.ones((8, 4)), np.ones((8, 2)), epochs=1, verbose=0, callbacks=[fit.AnnealKL()])
+
+
+class Noisy(layers.Layer):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.dense, self.noise = layers.Dense(4), SBP(kl_weight=1e-3)
+
+    def call(self, x, training=False):
+        return self.noise(self.dense(x), training=training)
+
+
+def same_names():
+    inputs = keras.Input((4,))
+    inner = [keras.Sequential([keras.Input((4,)), layers.Dense(4), SBP(1e-3, name="noise")]) for _ in range(2)]
+    return keras.Model(inputs, layers.Dense(3)(inner[1](inner[0](inputs))))
+
+
+def inside_of_a_layer():
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, layers.Dense(3)(SBP(1e-3)(layers.Dense(4)(Noisy()(inputs)))))
+
+
+@pytest.mark.parametrize("callback", [fit.LogLiveUnits, fit.AnnealKL])
+@pytest.mark.parametrize("build", [same_names, inside_of_a_layer])
+def test_noise_that_cannot_be_told_by_its_name_is_refused(build, callback):
+    model = build()
+    model.compile("sgd", LOSS)
+    with pytest.raises(ValueError, match="noise in layers of your own or of the same name"):
+        model.fit(*example_data(), verbose=0, callbacks=[callback()])

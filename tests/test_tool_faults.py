@@ -8,7 +8,7 @@ from keras import layers
 
 import keras_sbp as sbp
 from keras_sbp.utils.deployment import runtimes
-from keras_sbp.utils.tool import examples, tasks
+from keras_sbp.utils.tool import examples, measure, tasks
 from tests.support.digits import dense, digits, train
 
 pytestmark = pytest.mark.usefixtures("no_latency")
@@ -226,3 +226,11 @@ def test_another_target_of_a_network_with_a_lambda(tmp_path):
     for target in (2, 3):
         _, report = sbp.prune(model, (x, y), target, directory=tmp_path / "run", **QUICK)
         assert report.before.macs / report.after.macs == pytest.approx(target, rel=0.1)
+
+
+def test_the_margin_of_shuffled_examples_is_that_of_two_samples():
+    """Of 0.5 right among 400 each: the standard error of the difference is sqrt(2 * 0.25 / 400)."""
+    labels, right = np.arange(400), np.tile([0.0, 1.0], 200)
+    one, shuffled = tasks.Score(50.0, right, labels), tasks.Score(50.0, right[::-1], labels[::-1])
+    assert measure._margin(one, one) == 0
+    assert measure._margin(one, shuffled) == pytest.approx(196 * (0.5 / 400) ** 0.5)

@@ -25,13 +25,34 @@ def noise_layers(model: keras.Model) -> list[keras.Layer]:
     return sum(nested, [layer for layer in model.layers if rules.is_noise(layer)])
 
 
+def _check_names(model: keras.Model, layers: list[keras.Layer]) -> None:
+    """Refuse noise that cannot be found by its name where nested models and layers are opened.
+
+    Raises:
+        ValueError: it is in a layer of somebody's own class, or several have the same name.
+    """
+    flat, names = graph.flatten_nested(model), {layer.name for layer in layers}
+    found = {node.operation.name for node in graph.nodes(flat) if rules.is_noise(node.operation)}
+    if found != names or len(names) != len(set(map(id, layers))):
+        raise ValueError(
+            f"{model.name} has noise in layers of your own or of the same name ({', '.join(sorted(found))}): put each "
+            "into a model under a name of its own, or let insert add it"
+        )
+
+
 class LogLiveUnits(keras.callbacks.Callback):
     """Adds to the logs of each epoch, which History and the callbacks after this one show, such as TensorBoard:
 
     - units/NAME: the number of live units of each noise layer;
     - kl_divergence: of all units, in nats;
     - multiply_adds: MACs of the network with its live units only.
+
+    Raises:
+        ValueError: when training begins, there is noise in a layer of somebody's own, or several have the same name.
     """
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        _check_names(self.model, noise_layers(self.model))
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         layers = noise_layers(self.model)
@@ -51,7 +72,8 @@ class AnnealKL(keras.callbacks.Callback):
     Args:
         price: how much the cost of an average unit adds to its scale at the start.
     Raises:
-        ValueError: when training begins, there is no noise, or it was inserted with a kl_weight of 0.
+        ValueError: when training begins, there is no noise, it was inserted with a kl_weight of 0, it is in a layer of
+            somebody's own, or several have the same name.
     """
 
     def __init__(self, price: float = 4.0):
@@ -67,6 +89,7 @@ class AnnealKL(keras.callbacks.Callback):
                 raise ValueError(
                     f"{layer.name} has a kl_weight of 0: insert it with kl_weight=1 / N, N training examples"
                 )
+        _check_names(self.model, layers)
         self._costs = counting.relative_costs(self.model)
         if self.params["epochs"] == 1:
             warnings.warn("AnnealKL anneals over the epochs of one fit, and this fit has one epoch", stacklevel=2)

@@ -188,19 +188,23 @@ def _difference(
             pass
         return f"its layers compute something else {'in training' if training else 'at test time'}"
 
-    # Some clip, have an epsilon, or have a row for unknown words: what agrees near 1 may not elsewhere.
-    small, large = (1e-4, 1e3) if layer.compute_dtype in ("float32", "float64") else (0.01, 30.0)
-    trials = [(False,), (True,)]
-    if any("float" in tensor.dtype for tensor in tensors):
-        trials += [(False, small), (False, large)]
-    if any("int" in tensor.dtype for tensor in tensors):
-        trials += [(False, 1.0, 2**20), (False, 1.0, -(2**20))]
+    trials = [(False,), (True,), *((False, *scale_and_end) for scale_and_end in _far_from_one(layer, tensors))]
     try:
         return next(filter(None, (difference(*trial) for trial in trials)), "")
     finally:
         for variable, value in zip(layer.variables, before):
             variable.assign(value)
         _update(copies)
+
+
+def _far_from_one(layer: keras.Layer, tensors: list[keras.KerasTensor]) -> Iterator[tuple[float, int]]:
+    """Scales and ends for `_random`: some layers clip, have an epsilon, or have a row for unknown words, and are what
+    they seem to be near 1 only."""
+    if any("float" in tensor.dtype for tensor in tensors):
+        whole_range = layer.compute_dtype in ("float32", "float64")
+        yield from ((scale, 1) for scale in ((1e-4, 1e3) if whole_range else (0.01, 30.0)))
+    if any("int" in tensor.dtype for tensor in tensors):
+        yield from ((1.0, end) for end in (2**20, -(2**20)))
 
 
 def _update(copies: list[Copy]) -> None:

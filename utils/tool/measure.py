@@ -12,21 +12,21 @@ from keras_sbp.utils.tool import latency
 from keras_sbp.utils.tool.choice import DROP, LATENCY, MACS, Chosen, Goal
 from keras_sbp.utils.tool.examples import Arrays, Parts, Stream, example
 from keras_sbp.utils.tool.report import Measurements, Report, Units
-from keras_sbp.utils.tool.tasks import Task
+from keras_sbp.utils.tool.tasks import Score, Task
 
 # How a report names the dimensions that each head has: NAME (values).
 DIMENSIONS = {"query": " (queries and keys)", "value": " (values)"}
 
 
-def network(model: keras.Model, task: Task, test: Arrays | Stream) -> tuple[Measurements, np.ndarray | None]:
-    """A network's score on the test data and its sizes; and what it gets right (`Score.right`)."""
+def network(model: keras.Model, task: Task, test: Arrays | Stream) -> tuple[Measurements, Score]:
+    """What is measured of a network; and its score on the test data, example by example."""
     score = task.evaluate(model, test)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what is not counted, the report says so
         macs = counting.multiply_adds(model)
     # A copy is not compiled: the state of an optimizer is not part of the network.
     size = len(networks.content(graph.clone(model)))
-    return Measurements(score.value, macs, model.count_params(), size), score.right
+    return Measurements(score.value, macs, model.count_params(), size), score
 
 
 def uncounted(model: keras.Model) -> list[str]:
@@ -78,12 +78,12 @@ def report(
     parts: Parts,
     goal: Goal,
     chosen: Chosen,
-    given: tuple[Measurements, np.ndarray | None],
+    given: tuple[Measurements, Score],
     exclude: tuple[str, ...],
 ) -> Report:
     """The report of a smaller network; `given`: what `network` measured of the network as given."""
     found = [given, *(network(each, task, parts.test) for each in (control, smaller) if each)]
-    (before, right_before), *_, (after, right_after) = found
+    (before, score_before), *_, (after, score_after) = found
     compared = [each for each, _ in found]
     not_measured = None
     try:
@@ -99,7 +99,7 @@ def report(
         remarks.append(
             f"on the test data, {lost:.2f} are lost: {lost - goal.value:.2f} more than max_drop={goal.value:g}"
         )
-    margin = None if right_before is None else _margin(right_before, right_after)
+    margin = None if score_before.right is None else _margin(score_before, score_after)
     if goal.kind == DROP and margin and margin > max(goal.value, 0.1):
         remarks.append(
             f"a drop of {goal.value:g} points cannot be told from none on {parts.test.count} test examples: the 95 % "
@@ -127,6 +127,13 @@ def _reached(goal: Goal, before: Measurements, after: Measurements, chosen: Chos
     return f"{before.macs / max(after.macs, 1):.2f}x{counted}" if goal.kind == MACS else "?"
 
 
-def _margin(first: np.ndarray, second: np.ndarray) -> float:
-    """Half of the 95 % interval of the difference of two accuracies on the same examples, in points."""
-    return 100 * 1.96 * float(np.std(first - second)) / len(first) ** 0.5
+def _margin(first: Score, second: Score) -> float:
+    """Half of the 95 % interval of the difference of two accuracies on the same examples, in points.
+
+    A stream may shuffle them: then they are not compared one by one, and the interval is wider.
+    """
+    if np.array_equal(first.labels, second.labels):
+        variance = np.var(first.right - second.right)
+    else:
+        variance = np.var(first.right) + np.var(second.right)
+    return 100 * 1.96 * float(variance / len(first.right)) ** 0.5

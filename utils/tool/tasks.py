@@ -18,11 +18,12 @@ class Score(NamedTuple):
     """What an evaluation found.
 
     value: percent right, or the mean loss of a regression. right: (N,) the right fraction of each example's outputs;
-    None for a regression.
+    None for a regression. labels: (N, ...), in the same order.
     """
 
     value: float
     right: np.ndarray | None
+    labels: np.ndarray
 
 
 class Task(NamedTuple):
@@ -68,7 +69,7 @@ class Task(NamedTuple):
 
     def evaluate(self, model: keras.Model, part: Arrays | Stream) -> Score:
         """The score of a network on some examples."""
-        right, loss, count = [], 0.0, 0
+        right, labels, loss, count = [], [], 0.0, 0
         function = keras.losses.get(self.loss)
         for x, y in part.batches():
             # Not predict_on_batch: what XLA takes to compile it for each network is longer than all this takes.
@@ -77,11 +78,13 @@ class Task(NamedTuple):
                 loss += len(y) * float(keras.ops.mean(function(_as_outputs(y, outputs), outputs)))
             else:
                 right.append(self._right(y, outputs))
+            labels.append(y)
             count += len(y)
+        labels = np.concatenate(labels)
         if self.kind == REGRESSION:
-            return Score(loss / count, None)
+            return Score(loss / count, None, labels)
         right = np.concatenate(right)
-        return Score(100 * float(right.mean()), right)
+        return Score(100 * float(right.mean()), right, labels)
 
     def _right(self, y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         if self.kind == CLASSES:
