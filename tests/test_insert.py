@@ -1,5 +1,8 @@
 """Where `insert` puts noise, and why `unprunable` layers get none."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -256,3 +259,15 @@ def test_what_cannot_be_trained_is_refused(settings):
     model = keras.Model(inputs, L.Dense(2)(L.Dense(8, activation="relu")(inputs)))
     with pytest.raises(ValueError, match=next(iter(settings))):
         pruning.insert(model, **settings)
+
+
+def test_copies_do_not_live_as_long_as_the_model_they_come_from():
+    inputs = keras.Input((4,))
+    hidden = L.Dense(8, activation="relu", name="dense")(inputs)
+    model = keras.Model(inputs, L.Dense(2)(ops.abs(hidden)))
+    noisy = pruning.insert(model)
+    smaller = pruning.shrink(keras.models.clone_model(noisy))
+    kernels = [weakref.ref(copy.get_layer("dense").kernel) for copy in (noisy, smaller)]
+    del noisy, smaller
+    gc.collect()
+    assert [kernel() for kernel in kernels] == [None, None]

@@ -27,16 +27,31 @@ def nodes(model: keras.Model) -> list[Node]:
     return keras_private.nodes(_functional(model))
 
 
-def with_outputs(model: keras.Model, outputs: Tensors) -> keras.Model:
+def new_inputs(model: keras.Model) -> Tensors:
+    """Inputs like those of a model. What is built on the model's own lives as long as the model does."""
+    found = []
+    for tensor in _functional(model).inputs:
+        old = keras_private.producer(tensor).operation
+        new = keras.layers.InputLayer.from_config(old.get_config())
+        new.dtype_policy = old.dtype_policy
+        found.append(new.output)
+    return found
+
+
+def with_outputs(model: keras.Model, outputs: Tensors, inputs: Tensors | None = None) -> keras.Model:
     """A model from the inputs of another to new outputs, in the structure of the other's and under their names.
 
     It is of the other's class if that trains in a way of its own and can be built (`check_class`), else a keras.Model.
+
+    Args:
+        inputs: in place of the other's (`new_inputs`).
     """
     functional = _functional(model)
     build, _ = _constructor(model)
 
     def of(build: Callable, outputs: Tensors) -> keras.Model:
-        return build(functional.input, tree.pack_sequence_as(functional.output, outputs), name=model.name)
+        own = functional.input if inputs is None else tree.pack_sequence_as(functional.input, inputs)
+        return build(own, tree.pack_sequence_as(functional.output, outputs), name=model.name)
 
     # `compile` and `fit` may call an output by its layer's name, if that layer has one output only.
     taken = {operation.name for operation in of(keras.Model, outputs).operations}
@@ -100,6 +115,7 @@ def clone(
     model: keras.Model,
     replace: Callable[[Node, Tensors], Tensors | None] = lambda node, tensors: None,
     wrap: Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor] = lambda old, new: new,
+    inputs: Tensors | None = None,
 ) -> keras.Model:
     """A copy of a model, weights included, with nested models flattened and with changes.
 
@@ -109,6 +125,7 @@ def clone(
         model: functional or Sequential.
         replace: from a node and its inputs in the copy to its outputs there; None: those of the copied node.
         wrap: from an output of a node and that in the copy to what reads it there.
+        inputs: of the copy, if not `new_inputs`.
     Raises:
         ValueError: a layer cannot be built from its config, or a nested model is called with a mask or other arguments.
     """
@@ -123,11 +140,13 @@ def clone(
             if isinstance(op, keras.Layer):
                 operations[id(op)] = rules.clone_layer(op, name=name)
             else:
-                operations[id(op)] = op if name == op.name else keras_private.renamed(op, name)
+                operations[id(op)] = keras_private.renamed(op, name)
         return operations[id(op)]
 
-    def run(inner: keras.Model, inputs: Tensors, context: dict[str, bool]) -> Tensors:
-        built = {id(tensor): new for tensor, new in zip(_functional(inner).inputs, inputs)}
+    inputs = new_inputs(model) if inputs is None else inputs
+
+    def run(inner: keras.Model, given: Tensors, context: dict[str, bool]) -> Tensors:
+        built = {id(tensor): new for tensor, new in zip(_functional(inner).inputs, given)}
         for node in nodes(inner):
             if isinstance(node.operation, keras.layers.InputLayer):
                 continue
@@ -139,7 +158,7 @@ def clone(
                 outputs = run(op, flat, own_context | changes)
             elif outputs is None and (within := _opened(node, tensors)):
                 if not zeros:
-                    example = next(x for x in (*model.inputs, *tensors) if x.dtype != "string")
+                    example = next(x for x in (*inputs, *tensors) if x.dtype != "string")
                     zeros.append(recording.zeros_like_examples(example))
                 outputs = run(within, [*tensors, *zeros], keras_private.training(node) | context)
             elif outputs is None:
@@ -150,7 +169,7 @@ def clone(
             built |= {id(old): wrap(old, new) for old, new in zip(node.outputs, outputs)}
         return [built[id(tensor)] for tensor in _functional(inner).outputs]
 
-    return with_outputs(model, run(model, model.inputs, {}))
+    return with_outputs(model, run(model, inputs, {}), inputs)
 
 
 def _nested_call(node: Node, tensors: Tensors) -> tuple[Tensors, dict[str, bool]]:

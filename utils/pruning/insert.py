@@ -97,6 +97,7 @@ def _with_noise(model: keras.Model, exclude: Sequence[str], settings: dict) -> k
     first_layers = {id(tensor): name for tensor, name in sites}
     of_groups = {groups.of(tensor): name for tensor, name in first_layers.items()}
     by_node = {id(rule.node): rule for rule in found if isinstance(rule, rules.Inner) and rule.op.name not in exclude}
+    inputs = graph.new_inputs(model)
     noises, layers, thetas = {}, {}, {}  # by name; by the layer's id; {layer's id: {kind: theta}}
 
     def noise(first: str, op: keras.Operation) -> SBP:
@@ -124,13 +125,13 @@ def _with_noise(model: keras.Model, exclude: Sequence[str], settings: dict) -> k
         for kind, count in rule.noises().items():
             if kind not in theta:
                 ones = Ones(count, name=f"{rule.op.name}_{kind}_ones", dtype=policy)
-                theta[kind] = noise(firsts[kind], rule.op)(ones(model.inputs[0]))
+                theta[kind] = noise(firsts[kind], rule.op)(ones(inputs[0]))
         given = dict(zip(map(id, node.input_tensors), tensors))
         outputs = layers[id(rule.op)](rule.arguments(given) | theta)
         rules.set_weights(layers[id(rule.op)].layer, rule.layer.get_weights())
         return keras.tree.flatten(outputs)
 
-    return graph.clone(model, with_inner_noise, with_noise)
+    return graph.clone(model, with_inner_noise, with_noise, inputs)
 
 
 def unprunable(model: keras.Model, exclude: Sequence[str] = ()) -> dict[str, str]:

@@ -85,7 +85,13 @@ class _Rebuilder:
     """
 
     def __init__(self, model: keras.Model, liveness: Liveness):
-        self.inputs, self.liveness, self.inference, self.origin = model.inputs, liveness, liveness.inference, []
+        self.inputs, self.liveness, self.inference, self.origin = (
+            graph.new_inputs(model),
+            liveness,
+            liveness.inference,
+            [],
+        )
+        self.new_input = dict(zip(map(id, model.inputs), self.inputs))
         self.norms = _folded_norms(model, liveness) if self.inference else {}
         self.layers, self.names, self.reused = {}, {rule.op.name for rule in liveness.rules}, set()
         self.masks = {}
@@ -105,7 +111,7 @@ class _Rebuilder:
             lives |= zip(map(id, outputs), rebuilt)
         producers = [keras_private.producer(tensor).operation for tensor in model.outputs]
         outputs = [self.apply_scale(lives[id(x)], op).tensor for x, op in zip(model.outputs, producers)]
-        self.model = graph.with_outputs(model, outputs)
+        self.model = graph.with_outputs(model, outputs, self.inputs)
 
     def live(self, tensor: keras.KerasTensor, units: Indices | None = None, scale: Array | None = None) -> LiveTensor:
         units = np.arange(rules.width(tensor)) if units is None else units

@@ -50,7 +50,7 @@ class Input(Rule):
         return []
 
     def rebuild(self, build: Rebuilder, inputs: list[LiveTensor], kept: list[Indices]) -> list[LiveTensor]:
-        return [build.live(tensor) for tensor in self.node.outputs]
+        return [build.live(build.new_input[id(tensor)]) for tensor in self.node.outputs]
 
 
 class Barrier(Rule):

@@ -29,12 +29,14 @@ class Rebuilder(Protocol):
     """What a rule can ask for while the network is rebuilt (`rebuild.py`).
 
     Attributes:
-        inputs: of the network.
+        inputs: of the new network.
+        new_input: {id of an input of the network: that of the new one}.
         inference: whether the new network is for inference: no noise, stock Keras layers in float32, and constants of
             removed units folded into biases. Otherwise training goes on in it.
     """
 
     inputs: list[keras.KerasTensor]
+    new_input: dict[int, keras.KerasTensor]
     inference: bool
 
     def live(self, tensor: keras.KerasTensor, units: Indices | None = None, scale: Array | None = None) -> LiveTensor:
