@@ -334,15 +334,15 @@ def test_a_layer_that_is_called_in_two_ways_computes_the_same():
 
 
 class Clipped(L.Dense):
-    def call(self, x):
-        return ops.clip(super().call(x), -20.0, 20.0)
+    def call(self, inputs):
+        return ops.clip(super().call(inputs), -20.0, 20.0)
 
 
 class Unknown(L.Embedding):
     """Words that are not in the table are the first one of it."""
 
-    def call(self, words):
-        return super().call(ops.where(words < self.input_dim, words, 0))
+    def call(self, inputs):
+        return super().call(ops.where(inputs < self.input_dim, inputs, 0))
 
 
 class EpsilonOutside(L.Layer):
