@@ -113,7 +113,7 @@ def producer(tensor: keras.KerasTensor) -> Node:
 
 
 def renamed(operation: keras.Operation, name: str) -> keras.Operation:
-    """A copy of one of keras.ops under another name, not called yet."""
+    """A copy of one of keras.ops under a name, not called yet."""
     other = copy.copy(operation)
     other.name, other._inbound_nodes, other._outbound_nodes = name, [], []
     return other

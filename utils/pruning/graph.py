@@ -33,7 +33,8 @@ def new_inputs(model: keras.Model) -> Tensors:
     for tensor in _functional(model).inputs:
         old = keras_private.producer(tensor).operation
         new = keras.layers.InputLayer.from_config(old.get_config())
-        new.dtype_policy, new.output.name = old.dtype_policy, tensor.name  # by which exported networks are called
+        # Exported networks are called by the tensor's name.
+        new.dtype_policy, new.output.name = old.dtype_policy, tensor.name
         found.append(new.output)
     return found
 

@@ -164,7 +164,6 @@ def part(given: Any, name: str, batch_size: int | None = None) -> Arrays | Strea
 
     Args:
         batch_size: of the training.
-
     Raises:
         Refused: they are not such as it takes.
     """

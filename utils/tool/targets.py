@@ -203,14 +203,14 @@ class Ranking:
     def _in_order(self, alive: Masks) -> list[tuple[str, int]]:
         """The live units, (layer, unit), in the order in which they are removed; each layer's last one stays."""
         found = []
-        for number, (name, units) in enumerate(alive.items()):
-            units = np.flatnonzero(units)
-            scores = self.scores[name][units]
-            found += sorted((scores[i], number, rank, name, units[i]) for rank, i in enumerate(np.argsort(scores)))[:-1]
-        return [(name, int(unit)) for *_, name, unit in sorted(found)]
+        for name, mask in alive.items():
+            units = np.flatnonzero(mask)
+            found += [(name, int(unit)) for unit in units[np.argsort(self.scores[name][units])][:-1]]
+        return sorted(found, key=lambda each: self.scores[each[0]][each[1]])
 
 
 def _without(alive: Masks, removed: list[tuple[str, int]]) -> Masks:
+    """The units that are left once these are removed, too."""
     found = {name: units.copy() for name, units in alive.items()}
     for name, unit in removed:
         found[name][unit] = False
