@@ -27,7 +27,7 @@ from keras_sbp.layers.truncated_log_normal import HIGH, LOW
 from keras_sbp.utils import experiment, pruning
 from keras_sbp.utils.experiment import testing
 from keras_sbp.utils.experiment.flags import define_data_dir
-from keras_sbp.utils.io import command_line, data, terminal
+from keras_sbp.utils.io import checkpoint, command_line, data, terminal
 from keras_sbp.utils.pruning import fit
 from keras_sbp.utils.tool import compact, targets
 
@@ -77,16 +77,14 @@ define_data_dir()
 def main():
     name = f"bmrs-{FLAGS.network}-{FLAGS.dataset}"
     path = Path(FLAGS.checkpoints_dir or experiment.ROOT / "checkpoints") / name / f"{FLAGS.epochs}-epochs.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    done = {(row["training"], row["seed"]) for row in rows}
     wanted = [(training, seed) for seed in range(FLAGS.seeds) for training in TRAININGS]
-    with terminal.quiet(path.parent / "log.txt"):
+    with checkpoint.lock_directory(path.parent), terminal.quiet(path.parent / "log.txt"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        done = {(row["training"], row["seed"]) for row in rows}
         for training, seed in tqdm([job for job in wanted if job not in done], desc=name, unit="training"):
-            found = [{"training": training, "seed": seed} | row for row in run(TRAININGS[training], seed)]
-            with open(path, "a") as file:
-                file.write("".join(f"{json.dumps(row)}\n" for row in found))
-            rows += found
+            rows += [{"training": training, "seed": seed} | row for row in run(TRAININGS[training], seed)]
+            lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+            checkpoint.write(path, lambda file, lines=lines: file.write(lines.encode()))
     print(table(rows))
 
 

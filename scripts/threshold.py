@@ -59,7 +59,9 @@ def main():
 
     title = f"{result['network']} {result['method']} on {data.DATASETS[result['dataset']].title}"
     whole, rows = counting.multiply_adds(network.build()), []
-    for threshold in tqdm([*thresholds(settings), None], desc="thresholds"):
+    # The evidence keeps units that the ratio removes: it says nothing of a run that took those out.
+    evidence = [] if settings["shrink_every"] else [None]
+    for threshold in tqdm([*thresholds(settings), *evidence], desc="thresholds"):
         for layer in noise:
             layer.criterion, layer.threshold = ("snr", threshold) if threshold else ("evidence", layer.threshold)
         smaller = pruning.shrink(model)
@@ -101,8 +103,8 @@ def thresholds(settings):
 
 def draw(title, rows, own):
     figure, (errors, units, speedups) = figures.plt.subplots(1, 3, figsize=(7, 2.5), sharex=True)
-    *rows, by_evidence = rows
-    x, error, left, speedup = zip(*rows)
+    by_ratio, by_evidence = [row for row in rows if row[0]], [row for row in rows if not row[0]]
+    x, error, left, speedup = zip(*by_ratio)
     errors.plot(x, error, color=figures.BLACK, marker="o")
     errors.set_ylabel("error, %")
     styles = zip(itertools.cycle(figures.COLORS), itertools.cycle(figures.MARKERS))
@@ -113,10 +115,11 @@ def draw(title, rows, own):
     units.legend(fontsize=7)
     speedups.plot(x, [times or np.nan for times in speedup], color=figures.BLACK, marker="o")
     speedups.set_ylabel("MACs saved, ×")
-    for axes, value in ((errors, by_evidence[1]), (speedups, by_evidence[3])):
-        if value:
-            axes.axhline(value, color="grey", linestyle="--", linewidth=1, label="by the evidence")
-            axes.legend(fontsize=7)
+    for _, error, _, speedup in by_evidence:
+        for axes, value in ((errors, error), (speedups, speedup)):
+            if value:
+                axes.axhline(value, color="grey", linestyle="--", linewidth=1, label="by the evidence")
+                axes.legend(fontsize=7)
     for axes in (errors, units, speedups):
         axes.axvline(own, color="grey", linestyle=":", linewidth=1)
         axes.set_xlabel("threshold of the SNR")

@@ -2,7 +2,7 @@
 
 Error: 6.75% with noise, 7.04% fine-tuned (seed 0; paper 9.00) with 3.64x fewer MACs (paper 3.16).
 
-    python scripts/vgglike-sbpa.py --schedule=short --precision=bfloat16   # 26 minutes on two cores of a Xeon with AMX
+    python scripts/vgglike-sbpa.py --schedule=short --precision=bfloat16   # 27 minutes on two cores of a Xeon with AMX
 
 It continues from vgglike-sbp.py's network. Trials: docs/trials.md#vgglike-sbpa
 """

@@ -2,7 +2,7 @@
 
 Error: 89.95% after the lasso, 6.62% fine-tuned (seed 0) with 2.52x fewer MACs. The paper has no such row.
 
-    python scripts/vgglike-ssl.py --schedule=short --precision=bfloat16    # 50 minutes on two cores of a Xeon with AMX
+    python scripts/vgglike-ssl.py --schedule=short --precision=bfloat16    # 49 minutes on two cores of a Xeon with AMX
 
 Trials: docs/trials.md#vgglike-ssl
 """

@@ -20,7 +20,8 @@ def evaluate(run: Experiment) -> str:
 
     Raises:
         UserError: git holds no network of such a run, or --checkpoint is a run of another network or data set, or was
-            trained on the images that --validate holds out.
+            trained on the images that --validate holds out, or measured on them and --validate is not given, or has
+            random labels.
     """
     directory = run.settings.checkpoint or run.script.published_directory()
     result = report.read(directory)
@@ -33,6 +34,11 @@ def evaluate(run: Experiment) -> str:
         raise UserError(
             f"{directory} is {' on '.join(found)}, not {' on '.join(wanted)}: use the script of that network"
         )
+    if result["dataset"].endswith("-random"):
+        raise UserError(f"{directory} is a run of random-labels.py, which preprocesses images in its own way")
+    validate = result["settings"].get("validate", False)
+    if validate and not run.settings.validate:
+        raise UserError(f"{directory} was measured on the images that --validate holds out: give --validate")
     network = finished.load(directory, run.settings)
     here = run.scores(network) | run.measure(network)
     rows = {"recorded" if run.settings.checkpoint else "published": [result], "here": [{**result, **here}]}

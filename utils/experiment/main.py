@@ -61,7 +61,7 @@ def main(
 
 
 def _log(directory: str, settings: Settings) -> str | None:
-    """log.txt in the run's directory, which is made; None where nothing is to be written there."""
+    """log.txt in the run's directory, which is made; None where nothing is to be or can be written there."""
     if settings.evaluate or "TF_CONFIG" in os.environ:
         return None
     try:
@@ -71,4 +71,8 @@ def _log(directory: str, settings: Settings) -> str | None:
             f"cannot write {directory} ({error.strerror}): choose another --checkpoints_dir"
         ) from None
     path = os.path.join(directory, "log.txt")
-    return path if os.access(directory, os.W_OK) else None
+    try:
+        open(path, "a").close()
+    except OSError:
+        return None
+    return path

@@ -36,7 +36,7 @@ class Settings:
         "float32", "bfloat16 is Keras's mixed_bfloat16.", choices=("float32", "bfloat16"), inherited=True
     )
     validate: bool = option(
-        False, "Report on held-out training images (the last 10,000); the test set is not read.", inherited=True
+        False, "Report on held-out training images (10,000; of digits 250); the test set is not read.", inherited=True
     )
     checkpoint: str | None = option(None, "Directory of a run, or a .keras file, whose weights to start from.")
     data_dir: str = option(

@@ -29,7 +29,8 @@ def find_or_train(run: Experiment, name: str) -> str:
     Returns:
         A directory, or a .keras file.
     Raises:
-        UserError: it has to be trained, and there are several machines.
+        UserError: it has to be trained, and there are several machines; the experiment has neither a script nor a
+            checkpoint; or what the run has started from is gone.
         SystemExit: training it failed, with that status.
     """
     run.start = run.settings.checkpoint or _started_from(run) or _found_or_trained(run, name)
@@ -37,12 +38,18 @@ def find_or_train(run: Experiment, name: str) -> str:
 
 
 def _started_from(run):
-    """What the run's checkpoint says it has started from, if that is still there."""
+    """What the run's checkpoint says it has started from; None if the run is new."""
     start = str((checkpoint.latest(run.directory) or {}).get("start", ""))
-    return start if os.path.exists(start) else None
+    if start and not os.path.exists(start):
+        raise UserError(
+            f"{run.directory} has started from {start}, which is gone: put it back, or choose another --checkpoints_dir"
+        )
+    return start or None
 
 
 def _found_or_trained(run, name):
+    if not run.script:
+        raise UserError("a run without a script starts from Settings(checkpoint=...): give a run's directory")
     directory = original_directory(run, name)
     for candidate in (directory, run.script.directory(name), run.script.published_directory(name)):
         if report.read(candidate) and os.path.exists(os.path.join(candidate, "network.keras")):

@@ -213,7 +213,9 @@ def _with_interval(mean, spread, unit=""):
 
 
 def _speedup(runs, name):
-    """The mean over the runs that have it: those whose networks are in git."""
+    """The mean over the runs that have it: those whose networks are in git. A dash where one removed every unit."""
+    if name == "flops" and any(run["flops_speedup"] is None for run in runs):
+        return "-"
     values = [run[f"{name}_speedup"] for run in runs if run[f"{name}_speedup"] is not None]
     return _with_interval(*interval(values), "x") if values else "-"
 

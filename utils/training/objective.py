@@ -6,6 +6,9 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+# The names of the weights that decay.
+KERNELS = ("kernel", "recurrent_kernel")
+
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
@@ -62,6 +65,6 @@ class Objective:
         """The weight decay summed over `num_examples` images, in nats, a scalar."""
         if not self.weight_decay:
             return tf.constant(0.0)
-        kernels = [layer.kernel.value for layer in model.layers if hasattr(layer, "kernel")]
+        kernels = [weight.value for weight in model.weights if weight.name in KERNELS]
         growth = 1e-3 + (1 - 1e-3) * progress if self.growing_decay else 1.0
         return growth * num_examples * self.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
