@@ -101,6 +101,11 @@ def _dense(outputs: Any, given: Any) -> Any:
     return outputs
 
 
+def weights_in(node: Node) -> bool:
+    """Whether a weight is among the arguments of a recorded call, as in `keras.ops.matmul(x, layer.kernel)`."""
+    return any(isinstance(value, keras.Variable) for value in tree.flatten(arguments(node)))
+
+
 def calls(operation: keras.Operation) -> list[Node]:
     """All calls of an operation, in any model."""
     return operation._inbound_nodes

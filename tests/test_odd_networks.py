@@ -589,3 +589,71 @@ def test_an_activation_may_join_units_far_from_one():
     keras_applications.kill(noisy, 0.5, np.random.default_rng(0))
     x = 20 * np.random.default_rng(1).normal(size=(8, 6)).astype(np.float32)
     assert keras_applications.difference(noisy, pruning.shrink(noisy), x) <= keras_applications.TOLERANCE
+
+
+def in_time(branch):
+    """A residual branch that is called on the words of a text, one by one."""
+    step, text = keras.Input((4,)), keras.Input((5, 4))
+    inner = keras.Model(step, branch(step))
+    return keras.Model(text, L.Dense(3)(L.Flatten()(L.TimeDistributed(inner)(text))))
+
+
+def residual(x):
+    return L.Add()([x, L.Dense(4, bias_initializer="ones")(L.Dense(5, activation="relu")(x))])
+
+
+def gated(x):
+    return L.Multiply()([x, L.Dense(4, bias_initializer="ones")(L.Dense(5, activation="relu")(x))])
+
+
+def words_as_examples():
+    text = keras.Input((5, 4))
+    words = ops.reshape(text, (-1, 4))
+    return keras.Model(text, L.Dense(3)(L.Flatten()(ops.reshape(residual(words), (-1, 5, 4)))))
+
+
+@pytest.mark.parametrize("build", [lambda: in_time(residual), lambda: in_time(gated), words_as_examples])
+def test_a_dead_branch_whose_examples_are_positions(build):
+    outputs_stay(build())
+
+
+@pytest.mark.parametrize("activation", [lambda x: ops.softmax(x, axis=-2), L.Softmax(axis=-2)])
+def test_activations_that_mix_positions(activation):
+    inputs = keras.Input((5, 6))
+    x = L.Dense(8)(inputs)
+    outputs_stay(keras.Model(inputs, [L.Dense(3)(L.Activation(activation)(x)), L.Dense(3)(x)]))
+
+
+def test_a_sum_over_positions_after_a_normalization():
+    inputs = keras.Input((5, 6))
+    x = L.LayerNormalization(beta_initializer="ones")(L.Dense(8)(inputs))
+    outputs_stay(keras.Model(inputs, L.EinsumDense("abc,cd->ad", output_shape=3)(x)))
+
+
+def test_an_input_that_is_not_a_number_stays_alone():
+    """A dead branch is a constant, also where the input is NaN."""
+    inputs = keras.Input((6,))
+    x = ops.nan_to_num(inputs)
+    branch = L.Dense(6, bias_initializer="ones")(L.Dense(8, activation="relu")(x))
+    noisy = pruning.insert(keras.Model(inputs, L.Dense(3)(L.Add()([x, branch]))))
+    keras_applications.kill(noisy, 1.0, np.random.default_rng(0))
+    given = np.ones((4, 6), np.float32)
+    given[0, 0] = np.nan
+    np.testing.assert_allclose(pruning.shrink(noisy)(given), noisy(given), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [L.Dense(8), L.Embedding(10, 8)])
+def test_lora_with_an_alpha_that_a_copy_would_lose(layer):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, L.Dense(3)(L.Flatten()(layer(inputs))))
+    layer.enable_lora(2, lora_alpha=8)
+    with pytest.raises(ValueError, match="lora_alpha"):
+        pruning.insert(model)
+
+
+def test_a_weight_that_is_read_outside_of_its_layer():
+    inputs, table = keras.Input((5,)), L.Embedding(10, 8)
+    model = keras.Model(inputs, ops.einsum("btc,vc->btv", table(inputs), table.embeddings))
+    for function in (pruning.insert, pruning.shrink):
+        with pytest.raises(ValueError, match="read outside of it"):
+            function(model)

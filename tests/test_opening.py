@@ -409,3 +409,55 @@ def test_what_changed_since_a_layer_was_opened_is_as_it_is_now():
     trained = len(pruning.insert(model).trainable_variables)
     model.get_layer("tokens").trainable = False
     assert len(pruning.insert(model).trainable_variables) < trained - 2
+
+
+@keras.saving.register_keras_serializable("tests")
+class Mixture(L.Layer):
+    """With weights in a list."""
+
+    def build(self, shape):
+        self.kernels = [self.add_weight(shape=(shape[-1], WIDTH), name=f"kernel_{number}") for number in range(2)]
+
+    def call(self, x):
+        return sum(ops.relu(ops.matmul(x, kernel)) for kernel in self.kernels)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Named(L.Layer):
+    """With weights in a dict."""
+
+    def build(self, shape):
+        self.named = {"scale": self.add_weight(shape=(WIDTH,), initializer="ones", name="scale")}
+
+    def call(self, x):
+        return self.named["scale"] * x
+
+
+@keras.saving.register_keras_serializable("tests")
+class Borrows(L.Layer):
+    """Reads the kernel of a layer in it."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.first, self.second = L.Dense(WIDTH), L.Dense(WIDTH)
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build((*shape[:-1], WIDTH))
+
+    def call(self, x):
+        return ops.matmul(self.first(x), self.second.kernel)
+
+
+@pytest.mark.parametrize("layer", [Mixture, Named, Borrows])
+def test_a_copy_has_weights_of_its_own(layer):
+    """It trains as many as the model, and does not read the model's."""
+    model = of_numbers(layer())
+    noisy = pruning.insert(model)
+    noise = sum(weight.shape[0] for weight in noisy.trainable_weights if weight.name in ("mu", "log_sigma"))
+    assert sum(np.prod(weight.shape) for weight in noisy.trainable_weights) - noise == model.count_params()
+    x = RNG.normal(size=(8, WIDTH)).astype(np.float32)
+    before = ops.convert_to_numpy(noisy(x))
+    for weight in model.weights:
+        weight.assign(0 * weight)
+    np.testing.assert_array_equal(noisy(x), before)

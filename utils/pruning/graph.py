@@ -227,6 +227,11 @@ def flatten_nested(model: keras.Model) -> keras.Model:
         model = _written_as(clone(model), canonical)
     model = _written_as(_written_as(model, layout), canonical)
     operations = [node.operation for node in nodes(model)]
+    if tied := [node.operation.name for node in nodes(model) if keras_private.weights_in(node)]:
+        raise ValueError(
+            f"{', '.join(tied)}: a weight of a layer is read outside of it, and a copy would read this model's. "
+            "Write a layer of your own that holds the weight and reads it"
+        )
     if quantized := {op.name for op in operations if getattr(op, "quantization_mode", None)}:
         raise ValueError(f"{', '.join(sorted(quantized))}: already quantized. Prune first, then quantize the result")
     if lora := {op.name for op in operations if isinstance(op, ATTENTION) and _has_lora(op)}:

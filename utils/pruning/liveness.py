@@ -53,8 +53,7 @@ class Liveness:
         in_training = any(isinstance(rule, (rules.Noise, rules.BatchNorm)) for rule in self.rules)
         self.folds_constants = inference or not in_training
         self._analyze(model)
-        if any(None in x.shape[1:-1] or keras_private.mask_of(x) is not None for x in self._constant_tensors()):
-            # Such a tensor cannot be built from constants alone, nor the mask that comes with it: a unit is kept.
+        if not all(map(self._can_be_built, self._constant_tensors())):
             self._analyze(model, keep_one=True)
 
     def _analyze(self, model: keras.Model, keep_one: bool = False) -> None:
@@ -70,6 +69,11 @@ class Liveness:
         """Those of which units are kept, but none varies."""
         nodes = [rule.node for rule in self.rules if self.is_constant(rule.node)]
         return [tensor for node in nodes for tensor in node.outputs if self.kept[id(tensor)].any()]
+
+    def _can_be_built(self, tensor: keras.KerasTensor) -> bool:
+        """Whether a tensor can be built from constants alone, with as many examples as the network's input."""
+        counts = rules.example_counts([rule.node for rule in self.rules])
+        return None not in tensor.shape[1:-1] and keras_private.mask_of(tensor) is None and counts[id(tensor)] == 1
 
     def _propagate_constants(self, keep_one: bool) -> None:
         """Find `varying` and `constants`, from the inputs to the outputs.

@@ -208,12 +208,13 @@ class _Rebuilder:
         """The kept units of a tensor that does not vary with the model's input."""
         units = self.liveness.kept_units(tensor)
         value = self.liveness.constants[id(tensor)][..., units]
-        # A pixel times 0, plus the value. Not the bias of a layer without inputs: oneDNN has no product with none.
+        # A pixel as 0, also if it is NaN, plus the value. Not the bias of a layer without inputs: oneDNN has no product
+        # with none.
         pixels = next((x for x in self.inputs if x.dtype != "string"), None)
         if pixels is None:
             raise ValueError(f"no unit is left that {op.name} reads, and the inputs are text: use a smaller kl_weight")
         x = self.new_layer(keras.layers.Flatten, op, "channels_last", suffix="pixels")(pixels)
-        x = keras.ops.take(x, [0] * value.size, axis=-1)
+        x = keras.ops.zeros_like(keras.ops.take(x, [0] * value.size, axis=-1))
         x = self.new_layer(keras.layers.Rescaling, op, 0.0, value.ravel().tolist(), suffix="constant")(x)
         if len(tensor.shape) < 2:
             return self.live(x[:, 0], units)

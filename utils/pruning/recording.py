@@ -6,7 +6,7 @@ While it is recorded, there are `EXAMPLES` examples, as Python may ask for their
 
 import inspect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -21,9 +21,13 @@ from keras_sbp.utils.pruning.rules.rule import Array
 
 def own_weights(layer: keras.Layer) -> dict[str, keras.Variable]:
     """{attribute: weight} of those that a layer holds itself."""
-    inner = {id(weight) for each in keras_private.inner_layers(layer) for weight in each.weights}
-    own = {id(weight) for weight in layer.weights} - inner
+    own = _own_ids(layer)
     return {name: value for name, value in vars(layer).items() if id(value) in own}
+
+
+def _own_ids(layer: keras.Layer) -> set[int]:
+    inner = {id(weight) for each in keras_private.inner_layers(layer) for weight in each.weights}
+    return {id(weight) for weight in layer.weights} - inner
 
 
 def is_own(layer: keras.Operation) -> bool:
@@ -104,6 +108,9 @@ class _Recorder:
         outputs = [tensor for tensor in tree.flatten(self.returned) if tensor is not None]
         self.player.play(keras_private.nodes(keras.Model([*self.recorded, *self.sources], outputs)))
         self.model = keras.Model([*inputs, zeros], list(map(self.player.output, outputs)), name=layer.name)
+        for node in keras_private.nodes(self.model):
+            if keras_private.weights_in(node):  # a copy would go on with this layer's weight, which it does not train
+                raise ValueError(f"{node.operation.name} reads a weight of another layer")
 
     def nested(self, layer: keras.Layer, args: tuple, kwargs: dict[str, Any]) -> Any:
         """What another layer returns for symbolic tensors: outputs of a nested model of what it computes."""
@@ -147,17 +154,31 @@ class _Recorder:
 
     def _symbols(self) -> dict[str, Any]:
         """{attribute: what stands for it while the layer's `call` is recorded}."""
-        weights, found = own_weights(self.layer), {}
+        own, found = _own_ids(self.layer), {}
+
+        def symbol(value: Any) -> Any:
+            if id(value) in own:
+                return self.source(value)
+            if ops.is_tensor(value):
+                return self.source(ops.convert_to_numpy(value))
+            return _Within(value, self) if _is_within(value) else value
+
         for name, value in vars(self.layer).items():
-            if name in weights:
-                found[name] = self.source(value)
-            elif ops.is_tensor(value):
-                found[name] = self.source(ops.convert_to_numpy(value))
-            elif isinstance(value, (list, tuple)) and any(map(_is_within, value)) and not name.startswith("_"):
-                found[name] = [_Within(each, self) if _is_within(each) else each for each in value]
-            elif _is_within(value):
-                found[name] = _Within(value, self)
+            if isinstance(value, (list, tuple, dict)):
+                if not name.startswith("_"):  # Keras's own lists
+                    found[name] = _each(symbol, value)
+            else:
+                found[name] = symbol(value)
         return found
+
+
+def _each(function: Callable[[Any], Any], values: Sequence[Any] | dict[Any, Any]) -> Sequence[Any] | dict[Any, Any]:
+    """A list, tuple or dict with each value replaced; itself if all are as before."""
+    if isinstance(values, dict):
+        new = {key: function(value) for key, value in values.items()}
+        return new if any(new[key] is not values[key] for key in new) else values
+    new = [function(value) for value in values]
+    return new if any(one is not other for one, other in zip(new, values)) else values
 
 
 def _is_within(value: Any) -> bool:

@@ -33,7 +33,7 @@ from keras_sbp.utils.pruning.rules.normalization import Centered, Normalization,
 from keras_sbp.utils.pruning.rules.positions import Chained, MaskedMean, Positions
 from keras_sbp.utils.pruning.rules.recurrent import Recurrent
 from keras_sbp.utils.pruning.rules.renumber import Pad, Split, Take
-from keras_sbp.utils.pruning.rules.reshape import Blocks, Flatten, Reshape, examples
+from keras_sbp.utils.pruning.rules.reshape import Blocks, Flatten, Reshape, example_counts, examples
 from keras_sbp.utils.pruning.rules.rule import (
     Array,
     Indices,
@@ -60,7 +60,7 @@ __all__ = ["Barrier", "BatchNorm", "Convolution", "Dense", "Inner", "Input", "Ke
 __all__ += ["Normalization"]
 __all__ += ["Unitwise", "register", "of", "of_network", "reason"]
 __all__ += ["Array", "Indices", "LiveTensor", "Mask", "Node", "Rebuilder"]
-__all__ += ["clone_layer", "examples", "is_kind", "is_noise", "is_unitwise", "set_weights", "width"]
+__all__ += ["clone_layer", "example_counts", "examples", "is_kind", "is_noise", "is_unitwise", "set_weights", "width"]
 
 # The first that matches, and has no obstacle.
 RULES: tuple[type[Rule], ...] = (

@@ -28,6 +28,8 @@ def clone_layer(layer: keras.Layer, kind: type[keras.Layer] | None = None, **cha
             own = {name: config[name] for name in ("name", "dtype", "trainable")}
             shape = keras_private.lambda_output_shape(layer)
             return kind(layer.function, shape, layer.mask, layer.arguments, **own)
+        if config.get("lora_rank") and config.get("lora_alpha") not in (None, config["lora_rank"]):
+            raise ValueError("Keras builds it with a lora_alpha of its lora_rank; enable LoRA without lora_alpha")
         return kind.from_config(config)
     except Exception as error:  # a user's layer may raise anything
         why = " ".join(str(error).split())

@@ -45,6 +45,8 @@ class EinsumDense(Kernel):
         source, kernel, output = _labels(node.operation.equation)
         if source[-1] not in kernel or source[-1] in output or output[-1] not in kernel or output[-1] in source:
             return f"{node.operation.equation} does not sum up the last axis to the last"
+        if set(source) - set(kernel + output):
+            return f"{node.operation.equation} sums up positions"
         if set(node.operation.bias_axes or "") - set(kernel):
             return "its bias is not the same at all positions"
         return "LoRA is enabled" if node.operation.lora_enabled else super().obstacle(node)

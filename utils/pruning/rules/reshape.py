@@ -1,6 +1,6 @@
 """The rules of reshapes: of the positions alone, from positions to units, and from units to positions."""
 
-import collections
+import math
 from collections.abc import Iterable
 
 import keras
@@ -142,15 +142,30 @@ def examples(nodes: Iterable[Node]) -> dict[int, int]:
     Args:
         nodes: of the network, each after those whose outputs it takes.
     """
-    counts, found = collections.defaultdict(lambda: 1.0), {}
+    nodes = list(nodes)
+    counts = example_counts(nodes, unknown=1.0)
+    return {id(node): round(_examples_read(node, counts)) for node in nodes}
+
+
+def example_counts(nodes: Iterable[Node], unknown: float = math.nan) -> dict[int, float]:
+    """{id of a tensor: how many examples it has for each of the network's}.
+
+    Args:
+        nodes: as for `examples`.
+        unknown: times how many they become where a number of positions that is not known becomes examples.
+    """
+    counts = {}
     for node in nodes:
-        count = max((counts[id(tensor)] for tensor in node.input_tensors), default=1.0)
-        found[id(node)] = round(count)
+        count = _examples_read(node, counts)
         if _is_reshape(node) and not isinstance(node.operation, keras.Layer):
             before, after = node.input_tensors[0].shape[1:], node.outputs[0].shape[1:]
-            count *= 1 if None in before else float(np.prod(before) / np.prod(after))
+            count *= unknown if None in before else float(np.prod(before) / np.prod(after))
         counts |= {id(tensor): count for tensor in node.outputs}
-    return found
+    return counts
+
+
+def _examples_read(node: Node, counts: dict[int, float]) -> float:
+    return float(np.max([counts[id(tensor)] for tensor in node.input_tensors], initial=1.0))
 
 
 def _is_reshape(node: Node) -> bool:

@@ -235,20 +235,21 @@ def is_kind(op: keras.Operation, kinds: type | tuple[type, ...]) -> bool:
 
 @functools.cache
 def is_unitwise(activation: Callable) -> bool:
-    """Whether a unit of an activation's output depends on that unit of its input only: tried on some numbers."""
+    """Whether a unit of an activation's output depends on that unit of its input, at that position, only: tried out."""
     if isinstance(activation, keras.Layer) and not activation.built:
         return False  # the numbers would build it for their size
-    x = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
-    other = np.concatenate([x[:, :4], x[::-1, 4:] + 1], axis=-1)
+    rng = np.random.default_rng(0)
 
-    def same_for(scale):
-        before, after = (
-            keras.ops.convert_to_numpy(activation(keras.ops.convert_to_tensor(scale * values))) for values in (x, other)
-        )
-        return before.shape == x.shape and np.array_equal(before[:, :4], after[:, :4], equal_nan=True)
+    def same_for(scale, *shape):
+        x, other = (np.float32(scale) * rng.normal(mean, 1, shape).astype(np.float32) for mean in (0, 1))
+        stays = np.ix_(*map(range, np.array(shape) // 2))  # of the examples, positions and units
+        other[stays] = x[stays]
+        outputs = (activation(keras.ops.convert_to_tensor(values)) for values in (x, other))
+        before, after = map(keras.ops.convert_to_numpy, outputs)
+        return before.shape == x.shape and np.array_equal(before[stays], after[stays], equal_nan=True)
 
     try:
-        return same_for(1) and same_for(np.float32(1e-4)) and same_for(np.float32(1e3))
+        return all(same_for(scale, *shape) for scale in (1, 1e-4, 1e3) for shape in ((16, 8), (4, 6, 8)))
     except Exception:  # a user's function may raise anything
         return False
 
