@@ -11,10 +11,11 @@ import pytest
 
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils.experiment import Experiment, Script, Settings, finished, start
+from keras_sbp.utils.experiment.evaluate import evaluate
 from keras_sbp.utils.experiment.settings import check_same, record
 from keras_sbp.utils.io import report
 from keras_sbp.utils.io.command_line import UserError
-from keras_sbp.utils.methods import SSL, Finetuning, NormalizedOriginal, StructuredBP
+from keras_sbp.utils.methods import SSL, Finetuning, NormalizedOriginal, Original, StructuredBP
 
 ROOT = Path(__file__).parents[1]
 
@@ -137,3 +138,29 @@ def test_a_run_that_goes_on_keeps_what_it_has_started_from(tmp_path, untimed):
         run.train(run.build(unit=run.method.unit))
     again = Experiment(NETWORKS["LeNet5"], "StructuredBP", settings, StructuredBP(), script=script)
     assert start.find_or_train(again, "lenet5") == str(started)
+    started.rmdir()
+    with pytest.raises(UserError, match=f"{started}, which is gone"):
+        start.find_or_train(again, "lenet5")
+
+
+def test_an_experiment_without_a_script_has_to_say_where_it_starts(tmp_path):
+    settings = Settings(dataset="digits", epochs=1, checkpoints_dir=str(tmp_path))
+    run = Experiment(NETWORKS["LeNet5"], "StructuredBP", settings, StructuredBP())
+    with pytest.raises(UserError, match=r"Settings\(checkpoint="):
+        start.find_or_train(run, "lenet5")
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [({"settings": {"validate": True}}, "give --validate"), ({"dataset": "digits-random"}, "in its own way")],
+)
+def test_what_cannot_be_compared_is_not_evaluated(tmp_path, changes, said):
+    """The test set is not read for a run that reported on held-out images."""
+    dataset = changes.get("dataset", "digits")
+    settings = Settings(dataset=dataset, evaluate=True, checkpoint=str(tmp_path), checkpoints_dir="-")
+    result = {"network": "LeNet5", "method": "Original", "dataset": "digits", "seed": 0, "error": 1.0, "units": [1]}
+    result |= {"multiply_adds": 1, "settings": {}, "cpu_speedup": 1, "gpu_speedup": None, "flops_speedup": 1}
+    report.write(tmp_path, result | changes)
+    (tmp_path / "network.keras").touch()
+    with pytest.raises(UserError, match=said):
+        evaluate(Experiment(NETWORKS["LeNet5"], "Original", settings, Original()))

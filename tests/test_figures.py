@@ -144,6 +144,10 @@ def test_a_shrunk_run_says_which_thresholds_are_gone(finetuned, tmp_path):
     arguments = f"--run={tmp_path}", "--thresholds=0.5,0.1", f"--figures_dir={tmp_path}"
     said = error_line(scripts.run("threshold", *arguments))
     assert "--thresholds=0.5,0.1 has none from 1 on" in said
+    done = scripts.run("threshold", f"--run={tmp_path}", "--thresholds=1,2", f"--figures_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    # The evidence would keep units that the ratio has removed.
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["1", "2"]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import scipy.special
 import tensorflow as tf
 
 from keras_sbp.layers.sbp import SBP
-from keras_sbp.nets import lenet5, lenet_fc
+from keras_sbp.nets import NETWORKS, lenet5, lenet_fc
 from keras_sbp.utils import pruning, training
 from keras_sbp.utils.io import checkpoint, data, preprocessing
 from keras_sbp.utils.io.command_line import UserError
@@ -144,6 +144,16 @@ def test_weight_decay_is_half_the_squared_norm_of_the_kernels_per_image(digits):
         # The first moment is 1 - 0.95 times the gradient.
         gradient = (with_decay[moment] - without[moment]) / 0.05
         np.testing.assert_allclose(gradient, 1500 * 1e-3 * kernel, atol=2e-3 * np.abs(with_decay[moment]).max())
+
+
+@pytest.mark.parametrize("name", ["LSTM", "ViT"])
+def test_weight_decay_reaches_kernels_inside_of_recurrence_and_attention(name):
+    """Every matrix but tables, whose names end in embeddings, of layers without noise."""
+    model = NETWORKS[name].build()
+    matrices = [w.numpy() for w in model.trainable_weights if len(w.shape) > 1 and "kernel" in w.path]
+    assert sum(matrix.size for matrix in matrices) > 0.9 * model.count_params()
+    decay = training.Objective(weight_decay=1e-3).decay(model, 10, 0.0)
+    assert float(decay) == pytest.approx(10 * 1e-3 * sum(np.sum(m.astype(float) ** 2) for m in matrices) / 2, rel=1e-5)
 
 
 def test_growing_decay_starts_at_a_thousandth_and_grows_linearly():
