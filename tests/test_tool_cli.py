@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_sbp.utils.tool import models
+from keras_sbp.utils.tool import examples, models, tasks
 from tests.support import scripts
 from tests.support.digits import dense, digits, train
 from tests.support.slow import cases
@@ -137,6 +137,25 @@ def test_a_loss_that_is_not_known_here_is_not_needed(name, tmp_path):
     model.save(tmp_path / name)
     loaded = models.load(str(tmp_path / name))
     assert not loaded.compiled and all(map(np.array_equal, loaded.get_weights(), model.get_weights()))
+
+
+SMOOTHED = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.5)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+@pytest.mark.parametrize("loss", ["mae", SMOOTHED, {"last": SMOOTHED}], ids=["name", "object", "by output"])
+def test_a_metric_that_is_not_known_here_leaves_the_loss(loss, name, tmp_path):
+    def own_metric(y, outputs):
+        return keras.ops.max(outputs)
+
+    model, (x, _) = dense(), digits()
+    model.compile("sgd", loss, metrics=[own_metric])
+    model.save(tmp_path / name)
+    found = tasks.of(models.load(str(tmp_path / name)), examples.part((x, x[:, :10]), "data"))
+    assert found.source == "as compiled"
+    # Of a label of 0, smoothed to 0.25, and a logit of 3.
+    value = keras.losses.get(found.loss)(np.zeros((1, 10)), np.full((1, 10), 3.0))
+    assert float(np.mean(value)) == pytest.approx(3 if loss == "mae" else np.log(1 + np.exp(3)) - 0.25 * 3)
 
 
 class Code:
