@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_sbp.utils.tool import fingerprint
 from keras_sbp.utils.tool.examples import Arrays, Stream
 from keras_sbp.utils.tool.refusal import Refused
 
@@ -49,8 +50,10 @@ class Task(NamedTuple):
 
     @property
     def loss_settings(self) -> str:
-        """The loss's name and, where it is an object of Keras's, its arguments."""
-        if not (self.is_stock and isinstance(self.loss, keras.losses.Loss)):
+        """The loss's name; the arguments of an object of Keras's, and a digest of what is not Keras's."""
+        if not self.is_stock:
+            return f"{self.loss_name} {fingerprint.of(self.loss)}"
+        if not isinstance(self.loss, keras.losses.Loss):
             return self.loss_name
         settings = {name: value for name, value in self.loss.get_config().items() if name != "name"}
         return f"{self.loss_name} {settings}"
