@@ -8,7 +8,7 @@ from keras import layers
 
 import keras_sbp as sbp
 from keras_sbp.utils.deployment import runtimes
-from keras_sbp.utils.tool import examples, measure, tasks
+from keras_sbp.utils.tool import examples, measure, tasks, warn
 from tests.support.digits import dense, digits, train
 
 pytestmark = pytest.mark.usefixtures("no_latency")
@@ -226,6 +226,27 @@ def test_another_target_of_a_network_with_a_lambda(tmp_path):
     for target in (2, 3):
         _, report = sbp.prune(model, (x, y), target, directory=tmp_path / "run", **QUICK)
         assert report.before.macs / report.after.macs == pytest.approx(target, rel=0.1)
+
+
+def two_inputs(struct):
+    """The first input by name is not the first of the model: it takes bytes, the other one numbers around 0."""
+    image, number = keras.Input((8,), name="image"), keras.Input((2,), name="age")
+    x = layers.Concatenate()([layers.Rescaling(1 / 255)(image), layers.Rescaling(1.0)(number)])
+    inputs = struct(image=image, age=number) if struct is dict else [image, number]
+    return keras.Model(inputs, layers.Dense(1)(x))
+
+
+@pytest.mark.parametrize("struct", [list, dict])
+def test_the_arrays_of_a_dict_are_those_of_the_inputs_of_their_names(struct):
+    model, rng = two_inputs(struct), np.random.default_rng(0)
+    x = {"image": rng.integers(0, 256, (40, 8)).astype(np.uint8), "age": rng.normal(size=(40, 2))}
+    part = examples.part((x, rng.normal(size=40)), "data")
+    assert warn.of_data(model, examples.Parts(part, part, part, ())) == []
+    swapped = examples.part(({"image": x["age"], "age": x["image"]}, part.y), "data")
+    with pytest.raises(ValueError, match=r"reads examples of .*: bring x to that shape") as raised:
+        tasks.of(model, swapped)
+    wanted, given = (found.split("), (") for found in str(raised.value).split(" of ")[1].split(", and x has "))
+    assert len(wanted) == len(given) == 2 and wanted[0].strip("(,") == given[1].split(")")[0].strip(",")
 
 
 def test_the_margin_of_shuffled_examples_is_that_of_two_samples():

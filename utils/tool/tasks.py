@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_sbp.utils.tool import fingerprint
-from keras_sbp.utils.tool.examples import Arrays, Stream
+from keras_sbp.utils.tool.examples import Arrays, Stream, by_input
 from keras_sbp.utils.tool.refusal import Refused
 
 CLASSES, BINARY, LABELS, REGRESSION = "classes", "one label", "several labels", "regression"
@@ -138,7 +138,7 @@ def of(model: keras.Model, data: Arrays | Stream, loss: Any = None) -> Task:
     try:
         outputs = keras.ops.convert_to_numpy(model(x, training=False))
     except Exception as error:  # whatever Keras raises where they do not fit
-        sides = model.inputs, keras.tree.flatten(x)
+        sides = model.inputs, by_input(model, x)
         wanted, given = (", ".join(str(tuple(each.shape)[1:]) for each in tensors) for tensors in sides)
         why = "bring x to that shape" if wanted != given else f"{type(error).__name__}: {_brief(error)}"
         raise Refused(f"{model.name} reads examples of {wanted}, and x has {given}: {why}") from None
