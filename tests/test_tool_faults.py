@@ -120,6 +120,15 @@ def test_a_point_that_is_none_is_refused(target, finished):
         sbp.tradeoff(finished[0]).shrink(target)
 
 
+def test_a_tradeoff_without_its_network_is_refused(tmp_path):
+    (tmp_path / "report.json").write_text('{"metric": "Loss", "before": {"macs": 9}, "tradeoff": []}')
+    with pytest.raises(ValueError, match="has no noisy.keras.*: make the call of prune again"):
+        sbp.tradeoff(tmp_path)
+    (tmp_path / "noisy.keras").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="cannot read .*noisy.keras"):
+        sbp.tradeoff(tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["weights", "nested lists", "exclude", "no rate", "empty"])
 def test_arguments_that_make_no_sense_are_refused_in_a_line(kind, trained):
     (x, y), more = digits(), {}
