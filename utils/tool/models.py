@@ -32,6 +32,8 @@ def load(path: str) -> keras.Model:
         raise Refused(f"no network at {path}: give a .keras or .h5 file")
     try:
         is_h5 = _starts_with(path, b"\x89HDF")
+        if is_h5 and "model_config" not in _attributes(path):
+            raise Refused(f'{path} has weights only: save the model itself, with model.save("model.keras")')
         # Checks what the file claims before memory is taken for it.
         plain = keras.models.load_model(path, compile=False) if is_h5 else networks.load(path)
         with contextlib.suppress(Exception):  # a loss or metric that is not known here
