@@ -31,7 +31,7 @@ class Task(NamedTuple):
     """How a network is trained and judged.
 
     kind: one of CLASSES, BINARY, LABELS, REGRESSION; one_hot: whether labels of classes are. logits: whether the
-    outputs are. source: how all this is known.
+    outputs are. source: how all this is known. run_eagerly: as the network was compiled.
     """
 
     kind: str
@@ -39,6 +39,7 @@ class Task(NamedTuple):
     logits: bool
     loss: Any
     source: str
+    run_eagerly: bool = False
 
     @property
     def metric(self) -> str:
@@ -68,7 +69,7 @@ class Task(NamedTuple):
         loss = self.loss
         if isinstance(loss, keras.losses.Loss) and _is_stock(loss):
             loss = type(loss).from_config(loss.get_config())
-        model.compile(optimizer, loss)
+        model.compile(optimizer, loss, run_eagerly=self.run_eagerly)
 
     def evaluate(self, model: keras.Model, part: Arrays | Stream) -> Score:
         """The score of a network on some examples."""
@@ -157,7 +158,7 @@ def of(model: keras.Model, data: Arrays | Stream, loss: Any = None) -> Task:
         loss, logits = _loss(kind, one_hot, True), True  # the shell has no other word for it
     if loss is None:
         loss, source = _loss(kind, one_hot, logits), "guessed from outputs and labels"
-    return Task(kind, one_hot, bool(logits), loss, source)
+    return Task(kind, one_hot, bool(logits), loss, source, bool(model.run_eagerly))
 
 
 def _kind(name: str, y: np.ndarray, outputs: np.ndarray) -> tuple[str, bool]:
