@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 import keras_sbp as sbp
-from keras_sbp.utils.tool import fingerprint
+from keras_sbp.utils.tool import examples, fingerprint, tasks
 from tests.support import scripts
 from tests.support.digits import dense, digits
 
@@ -87,11 +87,18 @@ def mixed():
     return "-".join(map(fingerprint.of, [*losses, names]))
 
 
+def test_the_settings_of_a_run_tell_lambdas_apart():
+    part = examples.part((np.zeros((8, 64)), np.zeros((8, 10))), "data")
+    first, same, other = (tasks.of(dense(), part, power(number)).loss_settings for number in (2, 2, 4))
+    assert first == same != other
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_latency")
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
 def test_a_directory_is_of_one_loss_even_if_another_has_its_name(tmp_path):
     x, _ = digits()
     data = x[:200], x[:200, :10]
     sbp.prune(dense(), data, 2, directory=tmp_path, loss=power(2), **QUICK)
     with pytest.raises(ValueError, match="holds a run with another loss"):
         sbp.prune(dense(), data, 2, directory=tmp_path, loss=power(4), **QUICK)
-    sbp.prune(dense(), data, 3, directory=tmp_path, loss=power(2), **QUICK)
