@@ -7,6 +7,7 @@ NIPS 2017.
 import contextlib
 import contextvars
 import itertools
+import math
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -58,13 +59,14 @@ class SBP(keras.layers.Layer):
             over the batch, the evidence lower bound requires 1 / N for N training examples. If positive,
             `layer.kl_weight.assign(...)` changes it later. 0: nothing is added, the training loop adds the term.
         threshold: the signal-to-noise ratio that a live unit exceeds (1 in the paper).
-        log_sigma: initial value of log sigma (-5 in the paper). mu starts at 0.
+        log_sigma: initial value of log sigma, from -20 to 5 (-5 in the paper). mu starts at 0.
         seed: of the noise. None: a random one.
         scale: multiplies theta, > 0. With 1 / E theta of the initial posterior, a trained network starts unchanged.
         criterion: "snr": units above the threshold are live. "evidence": units are live with which the model's evidence
             is more than e times the evidence without them (BMRS, see `truncated_log_normal.log_evidence_ratio`).
     Raises:
-        ValueError: the criterion is unknown.
+        ValueError: the criterion is unknown, another argument is outside its bounds, or the inputs have no last axis of
+            a known size.
     """
 
     def __init__(
@@ -81,6 +83,15 @@ class SBP(keras.layers.Layer):
         self.supports_masking = True
         if criterion not in CRITERIA:
             raise ValueError(f"criterion={criterion!r} must be one of {', '.join(CRITERIA)}")
+        if not 0 <= kl_weight < math.inf:
+            raise ValueError(
+                f"kl_weight={kl_weight}: give a number from 0, such as 1 / the number of training examples"
+            )
+        if not 0 < scale < math.inf:
+            raise ValueError(f"scale={scale}: give a number above 0")
+        low, high = PARAMETER_BOUNDS
+        if not low <= log_sigma <= high:
+            raise ValueError(f"log_sigma={log_sigma}: give a number from {low:g} to {high:g}")
         self.initial_kl_weight = kl_weight
         self.threshold = threshold
         self.criterion = criterion
@@ -90,6 +101,10 @@ class SBP(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) < 2 or input_shape[-1] is None:
+            raise ValueError(
+                f"{self.name} has inputs of {input_shape}: it needs (batch, ..., units), with a known number of units"
+            )
         # With the 8 bits of bfloat16's mantissa, log sigma would not move.
         dtype = "float64" if self.variable_dtype == "float64" else "float32"
 

@@ -218,6 +218,23 @@ def test_error_for_examples_of_another_shape():
         runtimes.to_litert(model, {"a": np.ones((5, 7)), "z": np.ones((5, 8, 8, 1))})
 
 
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda a, z: [z, a[:3]], r"different numbers \(5 of z, 3 of a\): give as many for each"),
+        (lambda a, z: [z[:0], a[:0]], "there are no examples: give some"),
+        (lambda a, z: {"a": a, "z": np.where(z > 0, np.nan, z)}, "examples of z hold numbers that are not finite"),
+        (lambda a, z: {"a": a / 0, "z": z / 0}, "examples of z, a hold numbers that are not finite"),
+        (lambda a, z: [z, a, a], "examples of 3 inputs: .* has 2"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_examples_that_give_no_ranges_are_refused(change, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        runtimes.to_litert(two_inputs(), change(np.ones((5, 5)), np.ones((5, 8, 8, 1))))
+    assert "\n" not in str(raised.value)
+
+
 def test_import_of_the_runtimes_does_not_load_litert():
     code = "import sys, keras_sbp; assert not any(name.startswith(('ai_edge', 'tqdm')) for name in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)

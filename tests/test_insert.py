@@ -261,6 +261,15 @@ def test_what_cannot_be_trained_is_refused(settings):
         pruning.insert(model, **settings)
 
 
+def test_noise_is_added_to_a_network_with_some_but_not_twice():
+    inputs = keras.Input((4,))
+    x = L.Dense(8, activation="relu", name="second")(SBP(name="own")(L.Dense(8, activation="relu")(inputs)))
+    noisy = pruning.insert(keras.Model(inputs, L.Dense(2)(x)))
+    assert [layer.name for layer in fit.noise_layers(noisy)] == ["own", "second_noise"]
+    with pytest.raises(ValueError, match=r"has noise already \(own, second_noise\).*: give the network without it"):
+        pruning.insert(noisy, kl_weight=1e-3)
+
+
 def test_copies_do_not_live_as_long_as_the_model_they_come_from():
     inputs = keras.Input((4,))
     hidden = L.Dense(8, activation="relu", name="dense")(inputs)

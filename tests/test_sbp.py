@@ -62,6 +62,25 @@ def test_each_call_multiplies_units_by_one_sample(shape):
     assert len(set(thetas[0])) == UNITS
 
 
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("kl_weight", -1), ("kl_weight", np.nan), ("kl_weight", np.inf), ("scale", 0), ("scale", -1), ("scale", np.nan),
+        ("scale", np.inf), ("log_sigma", 9), ("log_sigma", -20.5), ("log_sigma", np.nan),
+    ],
+)  # fmt: skip
+def test_arguments_outside_their_bounds_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"^{name}=.*: give a number") as raised:
+        SBP(**{name: value})
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("shape", [(), (None,), (3, None)])
+def test_inputs_without_a_known_number_of_units_are_refused(shape):
+    with pytest.raises(ValueError, match=r"needs \(batch, ..., units\), with a known number of units"):
+        SBP()(keras.Input(shape))
+
+
 def test_equal_seeds_give_equal_samples():
     x = ramp(2, UNITS)
     calls = {seed: [built(seed=seed)(x, training=True).numpy() for _ in range(2)] for seed in (1, 2)}

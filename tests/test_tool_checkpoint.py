@@ -132,6 +132,16 @@ def test_another_network_is_refused(tmp_path):
         other.fit(Shuffling(), verbose=0, callbacks=[sbp.Checkpoint(tmp_path)])
 
 
+def test_a_network_that_is_not_built_is_refused_until_it_has_been_called(tmp_path):
+    made, data = keras.Sequential([layers.Dense(3, "relu"), layers.Dense(1)]), Shuffling()
+    made.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="give its first layer an Input, or call it on data once"):
+        made.fit(data, verbose=0, callbacks=[sbp.Checkpoint(tmp_path, data)])
+    made(data.x)
+    made.fit(data, epochs=2, verbose=0, callbacks=[sbp.Checkpoint(tmp_path, data)])
+    assert checkpoint.latest(tmp_path)["epoch"] == 2
+
+
 def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         fit(tmp_path, Kill(2, 1))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_sbp.utils.tool import models
+from keras_sbp.utils.tool import cli, examples, models, tasks
 from tests.support import scripts
 from tests.support.digits import dense, digits, train
 from tests.support.slow import cases
@@ -46,6 +46,17 @@ sys.exit("tensorflow" in sys.modules or "keras" in sys.modules)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=scripts.ROOT)
     assert done.returncode == 0 and "--max_drop" in done.stdout, done.stderr
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["error"] * 3
+
+
+def test_paths_begin_at_home_and_empty_names_are_none(monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    paths = [f"--{name}=~/{name}" for name in ("data", "output", "checkpoint", "checkpoints_dir", "custom_objects")]
+    options = cli._parse(["prune", "~/model.keras", *paths, "--exclude=,first,"])
+    assert (options.network, options.exclude) == ("/somewhere/model.keras", ["first"])
+    assert (options.data, options.output) == ("/somewhere/data", "/somewhere/output")
+    assert (options.checkpoint, options.checkpoints_dir) == ("/somewhere/checkpoint", "/somewhere/checkpoints_dir")
+    assert options.custom_objects == "/somewhere/custom_objects"
+    assert cli._parse(["prune", "model.keras", "--exclude="]).exclude == []
 
 
 def test_it_leaves_a_smaller_network_a_report_and_a_quiet_terminal(given, tmp_path):
@@ -139,6 +150,25 @@ def test_a_loss_that_is_not_known_here_is_not_needed(name, tmp_path):
     assert not loaded.compiled and all(map(np.array_equal, loaded.get_weights(), model.get_weights()))
 
 
+SMOOTHED = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.5)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+@pytest.mark.parametrize("loss", ["mae", SMOOTHED, {"last": SMOOTHED}], ids=["name", "object", "by output"])
+def test_a_metric_that_is_not_known_here_leaves_the_loss(loss, name, tmp_path):
+    def own_metric(y, outputs):
+        return keras.ops.max(outputs)
+
+    model, (x, _) = dense(), digits()
+    model.compile("sgd", loss, metrics=[own_metric])
+    model.save(tmp_path / name)
+    found = tasks.of(models.load(str(tmp_path / name)), examples.part((x, x[:, :10]), "data"))
+    assert found.source == "as compiled"
+    # Of a label of 0, smoothed to 0.25, and a logit of 3.
+    value = keras.losses.get(found.loss)(np.zeros((1, 10)), np.full((1, 10), 3.0))
+    assert float(np.mean(value)) == pytest.approx(3 if loss == "mae" else np.log(1 + np.exp(3)) - 0.25 * 3)
+
+
 class Code:
     """What a pickle that runs code looks like."""
 
@@ -170,6 +200,9 @@ def write(folder, kind):
     elif kind == "nothing to prune":
         inputs = keras.Input((64,))
         keras.Model(inputs, layers.Dense(10, name="last")(inputs)).save(model)
+    elif kind == "weights only":
+        dense().save_weights(folder / "model.weights.h5")
+        model = folder / "model.weights.h5"
     elif kind == "not built":
         keras.Sequential([layers.Dense(3)]).save(model)
     elif kind == "quantized":
@@ -192,6 +225,7 @@ def write(folder, kind):
     np.savez(data, **arrays)
     more = {
         "excluded": ["--exclude=nowhere"],
+        "no stem": [f"--output={folder / '.keras'}"],
         "other name": [f"--output={folder / 'smaller.h5'}"],
         "no weights": [f"--checkpoint={data}"],
         "batch": ["--batch_size=10000"],
@@ -213,7 +247,7 @@ BAD = {
     "no network": "no file at", "no name": "give one network", "no such application": "has no ResNet51",
     "too small": "does not take examples", "excluded": "nowhere", "other name": "must end in .keras",
     "no weights": "no weights for", "batch": "smaller value", "not finite": "no longer finite",
-    "no room": "cannot write",
+    "no room": "cannot write", "weights only": "has weights only: save the model itself", "no stem": "has no name",
     "two targets": "not allowed with", "out of reach": "cannot be reached", "not a number": "invalid float value",
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from keras import layers
 
 import keras_sbp as sbp
 from keras_sbp.utils.deployment import runtimes
-from keras_sbp.utils.tool import examples, measure, tasks
+from keras_sbp.utils.tool import examples, measure, tasks, warn
 from tests.support.digits import dense, digits, train
 
 pytestmark = pytest.mark.usefixtures("no_latency")
@@ -120,6 +120,15 @@ def test_a_point_that_is_none_is_refused(target, finished):
         sbp.tradeoff(finished[0]).shrink(target)
 
 
+def test_a_tradeoff_without_its_network_is_refused(tmp_path):
+    (tmp_path / "report.json").write_text('{"metric": "Loss", "before": {"macs": 9}, "tradeoff": []}')
+    with pytest.raises(ValueError, match="has no noisy.keras.*: make the call of prune again"):
+        sbp.tradeoff(tmp_path)
+    (tmp_path / "noisy.keras").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="cannot read .*noisy.keras"):
+        sbp.tradeoff(tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["weights", "nested lists", "exclude", "no rate", "empty"])
 def test_arguments_that_make_no_sense_are_refused_in_a_line(kind, trained):
     (x, y), more = digits(), {}
@@ -226,6 +235,27 @@ def test_another_target_of_a_network_with_a_lambda(tmp_path):
     for target in (2, 3):
         _, report = sbp.prune(model, (x, y), target, directory=tmp_path / "run", **QUICK)
         assert report.before.macs / report.after.macs == pytest.approx(target, rel=0.1)
+
+
+def two_inputs(struct):
+    """The first input by name is not the first of the model: it takes bytes, the other one numbers around 0."""
+    image, number = keras.Input((8,), name="image"), keras.Input((2,), name="age")
+    x = layers.Concatenate()([layers.Rescaling(1 / 255)(image), layers.Rescaling(1.0)(number)])
+    inputs = struct(image=image, age=number) if struct is dict else [image, number]
+    return keras.Model(inputs, layers.Dense(1)(x))
+
+
+@pytest.mark.parametrize("struct", [list, dict])
+def test_the_arrays_of_a_dict_are_those_of_the_inputs_of_their_names(struct):
+    model, rng = two_inputs(struct), np.random.default_rng(0)
+    x = {"image": rng.integers(0, 256, (40, 8)).astype(np.uint8), "age": rng.normal(size=(40, 2))}
+    part = examples.part((x, rng.normal(size=40)), "data")
+    assert warn.of_data(model, examples.Parts(part, part, part, ())) == []
+    swapped = examples.part(({"image": x["age"], "age": x["image"]}, part.y), "data")
+    with pytest.raises(ValueError, match=r"reads examples of .*: bring x to that shape") as raised:
+        tasks.of(model, swapped)
+    wanted, given = (found.split("), (") for found in str(raised.value).split(" of ")[1].split(", and x has "))
+    assert len(wanted) == len(given) == 2 and wanted[0].strip("(,") == given[1].split(")")[0].strip(",")
 
 
 def test_the_margin_of_shuffled_examples_is_that_of_two_samples():

@@ -364,6 +364,19 @@ def test_a_subclass_is_pruned_and_stays_as_it_is():
     assert all(map(np.array_equal, before, model.get_weights()))
 
 
+@pytest.mark.parametrize("build", [dense, pytest.param(Own, marks=pytest.mark.slow)])
+def test_a_loss_that_only_runs_eagerly_is_trained_with(build):
+    def squares(y, outputs):
+        given = np.asarray(y)  # which nothing in a graph has
+        return keras.ops.mean((outputs - given) ** 2, -1)
+
+    (x, _), model = digits(), build()
+    model(x[:2])
+    model.compile("sgd", squares, run_eagerly=True)
+    _, report = sbp.prune(model, (x[:200], x[:200, :10]), 2, epochs=1, finetune_epochs=0, verbose=0)
+    assert report.metric == "Loss" and np.isfinite(report.after.score)
+
+
 def test_the_callers_random_numbers_stay(trained):
     np.random.seed(5)
     random.seed(5)

@@ -183,6 +183,10 @@ def _by_input(model: keras.Model, examples: Any) -> dict[str, np.ndarray]:
     """{name of an input: its examples, in its dtype}."""
     if not isinstance(examples, dict):
         arrays = examples if len(model.inputs) > 1 else [examples]
+        if len(arrays) > len(model.inputs):
+            raise ValueError(
+                f"examples of {len(arrays)} inputs: {model.name} has {len(model.inputs)}, give those of these"
+            )
         examples = {x.name: array for x, array in zip(model.inputs, arrays)}
     if missing := [x.name for x in model.inputs if x.name not in examples]:
         raise ValueError(f"no examples for {', '.join(missing)}: give those of every input of {model.name}")
@@ -191,6 +195,14 @@ def _by_input(model: keras.Model, examples: Any) -> dict[str, np.ndarray]:
         shape = found[x.name].shape
         if len(shape) != len(x.shape) or any(size not in (None, own) for size, own in zip(x.shape[1:], shape[1:])):
             raise ValueError(f"examples of {shape} do not fit the input {x.name} of {x.shape}")
+    counts = {name: len(array) for name, array in found.items()}
+    if len(set(counts.values())) > 1:
+        each = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        raise ValueError(f"the inputs have examples of different numbers ({each}): give as many for each")
+    if not all(counts.values()):
+        raise ValueError("there are no examples: give some, such as 100 of the training data")
+    if infinite := [name for name, array in found.items() if not np.isfinite(array).all()]:
+        raise ValueError(f"the examples of {', '.join(infinite)} hold numbers that are not finite: remove these")
     return found
 
 

@@ -48,7 +48,8 @@ def insert(
         model's class has its own train_step or the like, the copy is of that class.
     Raises:
         ValueError: the model has no graph, is quantized or cannot be copied, a name in `exclude` is not a layer's,
-            `kl_weight` is negative or not finite, or all units would be dead from the start.
+            `kl_weight` is negative or not finite, all units would be dead from the start, or the model has noise and no
+            more can be added.
         TypeError: `exclude` is a string.
     """
     model = _checked(model, exclude)
@@ -62,7 +63,18 @@ def insert(
     # Its mean is 1 at the start.
     scale = 1 / float(truncated_log_normal.mean(*initial))
     settings = {"kl_weight": kl_weight, "threshold": threshold, "criterion": criterion}
-    return _with_noise(model, exclude, {**settings, "log_sigma": log_sigma, "scale": scale})
+    noisy = _with_noise(model, exclude, {**settings, "log_sigma": log_sigma, "scale": scale})
+    given = _noise_names(model)
+    if given and given == _noise_names(noisy):
+        names = ", ".join(sorted(given)[:3]) + ", ..." * (len(given) > 3)
+        raise ValueError(
+            f"{model.name} has noise already ({names}), and no other units can be removed: give the network without it"
+        )
+    return noisy
+
+
+def _noise_names(model: keras.Model) -> set[str]:
+    return {node.operation.name for node in graph.nodes(model) if rules.is_noise(node.operation)}
 
 
 def _checked(model: keras.Model, exclude: Sequence[str]) -> keras.Model:

@@ -35,7 +35,8 @@ class Checkpoint(keras.callbacks.Callback):
         data: what `fit` is given, if it has a method `set_epoch`.
     Raises:
         UserError, when `fit` is called: another process trains in the directory, it holds another network's training,
-            no checkpoint in it is whole, or it cannot be written, because the disk is full, say.
+            no checkpoint in it is whole, or it cannot be written, because the disk is full, say; or the model has no
+            weights yet.
     """
 
     # {directory: what holds it} of this process: after Ctrl-C in a notebook, fit may be called again.
@@ -46,6 +47,10 @@ class Checkpoint(keras.callbacks.Callback):
         self.directory, self.data = os.path.realpath(directory), data
 
     def on_train_begin(self, logs: dict | None = None) -> None:
+        if not self.model.built:
+            raise Refused(
+                f"{self.model.name} has no weights yet: give its first layer an Input, or call it on data once"
+            )
         if earlier := self._held.pop(self.directory, None):
             earlier.close()
         self._held[self.directory] = checkpoint.lock_directory(self.directory)

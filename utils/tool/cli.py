@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="pad filters with zeros to a multiple: 8 for a GPU",
     )
-    add("--exclude", type=lambda text: text.split(","), default=[], metavar="NAMES", help="layers that keep all units")
+    add("--exclude", type=_names, default=[], metavar="NAMES", help="layers that keep all units")
     add(
         "--loss",
         metavar="NAME",
@@ -70,6 +70,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=_natural, default=0, metavar="N", help="of splits, order and noise (default: %(default)s)")
     add("--control", action="store_true", help="also train the network without noise for as long, to compare with")
     return parser
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    options = _parser().parse_args(arguments)
+    for name in ("network", "checkpoint", "data", "output", "checkpoints_dir", "custom_objects"):
+        # bash does not expand a ~ after an equals sign.
+        if path := getattr(options, name):
+            setattr(options, name, os.path.expanduser(path))
+    return options
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
 
 
 def _positive(text: str) -> int:
@@ -89,7 +102,7 @@ def _whole_number(text: str, least: int) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; bad input is one line on stderr and exit status 2, Ctrl-C is exit status 130."""
     try:
-        options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+        options = _parse(sys.argv[1:] if arguments is None else arguments)
         _check(options)
         folder = _folder(options)
         with terminal.quiet(folder / "log.txt"):
@@ -119,6 +132,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError("give one network: MODEL.keras, or --model=NAME")
     if not options.output.endswith(".keras"):
         raise UserError(f"--output={options.output} must end in .keras")
+    if os.path.basename(options.output) == ".keras":
+        raise UserError(f"--output={options.output} has no name: give one, such as smaller.keras")
     for name in ("network", "checkpoint", "custom_objects"):
         path = getattr(options, name)
         if path and not os.path.isfile(path):

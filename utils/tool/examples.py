@@ -262,3 +262,10 @@ def example(part: Arrays | Stream) -> np.ndarray:
     """The first example, of the first input: (1, ...)."""
     x, _ = next(iter(part.batches()))
     return keras.tree.flatten(x)[0][:1]
+
+
+def by_input(model: keras.Model, x: Any) -> list[np.ndarray]:
+    """The arrays of x, one for each of `model.inputs`, as Keras pairs them: those of a dict by name."""
+    if isinstance(x, dict) and not isinstance(model.input, dict) and {each.name for each in model.inputs} <= x.keys():
+        return [x[each.name] for each in model.inputs]
+    return keras.tree.flatten(x)

@@ -111,7 +111,7 @@ def _with_graph(model: keras.Model) -> keras.Model:
     except ValueError as error:
         raise Refused(str(error)) from None
     if model.compiled:
-        opened.compile(loss=model.loss)
+        opened.compile(loss=model.loss, run_eagerly=model.run_eagerly)
     return opened
 
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_sbp.utils.tool.examples import Arrays, Stream
+from keras_sbp.utils.tool import fingerprint
+from keras_sbp.utils.tool.examples import Arrays, Stream, by_input
 from keras_sbp.utils.tool.refusal import Refused
 
 CLASSES, BINARY, LABELS, REGRESSION = "classes", "one label", "several labels", "regression"
@@ -30,7 +31,7 @@ class Task(NamedTuple):
     """How a network is trained and judged.
 
     kind: one of CLASSES, BINARY, LABELS, REGRESSION; one_hot: whether labels of classes are. logits: whether the
-    outputs are. source: how all this is known.
+    outputs are. source: how all this is known. run_eagerly: as the network was compiled.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Task(NamedTuple):
     logits: bool
     loss: Any
     source: str
+    run_eagerly: bool = False
 
     @property
     def metric(self) -> str:
@@ -49,8 +51,10 @@ class Task(NamedTuple):
 
     @property
     def loss_settings(self) -> str:
-        """The loss's name and, where it is an object of Keras's, its arguments."""
-        if not (self.is_stock and isinstance(self.loss, keras.losses.Loss)):
+        """The loss's name; the arguments of an object of Keras's, and a digest of what is not Keras's."""
+        if not self.is_stock:
+            return f"{self.loss_name} {fingerprint.of(self.loss)}"
+        if not isinstance(self.loss, keras.losses.Loss):
             return self.loss_name
         settings = {name: value for name, value in self.loss.get_config().items() if name != "name"}
         return f"{self.loss_name} {settings}"
@@ -65,7 +69,7 @@ class Task(NamedTuple):
         loss = self.loss
         if isinstance(loss, keras.losses.Loss) and _is_stock(loss):
             loss = type(loss).from_config(loss.get_config())
-        model.compile(optimizer, loss)
+        model.compile(optimizer, loss, run_eagerly=self.run_eagerly)
 
     def evaluate(self, model: keras.Model, part: Arrays | Stream) -> Score:
         """The score of a network on some examples."""
@@ -135,7 +139,7 @@ def of(model: keras.Model, data: Arrays | Stream, loss: Any = None) -> Task:
     try:
         outputs = keras.ops.convert_to_numpy(model(x, training=False))
     except Exception as error:  # whatever Keras raises where they do not fit
-        sides = model.inputs, keras.tree.flatten(x)
+        sides = model.inputs, by_input(model, x)
         wanted, given = (", ".join(str(tuple(each.shape)[1:]) for each in tensors) for tensors in sides)
         why = "bring x to that shape" if wanted != given else f"{type(error).__name__}: {_brief(error)}"
         raise Refused(f"{model.name} reads examples of {wanted}, and x has {given}: {why}") from None
@@ -154,7 +158,7 @@ def of(model: keras.Model, data: Arrays | Stream, loss: Any = None) -> Task:
         loss, logits = _loss(kind, one_hot, True), True  # the shell has no other word for it
     if loss is None:
         loss, source = _loss(kind, one_hot, logits), "guessed from outputs and labels"
-    return Task(kind, one_hot, bool(logits), loss, source)
+    return Task(kind, one_hot, bool(logits), loss, source, bool(model.run_eagerly))
 
 
 def _kind(name: str, y: np.ndarray, outputs: np.ndarray) -> tuple[str, bool]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import keras
 
 from keras_sbp.utils.io import networks
+from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.io.report import align
 from keras_sbp.utils.tool import compact
 from keras_sbp.utils.tool.refusal import Refused
@@ -37,7 +38,12 @@ class Tradeoff:
             raise Refused(
                 f"{directory} holds no finished run ({error}): give the directory of a call of prune"
             ) from None
-        self._noisy = networks.load(directory / NOISY)
+        if not (directory / NOISY).is_file():
+            raise Refused(f"{directory} has no {NOISY}, which prune left there: make the call of prune again")
+        try:
+            self._noisy = networks.load(directory / NOISY)
+        except UserError as error:
+            raise Refused(str(error)) from None
 
     def shrink(self, target: float) -> keras.Model:
         """The network at a point: `target` times fewer MACs, not fine-tuned.
@@ -75,6 +81,6 @@ def tradeoff(directory: str | os.PathLike) -> Tradeoff:
         curve.shrink(5).save("five.keras")
 
     Raises:
-        ValueError: there is no finished run in the directory.
+        ValueError: there is no finished run in the directory, or its network cannot be read.
     """
     return Tradeoff(Path(directory))

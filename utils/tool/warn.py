@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_sbp.utils.pruning import graph
 from keras_sbp.utils.tool.choice import DROP, Goal
-from keras_sbp.utils.tool.examples import Arrays, Parts, Stream
+from keras_sbp.utils.tool.examples import Arrays, Parts, Stream, by_input
 from keras_sbp.utils.tool.refusal import Refused
 from keras_sbp.utils.tool.tasks import CLASSES, Task
 
@@ -15,7 +15,7 @@ def of_data(model: keras.Model, parts: Parts) -> list[str]:
     x, _ = next(iter(parts.train.batches()))
     found = []
     opened = graph.flatten_nested(model)
-    for tensor, array in zip(opened.inputs, keras.tree.flatten(x)):
+    for tensor, array in zip(opened.inputs, by_input(opened, x)):
         for node in graph.nodes(opened):
             if not any(read is tensor for read in node.input_tensors) or array.dtype.kind not in "fiu":
                 continue
