@@ -217,6 +217,9 @@ def _stream(dataset: Any, name: str) -> Stream:
         raise Refused(f"{name} has no examples")
     if not isinstance(first, (tuple, list)) or len(first) < 2:
         raise Refused(f"{name} does not yield batches (x, y): give a data set as fit takes it")
+    if len(first) > 2:
+        # Trained with them, the network would be judged without.
+        raise Refused(f"{name} yields three parts: map them to (x, y); weights of examples are not taken")
     sizes = {len(array) if np.ndim(array) else -1 for array in keras.tree.flatten(list(first[:2]))}
     if len(sizes) > 1 or -1 in sizes:
         raise Refused(f"{name} yields single examples: batch it, with batch(64)")
