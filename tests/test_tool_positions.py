@@ -4,8 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import layers
 
-from keras_sbp.utils.tool import examples
+import keras_sbp as sbp
+from keras_sbp.utils.tool import examples, tasks
 
 pytestmark = pytest.mark.usefixtures("no_latency")
 
@@ -30,3 +32,57 @@ def test_weights_of_a_streams_examples_are_refused_as_those_of_arrays_are(kind):
     stream = Batches(parts) if kind == "PyDataset" else tf.data.Dataset.from_tensor_slices(parts).batch(3)
     with pytest.raises(ValueError, match="three parts: .*weights of examples are not taken"):
         examples.part(stream, "data")
+
+
+def padded(classes, seed=0):
+    """Sequences of words with zeros behind, and labels by words: classes, or numbers that are far off where padded."""
+    rng = np.random.default_rng(seed)
+    x = np.where(np.arange(9) < rng.integers(1, 7, (60, 1)), rng.integers(1, 12, (60, 9)), 0)
+    return x, np.where(x == 0, 3, x % 3) if classes else np.where(x == 0, 50.0, x / 5)[..., None]
+
+
+def tagger(outputs, activation=None):
+    embedding = layers.Embedding(12, 8, mask_zero=True)
+    return keras.Sequential([keras.Input((9,)), embedding, layers.Dense(16, "relu"), layers.Dense(outputs, activation)])
+
+
+@pytest.mark.parametrize("loss", ["mse", keras.losses.MeanSquaredError(), "sparse_categorical_crossentropy"])
+def test_masked_positions_do_not_count(loss):
+    classes = isinstance(loss, str) and loss.startswith("sparse")
+    x, y = padded(classes)
+    model = tagger(4, "softmax") if classes else tagger(1)
+    model.compile("adam", loss, metrics=["accuracy"] if classes else [], run_eagerly=True)
+    part = examples.part((x, y), "data")
+    found = model.evaluate(x, y, batch_size=60, verbose=0, return_dict=True)
+    wanted = 100 * found["accuracy"] if classes else found["loss"]
+    assert tasks.of(model, part).evaluate(model, part).value == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_the_smaller_network_is_judged_with_its_mask():
+    (x, y), model = padded(True), tagger(4, "softmax")
+    model.compile("adam", "sparse_categorical_crossentropy")
+    more = {"test_data": (x, y), "validation_data": (x, y), "epochs": 1, "finetune_epochs": 0, "verbose": 0}
+    smaller, report = sbp.prune(model, (x, y), 1.5, **more)
+    smaller.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    assert report.after.score == pytest.approx(100 * smaller.evaluate(x, y, verbose=0)[1], rel=1e-4)
+
+
+def test_masked_labels_are_no_part_of_chance():
+    x, y = padded(True)
+    part, model = examples.part((x, y), "data"), tagger(4, "softmax")
+    task = tasks.of(model, part, "sparse_categorical_crossentropy")
+    wanted = np.bincount(y[x > 0])
+    assert task.chance(task.evaluate(model, part)) == pytest.approx(100 * wanted.max() / wanted.sum())
+    assert np.bincount(y.ravel()).argmax() == 3
+
+
+def test_the_examples_of_a_score_are_weighted_by_their_positions():
+    """Of 1 and 3 positions, none and all right: 3 of 4."""
+    model = keras.Sequential(
+        [keras.Input((3,)), layers.Embedding(3, 2, "ones", mask_zero=True), layers.Activation("softmax")]
+    )
+    x, y = np.array([[1, 0, 0], [2, 2, 1]]), np.array([[1, 0, 0], [0, 0, 0]])
+    part = examples.part((x, y), "data")
+    score = tasks.of(model, part, "sparse_categorical_crossentropy").evaluate(model, part)
+    assert score.value == 75 and score.right.tolist() == [0, 1] and score.weights.tolist() == [1, 3]

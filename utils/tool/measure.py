@@ -105,7 +105,7 @@ def report(
             f"a drop of {goal.value:g} points cannot be told from none on {parts.test.count} test examples: the 95 % "
             f"interval is ± {margin:.2f}"
         )
-    usable = task.is_at_chance(before.score, parts.test) or not task.is_at_chance(after.score, parts.test)
+    usable = task.is_at_chance(score_before) or not task.is_at_chance(score_after)
     if not usable:
         remarks.append(f"the smaller network is at chance ({after.score:.1f} %): too much was removed, ask for less")
     counts = {name: getattr(parts, name).count for name in ("train", "validation", "test")}
@@ -133,7 +133,13 @@ def _margin(first: Score, second: Score) -> float:
     A stream may shuffle them: then they are not compared one by one, and the interval is wider.
     """
     if np.array_equal(first.labels, second.labels):
-        variance = np.var(first.right - second.right)
+        variance = _variance(first.right - second.right, first.weights)
     else:
-        variance = np.var(first.right) + np.var(second.right)
-    return 100 * 1.96 * float(variance / len(first.right)) ** 0.5
+        variance = _variance(first.right, first.weights) + _variance(second.right, second.weights)
+    return 100 * 1.96 * variance**0.5
+
+
+def _variance(values: np.ndarray, weights: np.ndarray | None) -> float:
+    """That of the weighted mean of values."""
+    shares = np.full(len(values), 1 / len(values)) if weights is None else weights / max(1, weights.sum())
+    return float(np.sum((shares * (values - np.dot(shares, values))) ** 2))

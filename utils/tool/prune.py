@@ -143,7 +143,7 @@ class _Pruning(NamedTuple):
         noisy = with_noise(model, parts.train.count, self.exclude)
         warnings = [*self.plan.warnings, *warn.of_data(model, parts), *warn.of_classes(task, parts, goal)]
         before = measure.network(model, task, parts.test)
-        warnings += warn.of_score(task, before[0].score, parts.test)
+        warnings += warn.of_score(task, before[1])
         goal = goal.with_macs(model, noisy, parts)
         for warning in warnings if self.verbose else ():
             print(f"warning: {warning}", file=sys.stderr)
