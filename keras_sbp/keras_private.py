@@ -42,6 +42,11 @@ def flat_inputs(graph: keras.Model, inputs: Any) -> list[keras.KerasTensor]:
     return [_unconverted(tensor) for tensor in graph._standardize_inputs(inputs)]
 
 
+def given_inputs(graph: keras.Model, inputs: Any) -> list[Any]:
+    """Arrays as a model takes them, in the order of its `inputs` and of their rank."""
+    return graph._standardize_inputs(inputs)
+
+
 def _unconverted(tensor: keras.KerasTensor) -> keras.KerasTensor:
     """What was converted to a tensor, if it is one of that dtype already."""
     made = producer(tensor)

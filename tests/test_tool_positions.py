@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_sbp as sbp
-from keras_sbp.utils.tool import examples, tasks
+from keras_sbp.utils.tool import examples, sizes, tasks
 
 pytestmark = pytest.mark.usefixtures("no_latency")
 
@@ -86,3 +86,48 @@ def test_the_examples_of_a_score_are_weighted_by_their_positions():
     part = examples.part((x, y), "data")
     score = tasks.of(model, part, "sparse_categorical_crossentropy").evaluate(model, part)
     assert score.value == 75 and score.right.tolist() == [0, 1] and score.weights.tolist() == [1, 3]
+
+
+def any_size():
+    convolution = layers.Conv2D(16, 3, padding="same", activation="relu")
+    return keras.Sequential(
+        [keras.Input((None, None, 3)), convolution, layers.GlobalAveragePooling2D(), layers.Dense(64), layers.Dense(2)]
+    )
+
+
+IMAGES = np.random.default_rng(0).normal(size=(60, 16, 16, 3)).astype(np.float32), np.arange(60) % 2
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_networks_of_any_size_are_counted_at_that_of_the_examples(is_stream):
+    given = tf.data.Dataset.from_tensor_slices(IMAGES).batch(20) if is_stream else IMAGES
+    model, part = any_size(), examples.part(given, "test_data")
+    sized = sizes.fixed(model, [part])
+    assert sbp.multiply_adds(sized) == 16 * 16 * 9 * 3 * 16 + 16 * 64 + 64 * 2
+    np.testing.assert_allclose(sized.predict(IMAGES[0], verbose=0), model.predict(IMAGES[0], verbose=0), rtol=1e-5)
+    again = sizes.like(sized, model, IMAGES[0])
+    assert again.input_shape == (None, None, None, 3)
+    other = np.ones((2, 10, 12, 3), np.float32)
+    np.testing.assert_allclose(again(other), model(other), rtol=1e-5)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_examples_of_several_sizes_are_refused(is_stream):
+    small = IMAGES[0][:, :12], IMAGES[1]
+    more = {"test_data": small, "validation_data": Batches(IMAGES, small) if is_stream else IMAGES}
+    model = any_size()
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(ValueError, match=r"examples of \(12, 16, 3\) and of \(16, 16, 3\)") as caught:
+        sbp.prune(model, IMAGES, 3, verbose=0, **more)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_the_target_of_a_network_of_any_size_is_met_at_that_of_the_examples():
+    model = any_size()
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    smaller, report = sbp.prune(model, IMAGES, 3, epochs=1, finetune_epochs=0, verbose=0)
+    kernels = [layer.get_weights()[0].size for layer in smaller.layers if layer.weights]
+    assert report.after.macs == 256 * kernels[0] + sum(kernels[1:]) and smaller.input_shape == (None, None, None, 3)
+    assert report.ratio == pytest.approx(3, rel=0.1)
+    assert report.before.macs == 256 * 9 * 3 * 16 + 16 * 64 + 64 * 2

@@ -85,18 +85,24 @@ class Arrays(NamedTuple):
     def labels(self) -> np.ndarray:
         return self.y[self.indices]
 
+    @property
+    def shapes(self) -> set[tuple[tuple[int, ...], ...]]:
+        """Of the inputs of one example: one element, as all are of one size."""
+        return {_shapes(self.x)}
+
 
 class Stream(NamedTuple):
     """A tf.data.Dataset or PyDataset of batches (x, y), read from its start each time.
 
     count: how many examples it has, of training data at most; batch_size: how many are in its first batch; is_counted:
-    whether it was read to its end for that.
+    whether it was read to its end for that; shapes: of the inputs of one example, in all batches that were read.
     """
 
     dataset: Any
     count: int
     batch_size: int
     is_counted: bool
+    shapes: set[tuple[tuple[int, ...], ...]]
 
     def shuffled(self, batch_size: int, seed: int) -> Any:
         """The data set itself: it comes in batches, in its own order."""
@@ -227,15 +233,20 @@ def _stream(dataset: Any, name: str) -> Stream:
         number = sum(1 for _ in dataset)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(number))  # for fit
     size = sizes.pop()
-    found = Stream(dataset, number * size, size, name != "data")
+    found = Stream(dataset, number * size, size, name != "data", {_shapes(first[0])})
     if not found.is_counted:
         return found
-    count = 0
+    count, shapes = 0, set()
     for x, y in found.batches():
         if not all(np.isfinite(array).all() for array in (*keras.tree.flatten(x), y)):
             raise Refused(f"{name} holds numbers that are not finite: remove these examples")
         count += len(y)
-    return found._replace(count=count)
+        shapes.add(_shapes(x))
+    return found._replace(count=count, shapes=shapes)
+
+
+def _shapes(x: Any) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(array.shape[1:]) for array in keras.tree.flatten(x))
 
 
 def _classes_of(y: np.ndarray) -> np.ndarray:

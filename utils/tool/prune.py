@@ -13,7 +13,7 @@ import numpy as np
 from keras_sbp import keras_private
 from keras_sbp.utils import pruning
 from keras_sbp.utils.pruning import fit
-from keras_sbp.utils.tool import choice, examples, labels, measure, plan, run, tasks, warn
+from keras_sbp.utils.tool import choice, examples, labels, measure, plan, run, sizes, tasks, warn
 from keras_sbp.utils.tool.refusal import Refused
 from keras_sbp.utils.tool.report import Report
 from keras_sbp.utils.tool.training import Trainer
@@ -69,18 +69,16 @@ def prune(
         batch_size = None if batch_size is None else plan.whole_number(batch_size, "batch_size", 1)
         given = examples.part(data, "data", batch_size)
         task = tasks.of(model, given, loss)
-        train, validation, test = (
-            part and labels.fitted(task, part, model.output_shape[1:])
-            for part in (
-                given,
-                None if validation_data is None else examples.part(validation_data, "validation_data", batch_size),
-                None if test_data is None else examples.part(test_data, "test_data", batch_size),
-            )
-        )
+        others = (validation_data, "validation_data"), (test_data, "test_data")
+        found = [given, *(None if data is None else examples.part(data, name, batch_size) for data, name in others)]
+        sized = sizes.fixed(model, [part for part in found if part])
+        train, validation, test = (part and labels.fitted(task, part, sized.output_shape[1:]) for part in found)
         stratified = task.kind in (tasks.CLASSES, tasks.BINARY) and len(model.output_shape) == 2
         parts = examples.split(train, validation, test, seed, stratified)
         planned = plan.of(parts, epochs, finetune_epochs, batch_size, learning_rate, noise_learning_rate)
-        return _Pruning(model, parts, task, planned, tuple(exclude), seed, verbose).run(goal, directory, control)
+        call = _Pruning(sized, parts, task, planned, tuple(exclude), seed, verbose)
+        smaller, report = call.run(goal, directory, control)
+        return smaller if sized is model else sizes.like(smaller, model, next(iter(parts.test.batches()))[0]), report
 
 
 @contextlib.contextmanager
