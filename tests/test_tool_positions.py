@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_sbp as sbp
-from keras_sbp.utils.tool import examples, sizes, tasks
+from keras_sbp.utils.tool import examples, labels, sizes, tasks, warn
 
 pytestmark = pytest.mark.usefixtures("no_latency")
 
@@ -131,3 +131,27 @@ def test_the_target_of_a_network_of_any_size_is_met_at_that_of_the_examples():
     assert report.after.macs == 256 * kernels[0] + sum(kernels[1:]) and smaller.input_shape == (None, None, None, 3)
     assert report.ratio == pytest.approx(3, rel=0.1)
     assert report.before.macs == 256 * 9 * 3 * 16 + 16 * 64 + 64 * 2
+
+
+@pytest.mark.parametrize("ignored", [-1, 255, 2])
+def test_the_ignored_class_does_not_count(ignored):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 6, 4)).astype(np.float32), rng.integers(0, 3, (50, 6))
+    y = np.where(rng.random(y.shape) < 0.5, ignored, y).astype(np.uint8 if ignored == 255 else np.int64)
+    model = keras.Sequential([keras.Input((6, 4)), layers.Dense(3)])
+    part = examples.part((x, y), "data")
+    task = tasks.of(model, part, keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=ignored))
+    part = labels.fitted(task, part, (6, 3))
+    score, found, kept = task.evaluate(model, part), model.predict(x, verbose=0).argmax(-1), y != ignored
+    assert score.value == pytest.approx(100 * np.mean(found[kept] == y[kept]))
+    assert task.chance(score) == pytest.approx(100 * np.bincount(y[kept]).max() / kept.sum())
+    assert warn._classes(task, part) == set(y[kept].tolist())
+
+
+@pytest.mark.parametrize("y, message", [([0, -1, 3], "go from 0 to 3"), ([-1, -1, -1], "all labels are the class")])
+def test_labels_besides_the_ignored_class_are_checked(y, message):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    part = examples.part((np.zeros((3, 4)), np.array(y)), "data")
+    task = tasks.of(model, part, keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1))
+    with pytest.raises(ValueError, match=message):
+        labels.fitted(task, part, (3,))

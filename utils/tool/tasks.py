@@ -64,6 +64,11 @@ class Task(NamedTuple):
         """Whether the loss is one of Keras's own."""
         return bool(_name(self.loss))
 
+    @property
+    def ignored(self) -> int | None:
+        """The class whose positions the loss leaves out (`ignore_class`), if any."""
+        return getattr(self.loss, "ignore_class", None) if self.is_stock else None
+
     def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
         # An object of a loss may have a state: each model takes one of its own.
         loss = self.loss
@@ -74,8 +79,8 @@ class Task(NamedTuple):
     def evaluate(self, model: keras.Model, part: Arrays | Stream) -> Score:
         """The score of a network on some examples.
 
-        As in `model.evaluate`, positions that the mask of the outputs leaves out do not count. The loss is the mean
-        over all positions that do, as `model.evaluate` gives it for one batch of all examples.
+        Positions that the mask of the outputs leaves out do not count, as in `model.evaluate`, nor does the class that
+        the loss ignores. The loss is the mean over all other positions, as `model.evaluate` gives it for one batch.
         """
         found = []
         judge = self._loss_of if self.kind == REGRESSION else self._right
@@ -105,6 +110,8 @@ class Task(NamedTuple):
             labels = y > 0.5
             right = ((outputs > (0 if self.logits else 0.5)) == labels).mean(-1)
         counted = np.broadcast_to(mask.reshape(mask.shape + (1,) * (right.ndim - mask.ndim)), right.shape)
+        if self.ignored is not None:
+            counted = counted & (labels != self.ignored)
         weights = counted.reshape(len(y), -1).sum(1)
         right = (right * counted).reshape(len(y), -1).sum(1) / np.maximum(weights, 1)
         return right, weights, labels[counted]
@@ -122,7 +129,7 @@ class Task(NamedTuple):
         if score.labels is None:
             return None
         if self.kind == CLASSES:
-            return 100 * float(np.bincount(score.labels.astype(int)).max() / len(score.labels))
+            return 100 * float(np.bincount(score.labels.astype(int), minlength=1).max() / max(1, len(score.labels)))
         positive = score.labels.mean(0)
         return 100 * float(np.maximum(positive, 1 - positive).mean())
 

@@ -83,7 +83,7 @@ def of_classes(task: Task, parts: Parts, goal: Goal) -> list[str]:
 
 def _classes(task: Task, part: Arrays | Stream) -> set[int]:
     y = part.labels()
-    return set(np.unique(y.argmax(-1) if task.one_hot else y).astype(int).tolist())
+    return set(np.unique(y.argmax(-1) if task.one_hot else y).astype(int).tolist()) - {task.ignored}
 
 
 def of_score(task: Task, score: Score) -> list[str]:
