@@ -155,3 +155,14 @@ def test_labels_besides_the_ignored_class_are_checked(y, message):
     task = tasks.of(model, part, keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1))
     with pytest.raises(ValueError, match=message):
         labels.fitted(task, part, (3,))
+
+
+def test_a_pydataset_need_not_have_a_length():
+    class Counted(keras.utils.PyDataset):
+        num_batches = 3
+
+        def __getitem__(self, number):
+            return np.full((4, 2), number), np.arange(4)
+
+    part = examples.part(Counted(), "test_data")
+    assert part.count == 12 and [x[0, 0] for x, _ in part.batches()] == [0, 1, 2]

@@ -209,7 +209,10 @@ def _is_tf_dataset(given: Any) -> bool:
 
 
 def _batches(dataset: Any) -> Any:
-    return (dataset[i] for i in range(len(dataset))) if isinstance(dataset, keras.utils.PyDataset) else dataset
+    if not isinstance(dataset, keras.utils.PyDataset):
+        return dataset
+    # Not its length: it may say in `num_batches` alone how many there are.
+    return (dataset[number] for number in range(dataset.num_batches))
 
 
 def _stream(dataset: Any, name: str) -> Stream:
