@@ -8,6 +8,7 @@ from keras import layers
 
 import keras_sbp as sbp
 from keras_sbp.utils.tool import examples, labels, sizes, tasks, warn
+from keras_sbp.utils.tool import prune as tool
 
 pytestmark = pytest.mark.usefixtures("no_latency")
 
@@ -166,3 +167,21 @@ def test_a_pydataset_need_not_have_a_length():
 
     part = examples.part(Counted(), "test_data")
     assert part.count == 12 and [x[0, 0] for x, _ in part.batches()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_probabilities_are_split_at_random_and_classes_within_each(soft, monkeypatch):
+    monkeypatch.setattr(tool._Pruning, "run", lambda call, *given: (call.parts, None))
+    x, y = np.zeros((40, 4)), np.random.default_rng(0).random(40) if soft else (np.arange(40) < 4).astype(float)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, "relu"), layers.Dense(1, "sigmoid")])
+    model.compile("adam", "binary_crossentropy")
+    parts, _ = sbp.prune(model, (x, y), 2, verbose=0)
+    assert (parts.train.count, parts.validation.count, parts.test.count) == ((32, 4, 4) if soft else (31, 4, 5))
+    assert soft or all(1 in part.labels() for part in parts[:3])
+
+
+def test_a_regression_of_two_examples_is_said_to_have_too_few():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, "relu"), layers.Dense(1)])
+    model.compile("adam", "mse")
+    with pytest.raises(ValueError, match=r"^data has too few examples to be split \(2\)"):
+        sbp.prune(model, (np.zeros((2, 4)), np.array([0.1257, 2])), 2, verbose=0)

@@ -266,9 +266,9 @@ def _held_out(part: Arrays, fraction: float, seed: int, stratified: bool, least:
     for each in range(classes.max() + 1):
         own = order[classes[order] == each]
         if len(own) < least:
-            label = np.asarray(part.labels()[own[0]]).tolist()
+            what = f"class {np.asarray(part.labels()[own[0]]).tolist()}" if stratified else "data"
             raise Refused(
-                f"class {label} has too few examples to be split ({len(own)}): give {least} or more, or "
+                f"{what} has too few examples to be split ({len(own)}): give {least} or more, or "
                 "validation_data and test_data"
             )
         taken[own[: max(1, round(fraction * len(own)))]] = True

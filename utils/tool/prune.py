@@ -73,8 +73,9 @@ def prune(
         found = [given, *(None if data is None else examples.part(data, name, batch_size) for data, name in others)]
         sized = sizes.fixed(model, [part for part in found if part])
         train, validation, test = (part and labels.fitted(task, part, sized.output_shape[1:]) for part in found)
-        stratified = task.kind in (tasks.CLASSES, tasks.BINARY) and len(model.output_shape) == 2
-        parts = examples.split(train, validation, test, seed, stratified)
+        parts = examples.split(
+            train, validation, test, seed, _has_classes(task, train) and len(model.output_shape) == 2
+        )
         planned = plan.of(parts, epochs, finetune_epochs, batch_size, learning_rate, noise_learning_rate)
         call = _Pruning(sized, parts, task, planned, tuple(exclude), seed, verbose)
         smaller, report = call.run(goal, directory, control)
@@ -111,6 +112,13 @@ def _with_graph(model: keras.Model) -> keras.Model:
     if model.compiled:
         opened.compile(loss=model.loss)
     return opened
+
+
+def _has_classes(task: tasks.Task, part: examples.Arrays | examples.Stream) -> bool:
+    """Whether labels are classes: those of one sigmoid may be probabilities. Not asked of a stream."""
+    if task.kind != tasks.BINARY or isinstance(part, examples.Stream):
+        return task.kind == tasks.CLASSES
+    return bool((part.y == np.rint(part.y)).all())
 
 
 def _check(model: keras.Model, exclude: Sequence[str]) -> None:
