@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from scipy import stats
 
 import keras_sbp as sbp
 from keras_sbp.utils.tool import examples, labels, sizes, tasks, warn
@@ -185,3 +186,16 @@ def test_a_regression_of_two_examples_is_said_to_have_too_few():
     model.compile("adam", "mse")
     with pytest.raises(ValueError, match=r"^data has too few examples to be split \(2\)"):
         sbp.prune(model, (np.zeros((2, 4)), np.array([0.1257, 2])), 2, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "count, positive, right",
+    [(10, 7, 10), (10, 7, 9), (12, 9, 12), (4, 2, 4), (200, 120, 131), (200, 120, 133), (3, 3, 3)],
+)
+def test_what_can_be_told_from_chance_is_what_a_binomial_test_says(count, positive, right):
+    task = tasks.Task(tasks.BINARY, False, False, "binary_crossentropy", "")
+    y = (np.arange(count) < positive)[:, None]
+    score = tasks.Score(100 * right / count, np.arange(count) < right, y, np.ones(count))
+    found = stats.binomtest(right, count, max(positive, count - positive) / count, alternative="greater").pvalue
+    assert task.is_at_chance(score) == (found > 0.05) == bool(warn.of_score(task, score))
+    assert all(f"from chance on {count} test examples" in text for text in warn.of_score(task, score))

@@ -105,9 +105,13 @@ def report(
             f"a drop of {goal.value:g} points cannot be told from none on {parts.test.count} test examples: the 95 % "
             f"interval is ± {margin:.2f}"
         )
-    usable = task.is_at_chance(score_before) or not task.is_at_chance(score_after)
+    # Of few test examples, a loss may be chance, too.
+    usable = task.is_at_chance(score_before) or not task.is_at_chance(score_after) or lost <= (margin or 0.0)
     if not usable:
-        remarks.append(f"the smaller network is at chance ({after.score:.1f} %): too much was removed, ask for less")
+        remarks.append(
+            f"the smaller network cannot be told from chance on {parts.test.count} test examples "
+            f"({after.score:.1f} %): too much was removed, ask for less"
+        )
     counts = {name: getattr(parts, name).count for name in ("train", "validation", "test")}
     return Report(
         task=f"{task.kind}, {task.source}", metric=task.metric, examples=counts,

@@ -15,6 +15,9 @@ from keras_sbp.utils.tool.refusal import Refused
 CLASSES, BINARY, LABELS, REGRESSION = "classes", "one label", "several labels", "regression"
 CROSS_ENTROPIES = ("binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy")
 
+# A score is better than chance if chance reaches it less often than this. As many labels are enough to say so.
+AT_CHANCE, ENOUGH_LABELS = 0.05, 100_000
+
 
 class Score(NamedTuple):
     """What an evaluation found.
@@ -138,8 +141,17 @@ class Task(NamedTuple):
         chance = self.chance(score)
         if chance is None:
             return False
-        deviation = 100 * (chance / 100 * (1 - chance / 100) / len(score.right)) ** 0.5
-        return score.value <= chance + 2 * deviation
+        count = min(len(score.labels), ENOUGH_LABELS)
+        return _at_least(round(score.value / 100 * count), count, chance / 100) > AT_CHANCE
+
+
+def _at_least(right: int, count: int, chance: float) -> float:
+    """The probability that as many of some examples are right by chance, or more."""
+    if not right or chance == 1:
+        return 1.0
+    numbers = np.arange(count + 1)
+    ways = np.concatenate([[0.0], np.cumsum(np.log((count + 1 - numbers[1:]) / numbers[1:]))])
+    return float(np.exp(ways + numbers * math.log(chance) + (count - numbers) * math.log1p(-chance))[right:].sum())
 
 
 class _MeanOf(keras.losses.Loss):

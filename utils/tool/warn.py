@@ -91,6 +91,7 @@ def of_score(task: Task, score: Score) -> list[str]:
     if not task.is_at_chance(score):
         return []
     return [
-        f"the network as given is at chance ({score.value:.1f} %, and {task.chance(score):.1f} % by always giving the "
-        "same answer): train it first, or give examples as it was trained on"
+        f"the network as given cannot be told from chance on {len(score.right)} test examples ({score.value:.1f} %, "
+        f"and {task.chance(score):.1f} % by always giving the same answer): train it first, or give examples as it was "
+        "trained on, or more of them"
     ]
