@@ -199,3 +199,27 @@ def test_what_can_be_told_from_chance_is_what_a_binomial_test_says(count, positi
     found = stats.binomtest(right, count, max(positive, count - positive) / count, alternative="greater").pvalue
     assert task.is_at_chance(score) == (found > 0.05) == bool(warn.of_score(task, score))
     assert all(f"from chance on {count} test examples" in text for text in warn.of_score(task, score))
+
+
+def test_batches_padded_to_several_lengths_are_refused_in_a_line():
+    lengths = [(3, 5), (4, 2)]
+    stream = tf.data.Dataset.from_generator(
+        lambda: ((np.ones(length, int), np.ones(length, int)) for pair in lengths for length in pair),
+        output_signature=(tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.int64)),
+    ).padded_batch(2)
+    model = keras.Sequential(
+        [keras.Input((None,)), layers.Embedding(12, 8, mask_zero=True), layers.Dense(4, "softmax")]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match=r"examples of \(4,\) and of \(5,\): pad, crop or resize") as caught:
+        sbp.prune(model, stream, 2, validation_data=stream, verbose=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_scores_take_batches_of_several_lengths():
+    x, y = padded(True)
+    model = keras.Sequential([keras.Input((None,)), *tagger(4, "softmax").layers])
+    whole, batches = examples.part((x, y), "data"), [(x[:20, :6], y[:20, :6]), (x[20:], y[20:])]
+    task = tasks.of(model, whole, "sparse_categorical_crossentropy")
+    scores = [task.evaluate(model, part) for part in (whole, examples.part(Batches(*batches), "data"))]
+    assert scores[0].value == pytest.approx(scores[1].value) and task.chance(scores[0]) == task.chance(scores[1])
