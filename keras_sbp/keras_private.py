@@ -42,6 +42,11 @@ def flat_inputs(graph: keras.Model, inputs: Any) -> list[keras.KerasTensor]:
     return [_unconverted(tensor) for tensor in graph._standardize_inputs(inputs)]
 
 
+def given_inputs(graph: keras.Model, inputs: Any) -> list[Any]:
+    """Arrays as a model takes them, in the order of its `inputs` and of their rank."""
+    return graph._standardize_inputs(inputs)
+
+
 def _unconverted(tensor: keras.KerasTensor) -> keras.KerasTensor:
     """What was converted to a tensor, if it is one of that dtype already."""
     made = producer(tensor)
@@ -115,6 +120,19 @@ def producer(tensor: keras.KerasTensor) -> Node:
     """The call that a tensor is an output of."""
     operation, index, _ = tensor._keras_history
     return calls(operation)[index]
+
+
+def loss_settings(loss: keras.losses.Loss) -> dict[str, Any]:
+    """The arguments of a loss of Keras's but for its name; the configs of some, such as Huber's, leave out one."""
+    config = {name: value for name, value in loss.get_config().items() if name != "name"}
+    return config | getattr(loss, "_fn_kwargs", {})
+
+
+def copied_loss(loss: keras.losses.Loss) -> keras.losses.Loss:
+    """A copy of a loss with all its arguments."""
+    new = object.__new__(type(loss))  # copy.copy makes it of its config
+    new.__dict__.update(vars(loss))
+    return new
 
 
 def renamed(operation: keras.Operation, name: str) -> keras.Operation:

@@ -274,3 +274,11 @@ def test_layers_in_the_graph_of_a_pass():
     assert [layer for layer in notes.found() if layer.weights] == [first, inner, own]
     notes(np.ones((1, 2), np.float32))
     assert notes.found() == [notes]
+
+
+def test_losses_are_copied_with_arguments_that_their_configs_leave_out():
+    huber = keras.losses.Huber(delta=0.5)
+    copied = keras_private.copied_loss(huber)
+    # delta |y - x| - delta^2 / 2
+    assert copied is not huber and float(copied([[0.0]], [[3.0]])) == 0.5 * 3 - 0.5**2 / 2
+    assert keras_private.loss_settings(huber)["delta"] == 0.5

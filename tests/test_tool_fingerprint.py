@@ -87,6 +87,16 @@ def mixed():
     return "-".join(map(fingerprint.of, [*losses, names]))
 
 
+def test_a_network_is_trained_by_the_loss_with_its_arguments():
+    x, y = np.zeros((8, 64), np.float32), np.full((8, 10), 3.0)
+    model = dense()
+    outputs = keras.ops.convert_to_numpy(model(x))
+    task = tasks.of(model, examples.part((x, y), "data"), keras.losses.Huber(delta=0.5))
+    task.compile(model, keras.optimizers.SGD())
+    expected = np.mean(0.5 * np.abs(y - outputs) - 0.5**2 / 2)  # all are more than delta away
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_settings_of_a_run_tell_lambdas_apart():
     part = examples.part((np.zeros((8, 64)), np.zeros((8, 10))), "data")
     first, same, other = (tasks.of(dense(), part, power(number)).loss_settings for number in (2, 2, 4))

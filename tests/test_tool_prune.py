@@ -317,7 +317,7 @@ def test_what_is_suspicious_is_said_before_training(capsys):
     for text in (
         "x goes from 0 to 1",
         "too few to tell units apart well: epochs=",
-        "the network as given is at chance",
+        "the network as given cannot be told from chance",
     ):
         assert text in said and sum(text in warning for warning in report.warnings) == 1
 

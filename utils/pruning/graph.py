@@ -27,12 +27,16 @@ def nodes(model: keras.Model) -> list[Node]:
     return keras_private.nodes(_functional(model))
 
 
-def new_inputs(model: keras.Model) -> Tensors:
-    """Inputs like those of a model. What is built on the model's own lives as long as the model does."""
-    found = []
-    for tensor in _functional(model).inputs:
+def new_inputs(model: keras.Model, shapes: list[tuple[int | None, ...]] | None = None) -> Tensors:
+    """Inputs like those of a model. What is built on the model's own lives as long as the model does.
+
+    Args:
+        shapes: of the inputs, if not the model's.
+    """
+    found, own = [], _functional(model).inputs
+    for tensor, shape in zip(own, shapes or [tensor.shape for tensor in own]):
         old = keras_private.producer(tensor).operation
-        new = keras.layers.InputLayer.from_config(old.get_config())
+        new = keras.layers.InputLayer.from_config({**old.get_config(), "batch_shape": tuple(shape)})
         # Exported networks are called by the tensor's name.
         new.dtype_policy, new.output.name = old.dtype_policy, tensor.name
         found.append(new.output)

@@ -13,9 +13,10 @@ from keras_sbp.utils import pruning
 from keras_sbp.utils.io import checkpoint, data, networks
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.pruning import counting
-from keras_sbp.utils.tool import files, models
+from keras_sbp.utils.tool import files, models, sizes
 from keras_sbp.utils.tool.prune import prune as prune_model
 from keras_sbp.utils.tool.refusal import FULL, Refused
+from keras_sbp.utils.tool.report import Report
 
 
 def prune(options: argparse.Namespace, folder: Path) -> None:
@@ -46,13 +47,19 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
         raise UserError(f"{options.output} is not written: {report.warnings[-1]}")
     if options.multiple_of > 1:
         smaller = _padded(smaller, options.multiple_of)
-        macs = counting.multiply_adds(smaller)
-        # A ratio would leave out what is not counted; the report names it.
-        ratio = "" if report.uncounted else f", {counting.multiply_adds(model) / macs:.2f}x fewer"
-        print(f"\nwritten with units padded to multiples of {options.multiple_of}: {macs:,} MACs{ratio}")
+        print(f"\nwritten with units padded to multiples of {options.multiple_of}{_macs(model, smaller, report)}")
     _save(smaller, options.output)
     print(f"\n{options.output}: keras.models.load_model opens it; {folder}/report.png shows what is left")
     print(f"for another target of the same training: change --target and --output, add --checkpoints_dir={folder}")
+
+
+def _macs(model: keras.Model, smaller: keras.Model, report: Report) -> str:
+    """The MACs of the network that is written, as far as they are known."""
+    if sizes.has_any_size(smaller):
+        return ""
+    macs = counting.multiply_adds(smaller)
+    # A ratio would leave out what is not counted; the report names it.
+    return f": {macs:,} MACs" + ("" if report.uncounted else f", {counting.multiply_adds(model) / macs:.2f}x fewer")
 
 
 def _data(options: argparse.Namespace, shape: tuple[int | None, ...]) -> files.Data:

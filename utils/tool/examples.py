@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from tqdm import tqdm
 
 from keras_sbp.lazy import tf
 from keras_sbp.utils.tool.refusal import Refused
@@ -19,6 +20,8 @@ VALIDATION_FRACTION = TEST_FRACTION = 0.1
 # Examples at a time where nothing is trained: less for small batches, as memory may be short.
 EVALUATION_BATCH = 256
 EVALUATED_PER_TRAINED = 4
+# Seconds after which the counting of a stream is shown.
+SHOWN_AFTER = 2.0
 
 
 class Shuffled(keras.utils.PyDataset):
@@ -85,18 +88,24 @@ class Arrays(NamedTuple):
     def labels(self) -> np.ndarray:
         return self.y[self.indices]
 
+    @property
+    def shapes(self) -> set[tuple[tuple[int, ...], ...]]:
+        """Of the inputs of one example: one element, as all are of one size."""
+        return {_shapes(self.x)}
+
 
 class Stream(NamedTuple):
     """A tf.data.Dataset or PyDataset of batches (x, y), read from its start each time.
 
     count: how many examples it has, of training data at most; batch_size: how many are in its first batch; is_counted:
-    whether it was read to its end for that.
+    whether it was read to its end for that; shapes: of the inputs of one example, in all batches that were read.
     """
 
     dataset: Any
     count: int
     batch_size: int
     is_counted: bool
+    shapes: set[tuple[tuple[int, ...], ...]]
 
     def shuffled(self, batch_size: int, seed: int) -> Any:
         """The data set itself: it comes in batches, in its own order."""
@@ -159,16 +168,17 @@ def split(
     return Parts(train, validation, test, tuple(notes))
 
 
-def part(given: Any, name: str, batch_size: int | None = None) -> Arrays | Stream:
+def part(given: Any, name: str, batch_size: int | None = None, verbose: int = 0) -> Arrays | Stream:
     """All examples of an argument of `prune`.
 
     Args:
         batch_size: of the training.
+        verbose: whether the counting of a stream of unknown length is shown.
     Raises:
         Refused: they are not such as it takes.
     """
     if isinstance(given, keras.utils.PyDataset) or _is_tf_dataset(given):
-        return _stream(given, name)
+        return _stream(given, name, verbose)
     if isinstance(given, (tuple, list)) and len(given) == 3:
         raise Refused(f"{name} has three parts: give (x, y); weights of examples are not taken")
     if not isinstance(given, (tuple, list)) or len(given) != 2:
@@ -203,10 +213,13 @@ def _is_tf_dataset(given: Any) -> bool:
 
 
 def _batches(dataset: Any) -> Any:
-    return (dataset[i] for i in range(len(dataset))) if isinstance(dataset, keras.utils.PyDataset) else dataset
+    if not isinstance(dataset, keras.utils.PyDataset):
+        return dataset
+    # Not its length: it may say in `num_batches` alone how many there are.
+    return (dataset[number] for number in range(dataset.num_batches))
 
 
-def _stream(dataset: Any, name: str) -> Stream:
+def _stream(dataset: Any, name: str, verbose: int) -> Stream:
     """Validation and test data are read once; of training data, all batches are taken to be as large as the first."""
     is_tf = _is_tf_dataset(dataset)
     number = int(dataset.cardinality()) if is_tf else dataset.num_batches
@@ -217,22 +230,35 @@ def _stream(dataset: Any, name: str) -> Stream:
         raise Refused(f"{name} has no examples")
     if not isinstance(first, (tuple, list)) or len(first) < 2:
         raise Refused(f"{name} does not yield batches (x, y): give a data set as fit takes it")
+    if len(first) > 2:
+        # Trained with them, the network would be judged without.
+        raise Refused(f"{name} yields three parts: map them to (x, y); weights of examples are not taken")
     sizes = {len(array) if np.ndim(array) else -1 for array in keras.tree.flatten(list(first[:2]))}
     if len(sizes) > 1 or -1 in sizes:
         raise Refused(f"{name} yields single examples: batch it, with batch(64)")
     if is_tf and number == tf.data.UNKNOWN_CARDINALITY:
-        number = sum(1 for _ in dataset)
+        # One without an end, such as of a generator, would not be told from a large one.
+        what = f"counting the batches of {name}, which needs an end"
+        shown = tqdm(
+            dataset, what, unit=" batches", delay=SHOWN_AFTER, disable=not verbose, leave=False, file=sys.stderr
+        )
+        number = sum(1 for _ in shown)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(number))  # for fit
     size = sizes.pop()
-    found = Stream(dataset, number * size, size, name != "data")
+    found = Stream(dataset, number * size, size, name != "data", {_shapes(first[0])})
     if not found.is_counted:
         return found
-    count = 0
+    count, shapes = 0, set()
     for x, y in found.batches():
         if not all(np.isfinite(array).all() for array in (*keras.tree.flatten(x), y)):
             raise Refused(f"{name} holds numbers that are not finite: remove these examples")
         count += len(y)
-    return found._replace(count=count)
+        shapes.add(_shapes(x))
+    return found._replace(count=count, shapes=shapes)
+
+
+def _shapes(x: Any) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(array.shape[1:]) for array in keras.tree.flatten(x))
 
 
 def _classes_of(y: np.ndarray) -> np.ndarray:
@@ -249,9 +275,9 @@ def _held_out(part: Arrays, fraction: float, seed: int, stratified: bool, least:
     for each in range(classes.max() + 1):
         own = order[classes[order] == each]
         if len(own) < least:
-            label = np.asarray(part.labels()[own[0]]).tolist()
+            what = f"class {np.asarray(part.labels()[own[0]]).tolist()}" if stratified else "data"
             raise Refused(
-                f"class {label} has too few examples to be split ({len(own)}): give {least} or more, or "
+                f"{what} has too few examples to be split ({len(own)}): give {least} or more, or "
                 "validation_data and test_data"
             )
         taken[own[: max(1, round(fraction * len(own)))]] = True

@@ -34,10 +34,13 @@ def _classes(task: Task, part: Arrays | Stream, y: np.ndarray, outputs: tuple[in
     is_one_hot = y.ndim == 1 + len(outputs) and y.shape[-1] == classes > 1
     if not is_one_hot and not _is_of(y.shape[1:], outputs[:-1]):
         raise Refused(f"the model has outputs of {outputs}, and y has labels of {y.shape[1:]}: give a class per output")
-    if not is_one_hot and (y.min() < 0 or y.max() >= classes or (y != np.rint(y)).any()):
+    known = y if task.ignored is None or is_one_hot else y[y != task.ignored]
+    if not known.size and (isinstance(part, Arrays) or part.is_counted):
+        raise Refused(f"all labels are the class that the loss ignores, {task.ignored}: give others, too")
+    if not is_one_hot and known.size and (known.min() < 0 or known.max() >= classes or (known != np.rint(known)).any()):
         raise Refused(
-            f"the network knows classes 0 to {classes - 1}, and the labels go from {y.min():g} to {y.max():g}: give it "
-            "an output for each class, and whole numbers from 0"
+            f"the network knows classes 0 to {classes - 1}, and the labels go from {known.min():g} to {known.max():g}: "
+            "give it an output for each class, and whole numbers from 0"
             + ("" if task.is_stock else f"; for a regression, labels of the outputs' shape, {outputs}")
         )
     if is_one_hot == task.one_hot:

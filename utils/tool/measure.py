@@ -105,9 +105,13 @@ def report(
             f"a drop of {goal.value:g} points cannot be told from none on {parts.test.count} test examples: the 95 % "
             f"interval is ± {margin:.2f}"
         )
-    usable = task.is_at_chance(before.score, parts.test) or not task.is_at_chance(after.score, parts.test)
+    # Of few test examples, a loss may be chance, too.
+    usable = task.is_at_chance(score_before) or not task.is_at_chance(score_after) or lost <= (margin or 0.0)
     if not usable:
-        remarks.append(f"the smaller network is at chance ({after.score:.1f} %): too much was removed, ask for less")
+        remarks.append(
+            f"the smaller network cannot be told from chance on {parts.test.count} test examples "
+            f"({after.score:.1f} %): too much was removed, ask for less"
+        )
     counts = {name: getattr(parts, name).count for name in ("train", "validation", "test")}
     return Report(
         task=f"{task.kind}, {task.source}", metric=task.metric, examples=counts,
@@ -133,7 +137,13 @@ def _margin(first: Score, second: Score) -> float:
     A stream may shuffle them: then they are not compared one by one, and the interval is wider.
     """
     if np.array_equal(first.labels, second.labels):
-        variance = np.var(first.right - second.right)
+        variance = _variance(first.right - second.right, first.weights)
     else:
-        variance = np.var(first.right) + np.var(second.right)
-    return 100 * 1.96 * float(variance / len(first.right)) ** 0.5
+        variance = _variance(first.right, first.weights) + _variance(second.right, second.weights)
+    return 100 * 1.96 * variance**0.5
+
+
+def _variance(values: np.ndarray, weights: np.ndarray | None) -> float:
+    """That of the weighted mean of values."""
+    shares = np.full(len(values), 1 / len(values)) if weights is None else weights / max(1, weights.sum())
+    return float(np.sum((shares * (values - np.dot(shares, values))) ** 2))

@@ -13,7 +13,7 @@ import numpy as np
 from keras_sbp import keras_private
 from keras_sbp.utils import pruning
 from keras_sbp.utils.pruning import fit
-from keras_sbp.utils.tool import choice, examples, labels, measure, plan, run, tasks, warn
+from keras_sbp.utils.tool import choice, examples, labels, measure, plan, run, sizes, tasks, warn
 from keras_sbp.utils.tool.refusal import Refused
 from keras_sbp.utils.tool.report import Report
 from keras_sbp.utils.tool.training import Trainer
@@ -67,20 +67,19 @@ def prune(
     _check(model, exclude)
     with _seeded(plan.whole_number(seed, "seed", 0)):
         batch_size = None if batch_size is None else plan.whole_number(batch_size, "batch_size", 1)
-        given = examples.part(data, "data", batch_size)
+        given = examples.part(data, "data", batch_size, verbose)
         task = tasks.of(model, given, loss)
-        train, validation, test = (
-            part and labels.fitted(task, part, model.output_shape[1:])
-            for part in (
-                given,
-                None if validation_data is None else examples.part(validation_data, "validation_data", batch_size),
-                None if test_data is None else examples.part(test_data, "test_data", batch_size),
-            )
-        )
-        stratified = task.kind in (tasks.CLASSES, tasks.BINARY) and len(model.output_shape) == 2
+        others = (validation_data, "validation_data"), (test_data, "test_data")
+        read = (data if data is None else examples.part(data, name, batch_size, verbose) for data, name in others)
+        found = [given, *read]
+        sized = sizes.fixed(model, [part for part in found if part])
+        train, validation, test = (part and labels.fitted(task, part, sized.output_shape[1:]) for part in found)
+        stratified = len(model.output_shape) == 2 and _has_classes(task, train)
         parts = examples.split(train, validation, test, seed, stratified)
         planned = plan.of(parts, epochs, finetune_epochs, batch_size, learning_rate, noise_learning_rate)
-        return _Pruning(model, parts, task, planned, tuple(exclude), seed, verbose).run(goal, directory, control)
+        call = _Pruning(sized, parts, task, planned, tuple(exclude), seed, verbose)
+        smaller, report = call.run(goal, directory, control)
+        return smaller if sized is model else sizes.like(smaller, model, next(iter(parts.test.batches()))[0]), report
 
 
 @contextlib.contextmanager
@@ -115,6 +114,13 @@ def _with_graph(model: keras.Model) -> keras.Model:
     return opened
 
 
+def _has_classes(task: tasks.Task, part: examples.Arrays | examples.Stream) -> bool:
+    """Whether labels are classes: those of one sigmoid may be probabilities. Not asked of a stream."""
+    if task.kind != tasks.BINARY or isinstance(part, examples.Stream):
+        return task.kind == tasks.CLASSES
+    return bool((part.y == np.rint(part.y)).all())
+
+
 def _check(model: keras.Model, exclude: Sequence[str]) -> None:
     """Refuse what is no network that could be pruned, whatever the data."""
     if not isinstance(model, keras.Model):
@@ -143,7 +149,7 @@ class _Pruning(NamedTuple):
         noisy = with_noise(model, parts.train.count, self.exclude)
         warnings = [*self.plan.warnings, *warn.of_data(model, parts), *warn.of_classes(task, parts, goal)]
         before = measure.network(model, task, parts.test)
-        warnings += warn.of_score(task, before[0].score, parts.test)
+        warnings += warn.of_score(task, before[1])
         goal = goal.with_macs(model, noisy, parts)
         for warning in warnings if self.verbose else ():
             print(f"warning: {warning}", file=sys.stderr)

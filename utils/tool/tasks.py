@@ -2,11 +2,13 @@
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
+from keras_sbp import keras_private
 from keras_sbp.utils.tool import fingerprint
 from keras_sbp.utils.tool.examples import Arrays, Stream, by_input
 from keras_sbp.utils.tool.refusal import Refused
@@ -14,17 +16,22 @@ from keras_sbp.utils.tool.refusal import Refused
 CLASSES, BINARY, LABELS, REGRESSION = "classes", "one label", "several labels", "regression"
 CROSS_ENTROPIES = ("binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy")
 
+# A score is better than chance if chance reaches it less often than this. As many labels are enough to say so.
+AT_CHANCE, ENOUGH_LABELS = 0.05, 100_000
+
 
 class Score(NamedTuple):
     """What an evaluation found.
 
     value: percent right, or the mean loss of a regression. right: (N,) the right fraction of each example's outputs;
-    None for a regression. labels: (N, ...), in the same order.
+    labels: (positions,) classes or (positions, outputs) bool, in the same order; both None for a regression. weights:
+    (N,) how many positions of each example count: those that the outputs' mask leaves. None: as many of each.
     """
 
     value: float
     right: np.ndarray | None
-    labels: np.ndarray
+    labels: np.ndarray | None
+    weights: np.ndarray | None = None
 
 
 class Task(NamedTuple):
@@ -56,7 +63,7 @@ class Task(NamedTuple):
             return f"{self.loss_name} {fingerprint.of(self.loss)}"
         if not isinstance(self.loss, keras.losses.Loss):
             return self.loss_name
-        settings = {name: value for name, value in self.loss.get_config().items() if name != "name"}
+        settings = keras_private.loss_settings(self.loss)
         return f"{self.loss_name} {settings}"
 
     @property
@@ -64,38 +71,56 @@ class Task(NamedTuple):
         """Whether the loss is one of Keras's own."""
         return bool(_name(self.loss))
 
+    @property
+    def ignored(self) -> int | None:
+        """The class whose positions the loss leaves out (`ignore_class`), if any."""
+        return getattr(self.loss, "ignore_class", None) if self.is_stock else None
+
     def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
         # An object of a loss may have a state: each model takes one of its own.
-        loss = self.loss
-        if isinstance(loss, keras.losses.Loss) and _is_stock(loss):
-            loss = type(loss).from_config(loss.get_config())
+        is_object = isinstance(self.loss, keras.losses.Loss) and self.is_stock
+        loss = keras_private.copied_loss(self.loss) if is_object else self.loss
         model.compile(optimizer, loss, run_eagerly=self.run_eagerly)
 
     def evaluate(self, model: keras.Model, part: Arrays | Stream) -> Score:
-        """The score of a network on some examples."""
-        right, labels, loss, count = [], [], 0.0, 0
-        function = keras.losses.get(self.loss)
+        """The score of a network on some examples.
+
+        Positions that the mask of the outputs leaves out do not count, as in `model.evaluate`, nor does the class that
+        the loss ignores. The loss is the mean over all other positions, as `model.evaluate` gives it for one batch.
+        """
+        found = []
+        judge = self._loss_of if self.kind == REGRESSION else self._right
         for x, y in part.batches():
             # Not predict_on_batch: what XLA takes to compile it for each network is longer than all this takes.
-            outputs = keras.ops.convert_to_numpy(model(x, training=False))
-            if self.kind == REGRESSION:
-                loss += len(y) * float(keras.ops.mean(function(_as_outputs(y, outputs), outputs)))
-            else:
-                right.append(self._right(y, outputs))
-            labels.append(y)
-            count += len(y)
-        labels = np.concatenate(labels)
+            outputs = model(x, training=False)
+            found.append(judge(_as_outputs(y, outputs), outputs, _mask(outputs, y)))
+        values, weights, labels = zip(*found)
         if self.kind == REGRESSION:
-            return Score(loss / count, None, labels)
-        right = np.concatenate(right)
-        return Score(100 * float(right.mean()), right, labels)
+            return Score(float(np.dot(values, weights) / max(1, np.sum(weights))), None, None)
+        right, weights, labels = map(np.concatenate, (values, weights, labels))
+        return Score(100 * float(np.dot(right, weights) / max(1, weights.sum())), right, labels, weights)
 
-    def _right(self, y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    def _loss_of(self, y: np.ndarray, outputs: Any, mask: np.ndarray) -> tuple[float, int, None]:
+        """The mean loss of a batch, and its weight."""
+        loss = keras.losses.get(self.loss)
+        loss = loss if isinstance(loss, keras.losses.Loss) else _MeanOf(loss)
+        return float(keras.ops.mean(loss(y, outputs))), int(mask.sum()), None
+
+    def _right(self, y: np.ndarray, outputs: Any, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The right fraction of each example of a batch, its weight, and the labels that count."""
+        outputs = keras.ops.convert_to_numpy(outputs)
         if self.kind == CLASSES:
-            found, wanted = outputs.argmax(-1), y.argmax(-1) if self.one_hot else y.reshape(outputs.shape[:-1])
+            labels = y.argmax(-1) if self.one_hot else y.reshape(outputs.shape[:-1])
+            right = outputs.argmax(-1) == labels
         else:
-            found, wanted = outputs > (0 if self.logits else 0.5), _as_outputs(y, outputs) > 0.5
-        return (found == wanted).reshape(len(y), -1).mean(1)
+            labels = y > 0.5
+            right = ((outputs > (0 if self.logits else 0.5)) == labels).mean(-1)
+        counted = np.broadcast_to(mask.reshape(mask.shape + (1,) * (right.ndim - mask.ndim)), right.shape)
+        if self.ignored is not None:
+            counted = counted & (labels != self.ignored)
+        weights = counted.reshape(len(y), -1).sum(1)
+        right = (right * counted).reshape(len(y), -1).sum(1) / np.maximum(weights, 1)
+        return right, weights, labels[counted]
 
     def drop(self, before: float, after: float) -> float:
         """How much worse a score is: in points; of a regression's loss, which may be negative, in percent."""
@@ -105,24 +130,48 @@ class Task(NamedTuple):
             return 0.0 if after <= 0 else math.inf
         return 100 * (after - before) / abs(before)
 
-    def chance(self, part: Arrays | Stream) -> float | None:
+    def chance(self, score: Score) -> float | None:
         """Percent right if the most frequent answer is always given; None for a regression."""
-        if self.kind == REGRESSION:
+        if score.labels is None:
             return None
-        y = part.labels()
         if self.kind == CLASSES:
-            classes = (y.argmax(-1) if self.one_hot else y).ravel().astype(int)
-            return 100 * float(np.bincount(classes).max() / len(classes))
-        positive = (y > 0.5).mean(0)
+            return 100 * float(np.bincount(score.labels.astype(int), minlength=1).max() / max(1, len(score.labels)))
+        positive = score.labels.mean(0)
         return 100 * float(np.maximum(positive, 1 - positive).mean())
 
-    def is_at_chance(self, score: float, part: Arrays | Stream) -> bool:
-        """Whether a score on these examples cannot be told from that of always giving the same answer."""
-        chance = self.chance(part)
+    def is_at_chance(self, score: Score) -> bool:
+        """Whether a score cannot be told from that of always giving the same answer."""
+        chance = self.chance(score)
         if chance is None:
             return False
-        deviation = 100 * (chance / 100 * (1 - chance / 100) / part.count) ** 0.5
-        return score <= chance + 2 * deviation
+        count = min(len(score.labels), ENOUGH_LABELS)
+        return _at_least(round(score.value / 100 * count), count, chance / 100) > AT_CHANCE
+
+
+def _at_least(right: int, count: int, chance: float) -> float:
+    """The probability that as many of some examples are right by chance, or more."""
+    if not right or chance == 1:
+        return 1.0
+    numbers = np.arange(count + 1)
+    ways = np.concatenate([[0.0], np.cumsum(np.log((count + 1 - numbers[1:]) / numbers[1:]))])
+    return float(np.exp(ways + numbers * math.log(chance) + (count - numbers) * math.log1p(-chance))[right:].sum())
+
+
+class _MeanOf(keras.losses.Loss):
+    """The mean of what a function gives, without the positions that the outputs' mask leaves out."""
+
+    def __init__(self, function: Callable[[Any, Any], Any]):
+        super().__init__()
+        self.function = function
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return self.function(y_true, y_pred)
+
+
+def _mask(outputs: Any, y: np.ndarray) -> np.ndarray:
+    """Which positions of the outputs count, (N, ...): those of their mask; all, (N,), if they come without one."""
+    mask = keras_private.mask_of(outputs)
+    return np.ones(len(y), bool) if mask is None else keras.ops.convert_to_numpy(mask).astype(bool)
 
 
 def of(model: keras.Model, data: Arrays | Stream, loss: Any = None) -> Task:
@@ -229,8 +278,8 @@ def _is_stock(loss: Any) -> bool:
     return (getattr(loss, "__module__", None) or "").startswith("keras.")
 
 
-def _as_outputs(y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-    return y.reshape(outputs.shape) if y.size == outputs.size else y
+def _as_outputs(y: np.ndarray, outputs: Any) -> np.ndarray:
+    return y.reshape(outputs.shape) if y.size == math.prod(outputs.shape) else y
 
 
 def _brief(error: Exception) -> str:

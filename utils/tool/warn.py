@@ -7,7 +7,7 @@ from keras_sbp.utils.pruning import graph
 from keras_sbp.utils.tool.choice import DROP, Goal
 from keras_sbp.utils.tool.examples import Arrays, Parts, Stream, by_input
 from keras_sbp.utils.tool.refusal import Refused
-from keras_sbp.utils.tool.tasks import CLASSES, Task
+from keras_sbp.utils.tool.tasks import CLASSES, Score, Task
 
 
 def of_data(model: keras.Model, parts: Parts) -> list[str]:
@@ -83,14 +83,15 @@ def of_classes(task: Task, parts: Parts, goal: Goal) -> list[str]:
 
 def _classes(task: Task, part: Arrays | Stream) -> set[int]:
     y = part.labels()
-    return set(np.unique(y.argmax(-1) if task.one_hot else y).astype(int).tolist())
+    return set(np.unique(y.argmax(-1) if task.one_hot else y).astype(int).tolist()) - {task.ignored}
 
 
-def of_score(task: Task, score: float, test: Arrays | Stream) -> list[str]:
+def of_score(task: Task, score: Score) -> list[str]:
     """A network at chance."""
-    if not task.is_at_chance(score, test):
+    if not task.is_at_chance(score):
         return []
     return [
-        f"the network as given is at chance ({score:.1f} %, and {task.chance(test):.1f} % by always giving the same "
-        "answer): train it first, or give examples as it was trained on"
+        f"the network as given cannot be told from chance on {len(score.right)} test examples ({score.value:.1f} %, "
+        f"and {task.chance(score):.1f} % by always giving the same answer): train it first, or give examples as it was "
+        "trained on, or more of them"
     ]
