@@ -58,7 +58,8 @@ def kernels(model: keras.Model) -> dict[str, tuple[int, ...]]:
 def unit_costs(model: keras.Model) -> dict[str, int]:
     """{noise layer's name: MACs saved by removing one of its units} of a network with every unit live.
 
-    Weights that are 0 count as well, like those of a last layer that starts at 0, or of filters that are not used.
+    A dimension of one head of attention saves none alone, as all heads have to lose as many: its cost is 0. Weights
+    that are 0 count as well, like those of a last layer that starts at 0, or of filters that are not used.
     """
     model, rng = graph.clone(model), np.random.default_rng(0)
     # Not all the same: a table with the same number for each word does not vary with the input.
