@@ -223,3 +223,11 @@ def test_scores_take_batches_of_several_lengths():
     task = tasks.of(model, whole, "sparse_categorical_crossentropy")
     scores = [task.evaluate(model, part) for part in (whole, examples.part(Batches(*batches), "data"))]
     assert scores[0].value == pytest.approx(scores[1].value) and task.chance(scores[0]) == task.chance(scores[1])
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_the_counting_of_a_stream_of_unknown_length_is_shown(verbose, monkeypatch, capsys):
+    monkeypatch.setattr(examples, "SHOWN_AFTER", 0)
+    stream = tf.data.Dataset.from_tensor_slices((np.zeros((9, 2)), np.zeros(9))).batch(3).filter(lambda x, y: True)
+    assert examples.part(stream, "test_data", verbose=verbose).count == 9
+    assert ("counting the batches of test_data, which needs an end" in capsys.readouterr().err) == bool(verbose)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from tqdm import tqdm
 
 from keras_sbp.lazy import tf
 from keras_sbp.utils.tool.refusal import Refused
@@ -19,6 +20,8 @@ VALIDATION_FRACTION = TEST_FRACTION = 0.1
 # Examples at a time where nothing is trained: less for small batches, as memory may be short.
 EVALUATION_BATCH = 256
 EVALUATED_PER_TRAINED = 4
+# Seconds after which the counting of a stream is shown.
+SHOWN_AFTER = 2.0
 
 
 class Shuffled(keras.utils.PyDataset):
@@ -165,16 +168,17 @@ def split(
     return Parts(train, validation, test, tuple(notes))
 
 
-def part(given: Any, name: str, batch_size: int | None = None) -> Arrays | Stream:
+def part(given: Any, name: str, batch_size: int | None = None, verbose: int = 0) -> Arrays | Stream:
     """All examples of an argument of `prune`.
 
     Args:
         batch_size: of the training.
+        verbose: whether the counting of a stream of unknown length is shown.
     Raises:
         Refused: they are not such as it takes.
     """
     if isinstance(given, keras.utils.PyDataset) or _is_tf_dataset(given):
-        return _stream(given, name)
+        return _stream(given, name, verbose)
     if isinstance(given, (tuple, list)) and len(given) == 3:
         raise Refused(f"{name} has three parts: give (x, y); weights of examples are not taken")
     if not isinstance(given, (tuple, list)) or len(given) != 2:
@@ -215,7 +219,7 @@ def _batches(dataset: Any) -> Any:
     return (dataset[number] for number in range(dataset.num_batches))
 
 
-def _stream(dataset: Any, name: str) -> Stream:
+def _stream(dataset: Any, name: str, verbose: int) -> Stream:
     """Validation and test data are read once; of training data, all batches are taken to be as large as the first."""
     is_tf = _is_tf_dataset(dataset)
     number = int(dataset.cardinality()) if is_tf else dataset.num_batches
@@ -233,7 +237,12 @@ def _stream(dataset: Any, name: str) -> Stream:
     if len(sizes) > 1 or -1 in sizes:
         raise Refused(f"{name} yields single examples: batch it, with batch(64)")
     if is_tf and number == tf.data.UNKNOWN_CARDINALITY:
-        number = sum(1 for _ in dataset)
+        # One without an end, such as of a generator, would not be told from a large one.
+        what = f"counting the batches of {name}, which needs an end"
+        shown = tqdm(
+            dataset, what, unit=" batches", delay=SHOWN_AFTER, disable=not verbose, leave=False, file=sys.stderr
+        )
+        number = sum(1 for _ in shown)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(number))  # for fit
     size = sizes.pop()
     found = Stream(dataset, number * size, size, name != "data", {_shapes(first[0])})

@@ -67,15 +67,15 @@ def prune(
     _check(model, exclude)
     with _seeded(plan.whole_number(seed, "seed", 0)):
         batch_size = None if batch_size is None else plan.whole_number(batch_size, "batch_size", 1)
-        given = examples.part(data, "data", batch_size)
+        given = examples.part(data, "data", batch_size, verbose)
         task = tasks.of(model, given, loss)
         others = (validation_data, "validation_data"), (test_data, "test_data")
-        found = [given, *(None if data is None else examples.part(data, name, batch_size) for data, name in others)]
+        read = (data if data is None else examples.part(data, name, batch_size, verbose) for data, name in others)
+        found = [given, *read]
         sized = sizes.fixed(model, [part for part in found if part])
         train, validation, test = (part and labels.fitted(task, part, sized.output_shape[1:]) for part in found)
-        parts = examples.split(
-            train, validation, test, seed, _has_classes(task, train) and len(model.output_shape) == 2
-        )
+        stratified = len(model.output_shape) == 2 and _has_classes(task, train)
+        parts = examples.split(train, validation, test, seed, stratified)
         planned = plan.of(parts, epochs, finetune_epochs, batch_size, learning_rate, noise_learning_rate)
         call = _Pruning(sized, parts, task, planned, tuple(exclude), seed, verbose)
         smaller, report = call.run(goal, directory, control)
