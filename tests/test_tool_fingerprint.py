@@ -74,6 +74,7 @@ def test_a_function_that_calls_itself_has_a_fingerprint():
     assert fingerprint.of(falling) == fingerprint.of(falling)
 
 
+@pytest.mark.slow
 def test_fingerprints_are_the_same_in_another_process():
     """Where addresses, and the order of sets, are others."""
     done = scripts.run("from tests import test_tool_fingerprint as tests; print(tests.mixed())")
