@@ -657,3 +657,13 @@ def test_a_weight_that_is_read_outside_of_its_layer():
     for function in (pruning.insert, pruning.shrink):
         with pytest.raises(ValueError, match="read outside of it"):
             function(model)
+
+
+@pytest.mark.parametrize("key", [np.s_[:, None], np.s_[:, None, :, None], np.s_[..., None, :], np.s_[:, None, 1:4]])
+def test_new_axes_by_an_index(key):
+    """As by expand_dims, so that the units before are pruned."""
+    inputs = keras.Input((5, 6))
+    x = L.Dense(8, activation="relu", name="before")(inputs)[key]
+    model = keras.Model(inputs, L.Dense(3)(L.Flatten()(L.Dense(4)(x))))
+    assert "before" not in pruning.unprunable(model)
+    outputs_stay(model)

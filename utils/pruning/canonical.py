@@ -42,7 +42,7 @@ def outputs(nodes: list[Node], inputs: list[keras.KerasTensor], old: list[keras.
 def _form(node: Node, read: set[int], copies: wrappers.Copies) -> Form | None:
     if keras_private.is_keras_op(node.operation, {"Glu"}):
         return _glu(node)
-    return wrappers.form(node, read, copies) or _rearranged(node)
+    return wrappers.form(node, read, copies) or _new_axes(node) or _rearranged(node)
 
 
 def _glu(node: Node) -> Form | None:
@@ -51,6 +51,35 @@ def _glu(node: Node) -> Form | None:
     def form(built: Tensors) -> list[keras.KerasTensor]:
         units, gates = ops.split(built[id(tensor)], 2, axis=axis)
         return [units * ops.sigmoid(gates)]
+
+    return form
+
+
+def _new_axes(node: Node) -> Form | None:
+    """An index with None in it, as in x[:, None]: one without, and new axes."""
+    if not keras_private.is_keras_op(node.operation, {"GetItem"}) or len(node.input_tensors) != 1:
+        return None
+    (tensor,), (args, kwargs) = node.input_tensors, keras_private.arguments(node)
+    key = [*args[1:], *kwargs.values()][0]
+    parts = list(key) if isinstance(key, (list, tuple)) else [key]
+    others = [part for part in parts if part is not None]
+    if not all(part is Ellipsis or isinstance(part, (int, slice)) for part in others):
+        return None
+    within_ellipsis = len(tensor.shape) - sum(part is not Ellipsis for part in others)
+    new, axis = [], 0
+    for part in parts:
+        new += [axis] if part is None else []
+        axis += within_ellipsis if part is Ellipsis else 0 if isinstance(part, int) else 1
+    if not new or new[0] == 0:
+        return None
+
+    def form(built: Tensors) -> list[keras.KerasTensor]:
+        x = built[id(tensor)]
+        if any(part is not Ellipsis and part != slice(None) for part in others):
+            x = x[tuple(others)]
+        for axis in new:
+            x = ops.expand_dims(x, axis)
+        return [x]
 
     return form
 
