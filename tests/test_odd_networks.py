@@ -667,3 +667,12 @@ def test_new_axes_by_an_index(key):
     model = keras.Model(inputs, L.Dense(3)(L.Flatten()(L.Dense(4)(x))))
     assert "before" not in pruning.unprunable(model)
     outputs_stay(model)
+
+
+@pytest.mark.parametrize("chosen", [lambda mask, x: ops.where(mask, x, 0), lambda mask, x: ops.where(mask, -1.5, x)])
+def test_a_choice_between_a_tensor_and_a_number(chosen):
+    inputs = keras.Input((5, 6))
+    x = L.Dense(8, activation="relu", name="before")(inputs)
+    model = keras.Model(inputs, L.Dense(3)(L.Flatten()(L.Dense(4)(chosen(inputs[..., :1] > 0, x)))))
+    assert "before" not in pruning.unprunable(model)
+    outputs_stay(model)

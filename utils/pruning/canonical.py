@@ -42,7 +42,7 @@ def outputs(nodes: list[Node], inputs: list[keras.KerasTensor], old: list[keras.
 def _form(node: Node, read: set[int], copies: wrappers.Copies) -> Form | None:
     if keras_private.is_keras_op(node.operation, {"Glu"}):
         return _glu(node)
-    return wrappers.form(node, read, copies) or _new_axes(node) or _rearranged(node)
+    return wrappers.form(node, read, copies) or _new_axes(node) or _chosen_number(node) or _rearranged(node)
 
 
 def _glu(node: Node) -> Form | None:
@@ -59,8 +59,7 @@ def _new_axes(node: Node) -> Form | None:
     """An index with None in it, as in x[:, None]: one without, and new axes."""
     if not keras_private.is_keras_op(node.operation, {"GetItem"}) or len(node.input_tensors) != 1:
         return None
-    (tensor,), (args, kwargs) = node.input_tensors, keras_private.arguments(node)
-    key = [*args[1:], *kwargs.values()][0]
+    (tensor,), (_, key) = node.input_tensors, _values(node)
     parts = list(key) if isinstance(key, (list, tuple)) else [key]
     others = [part for part in parts if part is not None]
     if not all(part is Ellipsis or isinstance(part, (int, slice)) for part in others):
@@ -82,6 +81,27 @@ def _new_axes(node: Node) -> Form | None:
         return [x]
 
     return form
+
+
+def _chosen_number(node: Node) -> Form | None:
+    """A choice between a tensor and a number, as in where(mask, x, 0): between two tensors."""
+    if not keras_private.is_keras_op(node.operation, {"Where"}) or len(node.input_tensors) != 2:
+        return None
+    if len(given := _values(node)) != 3 or not any(type(value) in (int, float) for value in given):
+        return None
+
+    def form(built: Tensors) -> list[keras.KerasTensor]:
+        tensors = [built[id(tensor)] for tensor in node.input_tensors]
+        zeros = ops.zeros_like(tensors[1])
+        values = (zeros + value if type(value) in (int, float) else value for value in _values(node, tensors))
+        return [ops.where(*values)]
+
+    return form
+
+
+def _values(node: Node, tensors: list[keras.KerasTensor] | None = None) -> list:
+    args, kwargs = keras_private.arguments(node, tensors)
+    return [*args, *kwargs.values()]
 
 
 def _rearranged(node: Node) -> Form | None:
