@@ -676,3 +676,12 @@ def test_a_choice_between_a_tensor_and_a_number(chosen):
     model = keras.Model(inputs, L.Dense(3)(L.Flatten()(L.Dense(4)(chosen(inputs[..., :1] > 0, x)))))
     assert "before" not in pruning.unprunable(model)
     outputs_stay(model)
+
+
+@pytest.mark.parametrize("pooling", [L.AdaptiveAveragePooling2D(3), L.AdaptiveMaxPooling2D((2, 3))])
+def test_pooling_to_a_size(pooling):
+    inputs = keras.Input(IMAGES)
+    x = pooling(L.Conv2D(6, 3, activation="sigmoid", name="before")(inputs))
+    model = keras.Model(inputs, L.Dense(3)(L.Flatten()(L.Conv2D(4, 2)(x))))
+    assert "before" not in pruning.unprunable(model)
+    outputs_stay(model)

@@ -116,6 +116,7 @@ class Spatial(Unitwise):
     """Pooling, cropping and upsampling: what is the same at all positions stays so."""
 
     names = ("AveragePooling", "GlobalAveragePooling", "MaxPooling", "GlobalMaxPooling", "Cropping", "UpSampling")
+    names += ("AdaptiveAveragePooling", "AdaptiveMaxPooling")
     kinds = tuple(getattr(layers, f"{name}{rank}D") for name in names for rank in (1, 2, 3))
     carries_scale = True
 
