@@ -53,7 +53,7 @@ class Liveness:
         in_training = any(isinstance(rule, (rules.Noise, rules.BatchNorm)) for rule in self.rules)
         self.folds_constants = inference or not in_training
         self._analyze(model)
-        if not all(map(self._can_be_built, self._constant_tensors())):
+        if not self._can_be_built(self._constant_tensors()):
             self._analyze(model, keep_one=True)
 
     def _analyze(self, model: keras.Model, keep_one: bool = False) -> None:
@@ -70,10 +70,12 @@ class Liveness:
         nodes = [rule.node for rule in self.rules if self.is_constant(rule.node)]
         return [tensor for node in nodes for tensor in node.outputs if self.kept[id(tensor)].any()]
 
-    def _can_be_built(self, tensor: keras.KerasTensor) -> bool:
-        """Whether a tensor can be built from constants alone, with as many examples as the network's input."""
-        counts = rules.example_counts([rule.node for rule in self.rules])
-        return None not in tensor.shape[1:-1] and keras_private.mask_of(tensor) is None and counts[id(tensor)] == 1
+    def _can_be_built(self, tensors: list[keras.KerasTensor]) -> bool:
+        """Whether tensors can be built from constants alone, with as many examples as the network's input."""
+        if any(None in x.shape[1:-1] or keras_private.mask_of(x) is not None for x in tensors):
+            return False
+        counts = rules.example_counts(rule.node for rule in self.rules) if tensors else {}
+        return all(counts[id(x)] == 1 for x in tensors)
 
     def _propagate_constants(self, keep_one: bool) -> None:
         """Find `varying` and `constants`, from the inputs to the outputs.
