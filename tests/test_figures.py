@@ -270,6 +270,7 @@ def brightest(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_predict_reads_idx_packed_or_not_and_image_files(brightest, tmp_path):
     rows = np.array([7, 0, 3])
     images = np.zeros((3, 28, 28), np.uint8)

@@ -59,7 +59,8 @@ def test_half_of_a_stream_takes_a_quarter_of_the_macs(norm):
     assert counting.multiply_adds(smaller) == keras_applications.traced_multiply_adds(smaller) == expected
 
 
-@pytest.mark.parametrize("norm", ["layer", pytest.param("root mean square", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["layer", "root mean square"])
 def test_smaller_streams_can_be_fine_tuned_and_pruned_again(norm):
     _, smaller = halved(network(NORMS[norm]))
     words = np.random.default_rng(0).integers(50, size=(64, POSITIONS))

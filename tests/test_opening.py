@@ -305,6 +305,7 @@ def test_stock_layers_stand_for_normalizations_and_stochastic_depth():
     assert not {Scaled, DropPath, Rotated} & set(kinds)
 
 
+@pytest.mark.slow
 def test_weights_that_changed_since_a_layer_was_opened_are_the_new_ones():
     model, images = transformer(), np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
     pruning.unprunable(model)

@@ -41,6 +41,7 @@ def test_a_wrong_flag_is_refused_without_tensorflow():
     assert re.fullmatch(r"error: .*Unknown command line flag 'epoch'.*\n", done.stderr)
 
 
+@pytest.mark.slow
 def test_the_terminal_has_bars_and_our_lines_alone(tmp_path):
     folder = tmp_path / "run"
     done = python("scripts/lenet5.py", "--dataset=digits", "--epochs=1", f"--checkpoints_dir={folder}")

@@ -188,6 +188,7 @@ def test_the_cells_of_a_terminals_table_stand_apart_however_long_they_are():
     assert [cells[:-6] for cells in ours] == [[], ["a method with a long name"]] and len({*map(len, lines)}) == 1
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_one_line_of_json():
     (line,) = scripts.run("benchmark", "--net=lenet-fc", "--seconds=0.1").stdout.splitlines()
     found = json.loads(line)

@@ -129,14 +129,8 @@ def test_a_run_that_is_done_prints_its_row_again(undisturbed):
     assert (folder / "result.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize(
-    "by, status",
-    [
-        (signal.SIGKILL, -9),
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("by, status", [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_ends_in_the_same_bits(undisturbed, tmp_path, by, status):
     assert stopped("lenet-fc-sbp", tmp_path, *SBP, by=by) == status
     again = run("lenet-fc-sbp", tmp_path, *SBP)
@@ -253,6 +247,7 @@ def test_a_published_network_is_measured_and_where_it_differs_said(undisturbed, 
     assert none.returncode == 2 and "no network is published" in none.stderr
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_published_network_and_has_its_rows_above(pretrained, tmp_path):
     published = tmp_path / "published" / "lenet5-digits-seed99"
     shutil.copytree(pretrained, published)

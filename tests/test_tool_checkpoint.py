@@ -171,6 +171,7 @@ class Epochs(keras.callbacks.Callback):
         self.seen.append(epoch)
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_leaves_later_ones_alone(tmp_path):
     made, data, epochs = model(), Shuffling(), Epochs()
     made.fit(data, epochs=2, shuffle=False, verbose=0, callbacks=[sbp.Checkpoint(tmp_path, data)])

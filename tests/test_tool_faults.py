@@ -164,6 +164,7 @@ def test_a_network_with_dead_units_is_pruned(trained):
     assert live / sbp.multiply_adds(smaller) == pytest.approx(2, rel=0.05)
 
 
+@pytest.mark.slow
 def test_labels_for_each_position_are_not_taken_for_one_hot_classes():
     x, y = np.random.default_rng(0).normal(size=(60, 5, 8)), np.random.default_rng(1).integers(0, 6, (60, 5))
     y[:, 0], y[0] = 6, [0, 6, 0, 0, 0]  # the largest tag is at the second position of one example only

@@ -354,6 +354,7 @@ class Own(keras.Model):
         return self.second(self.first(layers.Flatten()(x)))
 
 
+@pytest.mark.slow
 def test_a_subclass_is_pruned_and_stays_as_it_is():
     (x, y), model = digits(), Own()
     model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -364,7 +365,8 @@ def test_a_subclass_is_pruned_and_stays_as_it_is():
     assert all(map(np.array_equal, before, model.get_weights()))
 
 
-@pytest.mark.parametrize("build", [dense, pytest.param(Own, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [dense, Own])
 def test_a_loss_that_only_runs_eagerly_is_trained_with(build):
     def squares(y, outputs):
         given = np.asarray(y)  # which nothing in a graph has

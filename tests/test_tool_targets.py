@@ -62,6 +62,7 @@ def with_noise_towards(target, callbacks):
     return noisy
 
 
+@pytest.mark.slow
 def test_units_are_removed_along_the_path_and_stay_removed():
     full = MACS
     recorder = Recorder()
@@ -116,6 +117,7 @@ def transformer():
     return keras.Model(inputs, layers.Dense(10)(layers.GRU(16)(hidden)))
 
 
+@pytest.mark.slow
 def test_the_smaller_network_has_the_weights_that_were_trained_and_the_macs_that_were_counted():
     """Also where units are normalized, or are those of attention and recurrent layers."""
     rng = np.random.default_rng(0)
