@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import sys
 from pathlib import Path
 
 import keras
@@ -141,6 +142,15 @@ def test_a_run_that_goes_on_keeps_what_it_has_started_from(tmp_path, untimed):
     started.rmdir()
     with pytest.raises(UserError, match=f"{started}, which is gone"):
         start.find_or_train(again, "lenet5")
+
+
+def test_a_log_that_cannot_be_written_stops_no_run(tmp_path):
+    """TensorFlow's lines go to a temporary file then."""
+    log = sys.modules["keras_sbp.utils.experiment.main"]._log
+    assert log(str(tmp_path), Settings()) == str(tmp_path / "log.txt")
+    (tmp_path / "log.txt").unlink()
+    (tmp_path / "log.txt").mkdir()
+    assert log(str(tmp_path), Settings()) is None
 
 
 def test_an_experiment_without_a_script_has_to_say_where_it_starts(tmp_path):

@@ -8,7 +8,7 @@ from keras import layers
 from scipy import stats
 
 import keras_sbp as sbp
-from keras_sbp.utils.tool import examples, labels, sizes, tasks, warn
+from keras_sbp.utils.tool import examples, labels, measure, sizes, tasks, warn
 from keras_sbp.utils.tool import prune as tool
 
 pytestmark = pytest.mark.usefixtures("no_latency")
@@ -231,3 +231,20 @@ def test_the_counting_of_a_stream_of_unknown_length_is_shown(verbose, monkeypatc
     stream = tf.data.Dataset.from_tensor_slices((np.zeros((9, 2)), np.zeros(9))).batch(3).filter(lambda x, y: True)
     assert examples.part(stream, "test_data", verbose=verbose).count == 9
     assert ("counting the batches of test_data, which needs an end" in capsys.readouterr().err) == bool(verbose)
+
+
+def test_the_margin_weights_examples_by_their_positions():
+    """By the variance of a weighted mean; an example without positions changes nothing."""
+    rng = np.random.default_rng(0)
+    before, after = rng.random((2, 50))
+    weights = np.arange(50) % 3
+
+    def margin(*columns):
+        return measure._margin(*(tasks.Score(0.0, right, np.zeros(1), columns[-1]) for right in columns[:-1]))
+
+    kept = weights > 0
+    difference, shares = (before - after)[kept], weights[kept] / weights.sum()
+    center = np.sum(shares * difference)
+    expected = 196 * np.sqrt(np.sum(shares**2 * (difference - center) ** 2))
+    assert margin(before, after, weights) == pytest.approx(expected)
+    assert margin(before, after, None) == pytest.approx(196 * np.std(before - after) / np.sqrt(50))

@@ -70,7 +70,7 @@ def prune(
         given = examples.part(data, "data", batch_size, verbose)
         task = tasks.of(model, given, loss)
         others = (validation_data, "validation_data"), (test_data, "test_data")
-        read = (data if data is None else examples.part(data, name, batch_size, verbose) for data, name in others)
+        read = (part if part is None else examples.part(part, name, batch_size, verbose) for part, name in others)
         found = [given, *read]
         sized = sizes.fixed(model, [part for part in found if part])
         train, validation, test = (part and labels.fitted(task, part, sized.output_shape[1:]) for part in found)
