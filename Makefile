@@ -20,15 +20,19 @@ test: .venv/tests
 	.venv/bin/ruff check --quiet .
 	.venv/bin/python -m pytest -q -n 2 --dist worksteal --ignore=tests/backends -m "not slow" tests
 
-test-slow: .venv/tests
+test-slow: .venv/jax
 	.venv/bin/python -m pytest -q -n 2 --dist worksteal --ignore=tests/backends -m slow tests
 
-test-backends: .venv/tests .venv/backends
+test-backends: .venv/backends
 	for backend in tensorflow jax torch; do \
 		KERAS_BACKEND=$$backend .venv/bin/python -m pytest -q tests/backends || exit 1; \
 	done
 
-.venv/backends: .venv/tests
+.venv/jax: .venv/tests
+	$(INSTALL) "jax>=0.10,<1"
+	touch $@
+
+.venv/backends: .venv/jax
 	$(INSTALL) "torch>=2.13,<3"
 	touch $@
 

@@ -313,5 +313,6 @@ def test_a_file_without_such_images_is_an_error(tmp_path, content):
         image_files.read(tmp_path / "file", (28, 28, 1))
 
 
+@pytest.mark.slow
 def test_predict_refuses_in_one_line(tmp_path):
     assert "none.keras" in error_line(scripts.run("predict", tmp_path / "none.keras", tmp_path / "image.png"))

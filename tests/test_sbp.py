@@ -433,7 +433,7 @@ class Block(keras.layers.Layer):
         return self.noise(self.dense(inputs))
 
 
-@pytest.mark.parametrize("run_eagerly", [False, True])
+@pytest.mark.parametrize("run_eagerly", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_noise_after_a_block_that_is_rematerialized_is_trained(run_eagerly):
     with keras.RematScope(mode="list_of_layers", layer_names=["block"]):
         block = Block(name="block")

@@ -156,6 +156,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(undisturbed, tmp
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_with_0_epochs_a_smaller_network_is_fine_tuned_as_it_is(tmp_path):
     start = ROOT / "checkpoints" / "published" / "lenet5-sbpc-small"
     arguments = ["--dataset=digits", f"--checkpoint={start}", "--epochs=0", "--finetune_epochs=2"]
@@ -259,6 +260,7 @@ def test_a_run_starts_from_the_published_network_and_has_its_rows_above(pretrain
     assert original.split()[:2] == ["Original", "published"] and own.split()[:2] == ["StructuredBP", "ours"]
 
 
+@pytest.mark.slow
 def test_a_script_starts_as_people_start_it():
     script = [sys.executable, ROOT / "scripts" / "lenet-fc.py", "--dataset=fashion_mnist", "--evaluate"]
     done = subprocess.run(script, capture_output=True, text=True)
@@ -317,7 +319,8 @@ def test_a_second_run_in_one_folder_is_refused(tmp_path):
     assert second.returncode == 2 and "another run is writing" in second.stderr
 
 
-@pytest.mark.parametrize("script", [pytest.param("lenet5-sbp", marks=pytest.mark.slow), "lenet-fc-sbp"])
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["lenet5-sbp", "lenet-fc-sbp"])
 def test_the_papers_schedule_has_its_settings(script, tmp_path, pretrained):
     """As shared by the paper and its authors' code; whatever is given on the command line holds all the same."""
     start = [f"--checkpoint={pretrained}"] if script == "lenet5-sbp" else []

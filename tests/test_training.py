@@ -302,6 +302,7 @@ def test_training_stops_at_a_loss_that_is_not_finite_and_keeps_the_last_checkpoi
     assert all(np.isfinite(value).all() for name, value in arrays.items() if "/" in name)
 
 
+@pytest.mark.slow
 def test_dead_units_are_removed_from_the_running_network_with_their_moments(digits, tmp_path):
     """Units that start dead and stay so: after shrink_every epochs, the others continue in the state that they had."""
     model = network()

@@ -102,6 +102,7 @@ def test_expectations_on_a_grid(name, xla, dtype):
     check_expectation(name, dtype, GRID, xla=xla)
 
 
+@pytest.mark.slow
 @both_dtypes
 @eager_and_xla
 def test_quantiles_on_a_grid(xla, dtype):
