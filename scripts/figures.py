@@ -1,6 +1,6 @@
-"""Draws the pictures in docs/figures from finished runs. It trains nothing.
+"""Draws pictures from finished runs. It trains nothing.
 
-    python scripts/figures.py
+    python scripts/figures.py --figures_dir=docs/figures    # those of the docs
 
 pixels: SNR of Lenet-fc's 784 pixels. vgglike-units: units per layer. error-flops-NETWORK: error over MACs saved, ours,
 the paper's and other papers'. units-epochs: live units over epochs. pixels and units-epochs need runs of your own; what

@@ -125,4 +125,4 @@ def define_data_dir() -> None:
 
 def define_figures_dir() -> None:
     """Define --figures_dir."""
-    flags.DEFINE_string("figures_dir", str(ROOT / "docs" / "figures"), "Directory of the figures.")
+    flags.DEFINE_string("figures_dir", str(ROOT / "checkpoints" / "figures"), "Directory of the figures.")
