@@ -259,6 +259,14 @@ def test_the_arrays_of_a_dict_are_those_of_the_inputs_of_their_names(struct):
     assert len(wanted) == len(given) == 2 and wanted[0].strip("(,") == given[1].split(")")[0].strip(",")
 
 
+def test_the_latency_is_that_of_an_example_of_the_input_whose_name_a_dict_has():
+    image = keras.Input((8,), name="image")
+    x = {"age": np.zeros((3, 2)), "image": np.ones((3, 8))}
+    part = examples.part((x, np.zeros(3)), "data")
+    example = examples.example(keras.Model(image, layers.Dense(1)(image)), part)
+    np.testing.assert_array_equal(example, np.ones((1, 8)))
+
+
 def test_the_margin_of_shuffled_examples_is_that_of_two_samples():
     """Of 0.5 right among 400 each: the standard error of the difference is sqrt(2 * 0.25 / 400)."""
     labels, right = np.arange(400), np.tile([0.0, 1.0], 200)

@@ -196,7 +196,7 @@ def _by_latency(goal: Goal, ranking: Ranking, model: keras.Model, parts: Parts) 
 
     def fast_enough(position: int) -> bool:
         smaller = compact.shrink(ranking.noisy, ranking.alive(position))
-        return _latency_reached(goal, latency.milliseconds([model, smaller], example(parts.test))) >= 1
+        return _latency_reached(goal, latency.milliseconds([model, smaller], example(model, parts.test))) >= 1
 
     return ranking.alive(targets.first_position(fast_enough, len(ranking.thresholds) - 1))
 
@@ -213,7 +213,7 @@ def _macs_of_latency(goal: Goal, model: keras.Model, noisy: keras.Model, parts: 
 
     def reached(position: int) -> float:
         smaller = compact.shrink(noisy, even.alive(position))
-        return _latency_reached(goal, latency.milliseconds([model, smaller], example(parts.test)))
+        return _latency_reached(goal, latency.milliseconds([model, smaller], example(model, parts.test)))
 
     try:
         most = reached(last)

@@ -284,10 +284,10 @@ def _held_out(part: Arrays, fraction: float, seed: int, stratified: bool, least:
     return part._replace(indices=part.indices[~taken]), part._replace(indices=part.indices[taken])
 
 
-def example(part: Arrays | Stream) -> np.ndarray:
-    """The first example, of the first input: (1, ...)."""
+def example(model: keras.Model, part: Arrays | Stream) -> np.ndarray:
+    """The first example, of the model's first input: (1, ...)."""
     x, _ = next(iter(part.batches()))
-    return keras.tree.flatten(x)[0][:1]
+    return by_input(model, x)[0][:1]
 
 
 def by_input(model: keras.Model, x: Any) -> list[np.ndarray]:

@@ -88,7 +88,7 @@ def report(
     not_measured = None
     try:
         models = [model, *([control] if control else []), smaller]
-        for each, milliseconds in zip(compared, latency.milliseconds(models, example(parts.test))):
+        for each, milliseconds in zip(compared, latency.milliseconds(models, example(model, parts.test))):
             each.latency = milliseconds
     except latency.NotMeasured as error:
         not_measured = str(error)
