@@ -117,7 +117,7 @@ def test_an_error_is_called_the_same_where_its_interval_holds_the_papers(errors,
     run = json.loads((ROOT / "checkpoints" / "published" / "lenet5-sbp" / "result.json").read_text())
     runs = [run | {"error": error, "multiply_adds": 1000 * seed} for seed, error in enumerate(errors)]
     _, ours = report.rows("LeNet5", "mnist", {"StructuredBP": {"ours": runs}})
-    assert ours[2].endswith("(same)") == said
+    assert ours[2].endswith("(n.s.)") == said
 
 
 def test_a_row_shows_the_units_of_the_run_with_the_median_of_the_multiply_adds():

@@ -180,7 +180,7 @@ def _paper_cells(row):
 def _our_cells(runs, theirs):
     """One seed's metrics, or their mean over the seeds; the units are those of the run with the median multiply-adds.
 
-    An error whose interval contains the paper's is marked "(same)".
+    An error whose interval contains the paper's is marked "(n.s.)".
     """
     error, spread = interval([run["error"] for run in runs])
     speedups = [_speedup(runs, name) for name in ("cpu", "gpu", "flops")]
@@ -188,7 +188,7 @@ def _our_cells(runs, theirs):
     if all("error_before_finetuning" in run for run in runs):
         cell = f"{_with_interval(*interval([run['error_before_finetuning'] for run in runs]))} -> {cell}"
     if theirs and spread and abs(error - theirs.error) <= spread:
-        cell += " (same)"
+        cell += " (n.s.)"
     return cell, _units(median(runs)["units"]), *speedups
 
 
