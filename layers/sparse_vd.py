@@ -169,9 +169,3 @@ def live_units(model: keras.Model) -> dict[str, np.ndarray]:
     """{layer's name: (units,) bool}: units that at least one of the remaining weights leads to."""
     kernels = {layer.name: np.asarray(layer.sparse_kernel()) for layer in layers(model)}
     return {name: kernel.any(axis=tuple(range(kernel.ndim - 1))) for name, kernel in kernels.items()}
-
-
-def zero_fraction(model: keras.Model) -> float:
-    """The fraction of weights that are removed, over all kernels with noise."""
-    kernels = [np.asarray(layer.sparse_kernel()) for layer in layers(model)]
-    return 1 - sum(np.count_nonzero(kernel) for kernel in kernels) / sum(kernel.size for kernel in kernels)

@@ -29,7 +29,7 @@ from keras_sbp.utils.deployment import runtimes, timing
 from keras_sbp.utils.experiment.flags import define, read
 from keras_sbp.utils.io import command_line, data, networks, preprocessing, towers
 from keras_sbp.utils.io.command_line import UserError
-from keras_sbp.utils.methods import StructuredBP
+from keras_sbp.utils.methods import PruningMethod, StructuredBP
 from keras_sbp.utils.pruning import counting
 
 FLAGS = flags.FLAGS
@@ -62,12 +62,19 @@ INFER_PAIRS = 30
 TRAINING_FLAGS = [field.name for field in dataclasses.fields(StructuredBP)]
 TRAINING_FLAGS += ["method", "batch_size", "precision", "seconds", "peer"]
 INFER_FLAGS = ["runtime", "threads"]
+# No step here reads them, or none without noise on units; SparseVD's noise has a learning rate, too.
+UNUSED_FLAGS = ["weight_decay", "label_smoothing", "warmup", "decay_start", "shrink_every"]
+NOISE_FLAGS = [field.name for field in dataclasses.fields(StructuredBP)][len(dataclasses.fields(PruningMethod)) :]
 
 
 def main():
     for name in TRAINING_FLAGS if FLAGS.infer else INFER_FLAGS:
         if FLAGS[name].present:
             raise UserError(f"--{name} does nothing {'with' if FLAGS.infer else 'without'} --infer: leave it out")
+    unused = {"original": NOISE_FLAGS, "sparsevd": NOISE_FLAGS[1:]}.get(FLAGS.method, [])
+    for name in UNUSED_FLAGS + unused:
+        if FLAGS[name].present:
+            raise UserError(f"--{name} does nothing with --method={FLAGS.method}: leave it out")
     if FLAGS["threads"].present and not FLAGS.runtime.startswith("litert"):
         raise UserError("--threads is of LiteRT: give --runtime=litert or leave it out")
     if FLAGS.infer:
@@ -181,7 +188,10 @@ def network(build, method):
     taken = inspect.signature(build).parameters
     if FLAGS.method == "sbp":
         settings = {name: getattr(method, name) for name in ("threshold", "criterion", "log_sigma")}
-        model = build(unit=method.unit) if "unit" in taken else pruning.insert(build(), **settings)
+        try:
+            model = build(unit=method.unit) if "unit" in taken else pruning.insert(build(), **settings)
+        except ValueError as error:
+            raise UserError(str(error)) from None
         return model, method.kl(model)
     layers = {"dense": sparse_vd.Dense, "conv": sparse_vd.Conv2D}
     if "dense" not in taken:

@@ -55,6 +55,8 @@ def noisy(folder):
     model = training.load_network(arrays) if arrays else None
     if not result or not model or not any(isinstance(layer, SBP) for layer in model.layers):
         raise UserError(f"{folder} has no finished run with noise and its checkpoint: give that of a StructuredBP run")
+    if result["dataset"].endswith("-random"):
+        raise UserError(f"{folder} is a run of random-labels.py, which preprocesses images in its own way")
     keras.utils.set_random_seed(result["seed"])
     labels = test_set(result).labels
     with in_float32(model):

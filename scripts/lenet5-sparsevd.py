@@ -28,8 +28,7 @@ def train(run):
     start = experiment.find_or_train(run, "lenet5")
     model = run.build(dense=layers.sparse_vd.Dense, conv=layers.sparse_vd.Conv2D)
     experiment.load_weights(run, model, start)
-    model = run.train(model)
-    return run.finish(model, zero_weights=layers.sparse_vd.zero_fraction(model))
+    return run.finish(run.train(model))
 
 
 if __name__ == "__main__":

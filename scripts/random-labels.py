@@ -16,13 +16,13 @@ import sys
 import keras
 from absl import flags
 
-from keras_sbp.layers.sbp import SBP
 from keras_sbp.nets import NETWORKS, vgglike
 from keras_sbp.utils import experiment, training
 from keras_sbp.utils.experiment import Experiment, Settings, testing
 from keras_sbp.utils.experiment import flags as experiment_flags
+from keras_sbp.utils.experiment.main import log_file
 from keras_sbp.utils.experiment.session import run_or_show
-from keras_sbp.utils.io import command_line, data, figures, preprocessing, report
+from keras_sbp.utils.io import command_line, data, figures, preprocessing, report, terminal
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.io.options import option
 from keras_sbp.utils.methods import Method, StructuredBP
@@ -51,34 +51,46 @@ NUM_MEASURED = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RandomLabels(StructuredBP):
-    """StructuredBP or binary dropout, by Adam or, with `kernel_learning_rate`, as VGG-like's Original by Muon."""
+class Dropout(Method):
+    """Binary dropout, by Adam or, with `kernel_learning_rate`, as VGG-like's Original by Muon."""
 
     dropout: float = option(0.1, "Rate of binary dropout.", at_least=0, at_most=1)
     kernel_learning_rate: float = option(0.0, "Muon's learning rate for convolutions. 0: Adam for all.", at_least=0)
 
-    def objective(self, model: keras.Model) -> training.Objective:
-        is_noisy = any(isinstance(layer, SBP) for layer in model.layers)
-        return super().objective(model) if is_noisy else Method.objective(self, model)
+    def unit(self, name: str) -> keras.layers.Dropout:
+        return keras.layers.Dropout(self.dropout, name=name)
+
+    def updates(self, model: keras.Model, num_examples: int) -> training.Updates:
+        if not self.kernel_learning_rate:
+            return training.Updates(lambda variable: self.learning_rate, self.warmup, self.decay_start)
+        rest = self.learning_rate / num_examples
+        muon = functools.partial(updates.muon, compute_dtype=model.compute_dtype)
+        return training.Updates(
+            lambda variable: self.kernel_learning_rate if len(variable.shape) == 4 else rest,
+            self.warmup,
+            self.decay_start,
+            muon,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomLabels(StructuredBP, Dropout):
+    """StructuredBP, whose weights are trained as with dropout. Its fields are the flags of both."""
 
     def updates(self, model: keras.Model, num_examples: int) -> training.Updates:
         if not self.kernel_learning_rate:
             return super().updates(model, num_examples)
-        noise, rest = self.noise_learning_rate, self.learning_rate / num_examples
-        if noise in (self.kernel_learning_rate, rest):
+        weights, noise = Dropout.updates(self, model, num_examples), self.noise_learning_rate
+        if noise in map(weights.rate, model.trainable_variables):
             raise UserError(f"--noise_learning_rate={noise:g} is also a rate of the weights: choose another")
 
-        def rate(variable):
-            if variable.name in ("mu", "log_sigma"):
-                return noise
-            return self.kernel_learning_rate if len(variable.shape) == 4 else rest
-
-        muon = functools.partial(updates.muon, compute_dtype=model.compute_dtype)
-
         def optimizer(schedule, name):
-            return updates.adam(schedule, name) if schedule.rate == noise else muon(schedule, name)
+            return updates.adam(schedule, name) if schedule.rate == noise else weights.optimizer(schedule, name)
 
-        return training.Updates(rate, self.warmup, self.decay_start, optimizer)
+        def rate(variable):
+            return (self if variable.name in ("mu", "log_sigma") else weights).rate(variable)
+
+        return dataclasses.replace(weights, rate=rate, optimizer=optimizer)
 
 
 flags.DEFINE_enum("network", "lenet5", list(TITLES), "The network.")
@@ -98,10 +110,11 @@ def main():
         settings = dataclasses.replace(
             experiment_flags.read(Settings), checkpoints_dir=directory, summaries_dir=summary
         )
-        method = experiment_flags.read(RandomLabels)
+        method = experiment_flags.read({"dropout": Dropout, "sbp": RandomLabels}[FLAGS.method])
         network, name = NETWORKS[TITLES[FLAGS.network]], METHODS[FLAGS.method]
         standardize = preprocessing.standardize
-        run_or_show(Experiment(network, name, settings, method, preprocess=standardize, script=script), train)
+        with terminal.quiet(log_file(directory, settings)):
+            run_or_show(Experiment(network, name, settings, method, preprocess=standardize, script=script), train)
         return
     for method in METHODS:
         command_line.call([sys.executable, *sys.argv, f"--method={method}"])
@@ -122,8 +135,7 @@ def train(run):
     def error(model, images, count=None):
         return testing.error(model, data.Images(images.images[:count], images.labels[:count]), run.preprocess)
 
-    layers = {"dropout": lambda name: keras.layers.Dropout(run.method.dropout, name=name), "sbp": run.method.unit}
-    model = run.build(unit=layers[FLAGS.method])
+    model = run.build(unit=run.method.unit)
     if FLAGS.network == "vgglike":
         vgglike.start_as_identity(model)
     if run.settings.checkpoint:

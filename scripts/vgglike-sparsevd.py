@@ -55,7 +55,7 @@ def train(run):
     initialize(model, original)
     model = run.train(model)
     rewind(model, original)
-    return run.finish(model, run.finetune(original), half=True, zero_weights=layers.sparse_vd.zero_fraction(model))
+    return run.finish(model, run.finetune(original), half=True)
 
 
 if __name__ == "__main__":

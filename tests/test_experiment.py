@@ -16,7 +16,7 @@ from keras_sbp.utils.experiment.evaluate import evaluate
 from keras_sbp.utils.experiment.settings import check_same, record
 from keras_sbp.utils.io import report
 from keras_sbp.utils.io.command_line import UserError
-from keras_sbp.utils.methods import SSL, Finetuning, NormalizedOriginal, Original, StructuredBP
+from keras_sbp.utils.methods import SSL, Finetuning, NormalizedOriginal, Original, Retraining, StructuredBP
 
 ROOT = Path(__file__).parents[1]
 
@@ -96,10 +96,55 @@ def test_a_teacher_has_the_precision_of_the_run_and_has_not_seen_what_is_held_ou
 def test_nothing_to_train_is_refused(tmp_path):
     settings = Settings(dataset="digits", epochs=0, checkpoints_dir=str(tmp_path))
     for finetuning in (None, Finetuning(epochs=1)):  # there is no checkpoint to fine-tune
-        with pytest.raises(UserError, match="only fine-tunes"):
+        match = "give more epochs" if finetuning is None else "give a checkpoint and finetune_epochs"
+        with pytest.raises(UserError, match=match):
             Experiment(NETWORKS["LeNet5"], "StructuredBP", settings, StructuredBP(), finetuning=finetuning)
     with pytest.raises(UserError, match="teacher does nothing"):
         Finetuning(teacher="lenet5")
+    with pytest.raises(UserError, match="finetune_learning_rate=0 trains nothing"):
+        Finetuning(epochs=1, learning_rate=0.0)
+    assert Retraining(epochs=1, learning_rate=0.0, kernel_learning_rate=0.1).epochs == 1
+
+
+def test_a_directory_holds_a_run_of_one_network_and_method(tmp_path):
+    """Their settings may be the same."""
+    settings = Settings(dataset="digits", epochs=1, checkpoints_dir=str(tmp_path))
+    with Experiment(NETWORKS["Lenet-fc"], "Original", settings, Original()) as run:
+        model = run.train(run.build())
+    others = [("LeNet5", "Original"), ("Lenet-fc", "StructuredBP")]
+    for network, name in others:
+        with pytest.raises(UserError, match=f"holds a run of .*, not of {network if name == 'Original' else name}"):
+            Experiment(NETWORKS[network], name, settings, Original()).__enter__()
+    run.finish(model)
+    for network, name in others:
+        with pytest.raises(UserError, match="holds a run of"):
+            Experiment(NETWORKS[network], name, settings, Original()).result()
+    assert Experiment(NETWORKS["Lenet-fc"], "Original", settings, Original()).result()["epochs"] == 1
+
+
+def test_a_teacher_that_cannot_be_one_is_refused_before_the_training(tmp_path):
+    settings = Settings(dataset="digits", epochs=1, checkpoints_dir=str(tmp_path))
+    other = ROOT / "checkpoints" / "published" / "resnet20"
+    for teacher, why in ((tmp_path / "none", "none"), (other, "cannot be the teacher")):
+        finetuning = Finetuning(epochs=1, teacher=str(teacher))
+        with Experiment(NETWORKS["LeNet5"], "StructuredBP", settings, StructuredBP(), finetuning=finetuning) as run:
+            with pytest.raises(UserError, match=why):
+                run.train(run.build(unit=run.method.unit))
+        assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_noise_that_is_dead_from_the_start_is_one_line(tmp_path):
+    settings = Settings(dataset="digits", checkpoints_dir=str(tmp_path))
+    run = Experiment(NETWORKS["LSTM"], "StructuredBP", settings, StructuredBP(log_sigma=2.0))
+    with pytest.raises(UserError, match="dead"):
+        start.insert_noise(run, run.original())
+
+
+def test_where_a_run_starts_from_is_found_from_any_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(dataset="digits", checkpoint="network.keras", checkpoints_dir=str(tmp_path))
+    run = Experiment(NETWORKS["LeNet5"], "StructuredBP", settings, StructuredBP())
+    assert start.find_or_train(run, "lenet5") == str(tmp_path / "network.keras")
 
 
 def test_epochs_of_0_are_refused_where_the_noise_was_not_trained(tmp_path):

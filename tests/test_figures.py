@@ -229,12 +229,29 @@ def test_the_bound_of_both_runs_and_mu_that_stays_at_0(tmp_path):
 
 
 @pytest.mark.slow
+def test_noise_has_rates_of_its_own_beside_muon_on_random_labels():
+    done = scripts.run(f"""import runpy
+script = runpy.run_path({str(ROOT / "scripts" / "random-labels.py")!r})
+method = script["RandomLabels"](fixed_mu=True, noise_learning_rate=0.5, kernel_learning_rate=0.25, learning_rate=10.0)
+model = script["NETWORKS"]["LeNet5"].build(unit=method.unit)
+updates = method.updates(model, num_examples=100)
+print({{updates.rate(v) for v in model.trainable_variables if v.name == "mu"}})
+print([(type(o).__name__, sorted({{v.name for v in vs}})) for o, vs in updates.optimizers(model, 10)])""")
+    rates, optimizers = done.stdout.splitlines()
+    assert rates == "{0.0}", done.stderr
+    # In the order of their rates: 10 / 100, 0.25 and 0.5.
+    kinds = [("Muon", ["bias", "kernel"]), ("Muon", ["kernel"]), ("FusedAdam", ["log_sigma"])]
+    assert optimizers == str(kinds)
+
+
+@pytest.mark.slow
 def test_random_labels_leave_sbp_a_constant_and_each_network_the_error_of_its_row(tmp_path):
     base = tmp_path / "run"
     arguments = ["--dataset=digits-random", "--epochs=2", "--batch_size=64", "--shrink_every=1"]
     arguments += ["--noise_learning_rate=0.5", f"--figures_dir={tmp_path}"]
     done = scripts.run("random-labels", *arguments, f"--checkpoints_dir={base}")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and "no unit was removed" not in done.stderr, done.stderr
+    assert all((tmp_path / f"run-{method}/log.txt").exists() for method in ("dropout", "sbp"))
     rows = [line.replace(" - ", "-").split() for line in done.stdout.splitlines()[1:]]
     assert [row[0] for row in rows] == ["Dropout", "StructuredBP"]
     assert [row[3] for row in rows] == ["20-50-800-500", "0-0-0-0"]

@@ -206,6 +206,15 @@ def test_the_benchmark_refuses_flags_that_do_nothing():
     assert done.returncode and "--threads is of LiteRT" in done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "method, flag", [("sbp", "shrink_every"), ("original", "noise_learning_rate"), ("sparsevd", "kl_scale")]
+)
+def test_the_benchmark_refuses_flags_of_other_methods(method, flag):
+    done = scripts.run("benchmark", "--net=lenet-fc", f"--method={method}", f"--{flag}=1")
+    assert done.returncode and f"--{flag} does nothing with --method={method}" in done.stderr
+
+
 def test_weights_as_float16_take_half_the_file_and_keras_reads_them(tmp_path):
     model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(64, 3), keras.layers.BatchNormalization()])
     model.add(keras.layers.Dense(3000))

@@ -51,7 +51,7 @@ def main(
         script = flags.script(*groups)
         # TensorFlow leaves it off on processors without AVX-512. LeNet5 trains 1.8 times as fast with it there.
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-        with terminal.quiet(_log(settings.checkpoints_dir or script.directory(), settings)):
+        with terminal.quiet(log_file(settings.checkpoints_dir or script.directory(), settings)):
             from keras_sbp.utils.experiment import session  # imports TensorFlow
             from keras_sbp.utils.experiment.run import Experiment
 
@@ -60,8 +60,12 @@ def main(
     command_line.run(run_script)
 
 
-def _log(directory: str, settings: Settings) -> str | None:
-    """log.txt in the run's directory, which is made; None where nothing is to be or can be written there."""
+def log_file(directory: str, settings: Settings) -> str | None:
+    """log.txt in the run's directory, which is made; None where nothing is to be or can be written there.
+
+    Raises:
+        UserError: the directory cannot be made.
+    """
     if settings.evaluate or "TF_CONFIG" in os.environ:
         return None
     try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import keras
 
 from keras_sbp import keras_private
+from keras_sbp.utils import pruning
 
 
 @contextlib.contextmanager
@@ -38,3 +39,9 @@ def use_bfloat16(model: keras.Model) -> None:
     """Let a model compute in bfloat16, but for its last layer, in place."""
     for layer in model.layers[:-1]:
         layer.dtype_policy = "mixed_bfloat16"
+
+
+def shrink(model: keras.Model) -> keras.Model:
+    """The smaller network (`pruning.shrink`), in float32, however the model is trained."""
+    with in_float32(model):
+        return pruning.shrink(model)

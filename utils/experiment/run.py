@@ -16,7 +16,7 @@ from keras_sbp.nets import Network
 from keras_sbp.utils import pruning, training
 from keras_sbp.utils.deployment import arrange, timing
 from keras_sbp.utils.experiment import finished, row, testing
-from keras_sbp.utils.experiment.precision import dtype_policy, in_float32, use_bfloat16
+from keras_sbp.utils.experiment.precision import dtype_policy, in_float32, shrink, use_bfloat16
 from keras_sbp.utils.experiment.settings import Script, Settings, check_same, record, stored_record
 from keras_sbp.utils.io import checkpoint, data, report, towers
 from keras_sbp.utils.io.command_line import UserError
@@ -61,8 +61,10 @@ class Experiment:
         self.preprocess = preprocess or data.DATASETS[settings.dataset].preprocess
         self.augment, self.finetuning, self.script = augment or self.preprocess, finetuning, script
         self.record = record(settings, method, augment, finetuning)
+        self._identity = {"network": self.title, "method": name} | self.record
         if not (settings.epochs or settings.checkpoint and finetuning and finetuning.epochs):
-            raise UserError("epochs=0 only fine-tunes: give a checkpoint and finetune_epochs, or more epochs")
+            otherwise = "give a checkpoint and finetune_epochs, or more epochs" if finetuning else "give more epochs"
+            raise UserError(f"epochs=0 only fine-tunes: {otherwise}")
         if not (settings.checkpoints_dir or script):
             raise UserError("no checkpoints_dir: Settings(checkpoints_dir=...) says where the run goes")
         self.directory = (settings.checkpoints_dir or script.directory()).rstrip("/")
@@ -105,10 +107,10 @@ class Experiment:
         """The result of a finished run; None if it is not finished.
 
         Raises:
-            UserError: its directory holds a run with other settings.
+            UserError: its directory holds another run.
         """
         if result := report.read(self.directory):
-            check_same(self.directory, result["settings"], self.record)
+            check_same(self.directory, result | result["settings"], self._identity)
         return result
 
     def measure(self, network: keras.Model) -> report.Result:
@@ -122,12 +124,12 @@ class Experiment:
         """Check that the directory's checkpoints are of this run, lock it, and seed what is random.
 
         Raises:
-            UserError: another run holds the directory, or it holds a run with other settings.
+            UserError: another process holds the directory, or it holds another run.
         """
         self.train_set  # noqa: B018  missing data is reported before the directory is locked
         for stage in (self.directory, self._finetuning_directory):
             if arrays := checkpoint.latest(stage):
-                check_same(self.directory, stored_record(arrays, self.directory), self.record)
+                check_same(self.directory, stored_record(arrays, self.directory), self._identity)
         self._lock = checkpoint.lock_directory(self.directory) if towers.is_chief(self.strategy) else None
         keras.utils.set_random_seed(self.settings.seed)
         return self
@@ -163,7 +165,7 @@ class Experiment:
     def insert_batch_norm(self, model: keras.Model) -> keras.Model:
         """What `shrink` leaves of a model, with batch normalization inserted again, in the run's precision."""
         with self.strategy.scope(), dtype_policy(self.settings.precision):
-            model = pruning.insert_batch_norm(_shrink(model), self.examples())
+            model = pruning.insert_batch_norm(shrink(model), self.examples())
         return self._in_precision(model)
 
     def _in_precision(self, model):
@@ -188,6 +190,7 @@ class Experiment:
             if self.method.live_units(model):
                 raise UserError("epochs=0 only fine-tunes, and this network has to be trained first: give more epochs")
             return model
+        self._teacher(model)  # what is wrong with it is said before hours of training
         return self._train(model, self.method, self.settings.epochs, self.directory, measure=measure)
 
     def finetune(self, model: keras.Model) -> keras.Model | None:
@@ -207,21 +210,24 @@ class Experiment:
                 smaller = self._in_precision(pruning.pad_filters(unpadded, arrange.LANES))
         else:
             with self.strategy.scope():
-                smaller = _shrink(model)
+                smaller = shrink(model)
         if not smaller.trainable_variables:
             print("no unit is live: there is nothing to fine-tune", file=sys.stderr)
             return None
-        with self.strategy.scope():
-            teacher = finished.load_teacher(method.teacher, self.settings, smaller) if method.teacher else None
-        tuned = self._train(smaller, method, method.epochs, self._finetuning_directory, teacher)
+        tuned = self._train(smaller, method, method.epochs, self._finetuning_directory, self._teacher(smaller))
         if method.inserts_batch_norm:
             pruning.copy_unpadded_weights(unpadded, tuned)
-            tuned = _shrink(unpadded)
+            tuned = shrink(unpadded)
         return tuned
+
+    def _teacher(self, model):
+        path = self.finetuning and self.finetuning.teacher
+        with self.strategy.scope():
+            return finished.load_teacher(path, self.settings, model) if path else None
 
     def _train(self, model, method, epochs, directory, teacher=None, **options):
         message = "the flags are not the same on all machines: start the same command on each"
-        towers.check_equal_across_workers(self.strategy, self.record, message)
+        towers.check_equal_across_workers(self.strategy, self._identity, message)
         stage = os.path.relpath(directory, self.directory)
         batches = training.Batches(
             self.train_set, self.augment, self.settings.batch_size, self.settings.seed, self.strategy
@@ -245,7 +251,7 @@ class Experiment:
                 after_epoch=method.after_epoch,
                 shrink_every=method.shrink_every,
                 summaries_dir=os.path.normpath(os.path.join(self.settings.summaries_dir or self.directory, stage)),
-                extra={"settings": np.array(json.dumps(self.record)), "start": np.array(self.start or "")},
+                extra={"settings": np.array(json.dumps(self._identity)), "start": np.array(self.start or "")},
                 **options,
             )
         return model
@@ -265,7 +271,7 @@ class Experiment:
         """
         if not towers.is_chief(self.strategy):
             return {}
-        smaller, test = _shrink(model), self.test_set()
+        smaller, test = shrink(model), self.test_set()
         with in_float32(model):
             logits, masked = (testing.logits(net, test.images, self.preprocess) for net in (smaller, model))
         metrics["max_logit_difference"] = float(np.abs(logits - masked).max())
@@ -292,9 +298,3 @@ class Experiment:
         }
         report.write(self.directory, result, smaller, half)
         return result
-
-
-def _shrink(model):
-    """The smaller network in float32, however the model is trained."""
-    with in_float32(model):
-        return pruning.shrink(model)

@@ -127,9 +127,14 @@ def check_same(directory: str, held: Mapping[str, Any], wanted: Mapping[str, Any
     """Check that a directory's run has the record that is wanted, as far as its record goes.
 
     Raises:
-        UserError: it has other settings.
+        UserError: it has other settings, or is of another network or method.
     """
     held = in_todays_names(held)
+    for kind in ("network", "method"):
+        if held.get(kind) != wanted.get(kind) and kind in held and kind in wanted:
+            raise UserError(
+                f"{directory} holds a run of {held[kind]}, not of {wanted[kind]}: choose another --checkpoints_dir"
+            )
     other = [as_flag(name, held[name]) for name, value in wanted.items() if name in held and held[name] != value]
     if other:
         raise UserError(

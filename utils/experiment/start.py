@@ -33,7 +33,7 @@ def find_or_train(run: Experiment, name: str) -> str:
             checkpoint; or what the run has started from is gone.
         SystemExit: training it failed, with that status.
     """
-    run.start = run.settings.checkpoint or _started_from(run) or _found_or_trained(run, name)
+    run.start = os.path.abspath(run.settings.checkpoint or _started_from(run) or _found_or_trained(run, name))
     return run.start
 
 
@@ -142,10 +142,18 @@ def load_weights(run: Experiment, model: keras.Model, path: str) -> None:
 
 
 def insert_noise(run: Experiment, model: keras.Model) -> keras.Model:
-    """A network of any layers with the method's noise on every group of units (`pruning.insert`)."""
+    """A network of any layers with the method's noise on every group of units (`pruning.insert`).
+
+    Raises:
+        UserError: with these hyperparameters all units would be dead from the start.
+    """
     method = run.method
+    noise = {"threshold": method.threshold, "criterion": method.criterion, "log_sigma": method.log_sigma}
     with run.strategy.scope(), dtype_policy(run.settings.precision):
-        return pruning.insert(model, threshold=method.threshold, criterion=method.criterion, log_sigma=method.log_sigma)
+        try:
+            return pruning.insert(model, **noise)
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
 
 def _check_same_network(model, source, path):

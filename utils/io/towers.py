@@ -19,7 +19,8 @@ def strategy(num_gpus: int | None = None) -> tf.distribute.Strategy:
     Args:
         num_gpus: None: one tower, on the first GPU if there is one; 0: one tower on the CPU; N: N towers, a GPU each.
     Raises:
-        UserError: there are fewer GPUs, $TF_CONFIG is set as well, or it is not a valid cluster spec.
+        UserError: there are fewer GPUs, $TF_CONFIG is set as well or is not a valid cluster spec, or this process has
+            used TensorFlow with other devices already.
     """
     if "TF_CONFIG" in os.environ:
         if num_gpus is not None:
@@ -34,12 +35,15 @@ def strategy(num_gpus: int | None = None) -> tf.distribute.Strategy:
     gpus = tf.config.list_physical_devices("GPU")
     if num_gpus is not None and num_gpus > len(gpus):
         raise UserError(f"--num_gpus={num_gpus}, but this machine has {len(gpus)} GPUs: ask for at most that many")
-    if num_gpus == 0:
-        tf.config.set_visible_devices([], "GPU")
-    if num_gpus and num_gpus > 1:
+    try:
+        if num_gpus == 0:
+            tf.config.set_visible_devices([], "GPU")
         # Otherwise the strategy takes all memory of all GPUs at once, and a run that trains the Original first none.
-        for gpu in gpus:
+        for gpu in gpus if num_gpus and num_gpus > 1 else []:
             tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError:
+        raise UserError(f"num_gpus={num_gpus}: TensorFlow uses other devices already, start a new process") from None
+    if num_gpus and num_gpus > 1:
         return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(num_gpus)])
     return tf.distribute.get_strategy()
 

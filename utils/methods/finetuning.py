@@ -36,6 +36,9 @@ class Finetuning(Method):
         super().__post_init__()
         if self.teacher and not self.epochs:
             raise UserError("finetune_teacher does nothing without finetune_epochs: give both")
+        rates = [value for name, value in vars(self).items() if name.endswith("learning_rate")]
+        if self.epochs and not any(rates):
+            raise UserError("finetune_learning_rate=0 trains nothing: use a larger value")
 
     def objective(self, model: keras.Model) -> training.Objective:
         return dataclasses.replace(super().objective(model), soft_labels=self.soft_labels, temperature=self.temperature)

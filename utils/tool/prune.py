@@ -46,7 +46,8 @@ def prune(
         validation_data, test_data: as `data`. Choices are made on the first, the report is about the second. Default: a
             tenth each of the arrays, drawn from every class.
         loss: in place of the one that the model was compiled with.
-        epochs, finetune_epochs: with noise, by default 20, more if these are under 1,500 steps; and without, a sixth of it.
+        epochs, finetune_epochs: with noise, by default 20, more if those are under 1,500 steps; and without, a sixth of
+            that.
         batch_size: of arrays. Default: 64, less for few examples.
         learning_rate, noise_learning_rate: Adam's. Of the noise, by default 0.02, more for fewer than 1,500 steps.
         exclude: names of layers that keep all their units.
