@@ -121,7 +121,9 @@ class SBP(keras.layers.Layer):
         self.log_sigma = add_parameter("log_sigma", self.initial_log_sigma, **units)
 
     def _weighted_kl(self, mu):
-        return self.kl_weight.value * ops.sum(self.kl_divergence())
+        # Keras adds losses in one dtype, whatever that of the layers.
+        dtype = "float64" if keras.config.floatx() == "float64" else "float32"
+        return ops.cast(self.kl_weight.value * ops.sum(self.kl_divergence()), dtype)
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         theta = self.scale * self.sample() if training else _of_pass(multipliers, self)

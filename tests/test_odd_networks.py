@@ -497,6 +497,18 @@ def test_error_for_a_quantized_network():
             prune(model)
 
 
+def test_error_for_quantized_layers_in_attention():
+    inputs, attention = keras.Input((6, 8)), L.MultiHeadAttention(2, 4, name="attention")
+    x = L.Dense(8)(inputs)
+    model = keras.Model(inputs, L.Dense(3)(attention(x, x)))
+    for layer in keras_private.inner_layers(attention):
+        if isinstance(layer, L.EinsumDense):
+            layer.quantize("int8")
+    for prune in (pruning.insert, pruning.shrink):
+        with pytest.raises(ValueError, match="attention: already quantized"):
+            prune(model)
+
+
 def test_error_for_a_network_with_its_own_call():
     inputs = keras.Input((6,))
     with pytest.raises(ValueError, match="has a call\\(\\) of its own"):

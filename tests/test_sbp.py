@@ -433,6 +433,15 @@ class Block(keras.layers.Layer):
         return self.noise(self.dense(inputs))
 
 
+def test_a_float64_network_with_noise_is_trained():
+    dense = keras.layers.Dense(1, dtype="float64")
+    noise = SBP(kl_weight=1.0, dtype="float64")
+    model = keras.Sequential([keras.Input((UNITS,), dtype="float64"), noise, dense])
+    model.compile("sgd", "mse")
+    model.fit(np.zeros((8, UNITS)), np.zeros((8, 1)), verbose=0)
+    assert noise.mu.dtype == "float64" and np.all(noise.mu.numpy() != 0)
+
+
 @pytest.mark.parametrize("run_eagerly", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_noise_after_a_block_that_is_rematerialized_is_trained(run_eagerly):
     with keras.RematScope(mode="list_of_layers", layer_names=["block"]):

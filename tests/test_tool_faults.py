@@ -30,6 +30,28 @@ def finished(trained, tmp_path_factory):
     return directory, sbp.prune(trained, tuple(part[:200] for part in digits()), 2, directory=directory, **QUICK)[1]
 
 
+@pytest.mark.parametrize("loss", ["binary_crossentropy", None])
+def test_outputs_of_one_number_for_each_example_without_an_axis_of_units(loss):
+    x = np.random.default_rng(0).normal(size=(60, 8))
+    y, inputs = x[:, 0] > 0, keras.Input((8,))
+    found = []
+    for flat in (False, True):
+        outputs = layers.Dense(1, "sigmoid", kernel_initializer="ones")(inputs)
+        model = keras.Model(inputs, keras.ops.squeeze(outputs, -1) if flat else outputs)
+        part = examples.part((x, y.astype(np.float32)), "data")
+        task = tasks.of(model, part, loss)
+        found.append((task.kind, task.logits, task.evaluate(model, part).value))
+    assert found[0] == found[1] and found[0][0] == tasks.BINARY
+    assert found[0][2] == pytest.approx(100 * np.mean((x.sum(1) > 0) == y), abs=1e-4)
+
+
+def test_a_loss_without_a_mean_is_refused():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, "relu"), layers.Dense(1)])
+    model.compile("adam", keras.losses.MeanSquaredError(reduction="none"))
+    with pytest.raises(ValueError, match="mean_squared_error has reduction='none': give loss="):
+        sbp.prune(model, (np.zeros((30, 4)), np.zeros((30, 1))), 2, **QUICK)
+
+
 @pytest.mark.parametrize(
     "before, after, drop", [(2, 3, 50), (-0.5, -0.4, 20), (-0.5, -0.6, -20), (0, 0, 0), (0, 1, np.inf)]
 )

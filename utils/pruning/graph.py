@@ -215,8 +215,10 @@ def _bound(model: keras.Model, args: tuple, kwargs: dict[str, Any]) -> dict[str,
     return found | found.pop("kwargs", {})
 
 
-def _has_lora(layer: keras.Layer) -> bool:
-    return any(getattr(inner, "lora_enabled", False) for inner in keras_private.inner_layers(layer))
+def _has(operation: Any, attribute: str) -> bool:
+    """Whether an attribute of an operation, or of a layer in it, is set."""
+    inner = keras_private.inner_layers(operation) if isinstance(operation, keras.Layer) else []
+    return any(getattr(each, attribute, None) for each in [operation, *inner])
 
 
 def flatten_nested(model: keras.Model) -> keras.Model:
@@ -236,9 +238,9 @@ def flatten_nested(model: keras.Model) -> keras.Model:
             f"{', '.join(tied)}: a weight of a layer is read outside of it, and a copy would read this model's. "
             "Write a layer of your own that holds the weight and reads it"
         )
-    if quantized := {op.name for op in operations if getattr(op, "quantization_mode", None)}:
+    if quantized := {op.name for op in operations if _has(op, "quantization_mode")}:
         raise ValueError(f"{', '.join(sorted(quantized))}: already quantized. Prune first, then quantize the result")
-    if lora := {op.name for op in operations if isinstance(op, ATTENTION) and _has_lora(op)}:
+    if lora := {op.name for op in operations if isinstance(op, ATTENTION) and _has(op, "lora_enabled")}:
         raise ValueError(f"{', '.join(sorted(lora))}: LoRA inside attention. Merge it into the kernels first")
     return model
 

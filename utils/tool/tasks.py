@@ -108,12 +108,12 @@ class Task(NamedTuple):
 
     def _right(self, y: np.ndarray, outputs: Any, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The right fraction of each example of a batch, its weight, and the labels that count."""
-        outputs = keras.ops.convert_to_numpy(outputs)
+        outputs = _with_units(keras.ops.convert_to_numpy(outputs))
         if self.kind == CLASSES:
             labels = y.argmax(-1) if self.one_hot else y.reshape(outputs.shape[:-1])
             right = outputs.argmax(-1) == labels
         else:
-            labels = y > 0.5
+            labels = y.reshape(outputs.shape) > 0.5
             right = ((outputs > (0 if self.logits else 0.5)) == labels).mean(-1)
         counted = np.broadcast_to(mask.reshape(mask.shape + (1,) * (right.ndim - mask.ndim)), right.shape)
         if self.ignored is not None:
@@ -193,7 +193,9 @@ def of(model: keras.Model, data: Arrays | Stream, loss: Any = None) -> Task:
         why = "bring x to that shape" if wanted != given else f"{type(error).__name__}: {_brief(error)}"
         raise Refused(f"{model.name} reads examples of {wanted}, and x has {given}: {why}") from None
     name = _name(loss)
-    kind, one_hot = _kind(name, y, outputs)
+    if isinstance(loss, keras.losses.Loss) and loss.reduction in (None, "none"):
+        raise Refused(f"{name or loss.name} has reduction={loss.reduction!r}: give loss=, which has a mean")
+    kind, one_hot = _kind(name, y, _with_units(outputs))
     logits = getattr(loss, "from_logits", getattr(loss, "_fn_kwargs", {}).get("from_logits"))
     if logits is None:
         # A name says of Keras's losses that the outputs are probabilities, but not of anybody's own.
@@ -208,6 +210,11 @@ def of(model: keras.Model, data: Arrays | Stream, loss: Any = None) -> Task:
     if loss is None:
         loss, source = _loss(kind, one_hot, logits), "guessed from outputs and labels"
     return Task(kind, one_hot, bool(logits), loss, source, bool(model.run_eagerly))
+
+
+def _with_units(outputs: np.ndarray) -> np.ndarray:
+    """Outputs whose last axis is units, also if they are one number for each example: (N, ..., units)."""
+    return outputs[:, None] if outputs.ndim == 1 else outputs
 
 
 def _kind(name: str, y: np.ndarray, outputs: np.ndarray) -> tuple[str, bool]:

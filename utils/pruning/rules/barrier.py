@@ -30,6 +30,8 @@ PRODUCTS = frozenset(
     "AdditiveAttention Attention Conv ConvTranspose Correlate DepthwiseConv Dot DotProductAttention Einsum Inner "
     "Matmul SeparableConv Tensordot Vdot".split()
 )
+# With equal constants, on which a call is tried.
+EXAMPLES = 3
 # {node: its MACs}, as a trace takes tens of milliseconds.
 _TRACED: weakref.WeakKeyDictionary[Node, int | None] = weakref.WeakKeyDictionary()
 
@@ -72,9 +74,22 @@ class Barrier(Rule):
         if any(np.isnan(constant).any() for constant in whole) or is_training(self.node):
             return unknown
         try:
-            return super().constant_outputs(whole)
+            one, several = (self._outputs(whole, count) for count in (1, EXAMPLES))
         except Exception:  # it may need more than one example, or raise anything
             return unknown
+        # Another value among several examples: it mixes them, has no axis of them, or draws random numbers.
+        same = [
+            all_.shape == (EXAMPLES, *each.shape[1:]) and np.allclose(all_, each, rtol=1e-5, equal_nan=True)
+            for each, all_ in zip(one, several)
+        ]
+        return [each[0] for each in one] if all(same) else unknown
+
+    def _outputs(self, constants, count):
+        """The outputs of so many examples with the same constants."""
+        # A tensor of one number for each example has no axis of units.
+        ranks = [len(tensor.shape) for tensor in self.node.input_tensors]
+        given = [np.repeat(each[None] if rank > 1 else each, count, 0) for each, rank in zip(constants, ranks)]
+        return [keras.ops.convert_to_numpy(output) for output in keras_private.call(self.node, self.op, given)]
 
     def coupled_outputs(self, kept: list[Mask]) -> list[Mask]:
         return [np.full_like(units, any(some.any() for some in kept)) for units in kept]
