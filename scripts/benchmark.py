@@ -62,7 +62,7 @@ INFER_PAIRS = 30
 TRAINING_FLAGS = [field.name for field in dataclasses.fields(StructuredBP)]
 TRAINING_FLAGS += ["method", "batch_size", "precision", "seconds", "peer"]
 INFER_FLAGS = ["runtime", "threads"]
-# No step here reads them, or none without noise on units; SparseVD's noise has a learning rate, too.
+# No step here reads them, or none without noise on units.
 UNUSED_FLAGS = ["weight_decay", "label_smoothing", "warmup", "decay_start", "shrink_every"]
 NOISE_FLAGS = [field.name for field in dataclasses.fields(StructuredBP)][len(dataclasses.fields(PruningMethod)) :]
 
@@ -71,8 +71,7 @@ def main():
     for name in TRAINING_FLAGS if FLAGS.infer else INFER_FLAGS:
         if FLAGS[name].present:
             raise UserError(f"--{name} does nothing {'with' if FLAGS.infer else 'without'} --infer: leave it out")
-    unused = {"original": NOISE_FLAGS, "sparsevd": NOISE_FLAGS[1:]}.get(FLAGS.method, [])
-    for name in UNUSED_FLAGS + unused:
+    for name in UNUSED_FLAGS + (NOISE_FLAGS if FLAGS.method != "sbp" else []):
         if FLAGS[name].present:
             raise UserError(f"--{name} does nothing with --method={FLAGS.method}: leave it out")
     if FLAGS["threads"].present and not FLAGS.runtime.startswith("litert"):

@@ -48,8 +48,15 @@ def test_outputs_of_one_number_for_each_example_without_an_axis_of_units(loss):
 def test_a_loss_without_a_mean_is_refused():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, "relu"), layers.Dense(1)])
     model.compile("adam", keras.losses.MeanSquaredError(reduction="none"))
+    x, y = np.zeros((30, 4)), np.full((30, 1), 0.5)
     with pytest.raises(ValueError, match="mean_squared_error has reduction='none': give loss="):
-        sbp.prune(model, (np.zeros((30, 4)), np.zeros((30, 1))), 2, **QUICK)
+        sbp.prune(model, (x, y), 2, **QUICK)
+
+    class Own(keras.losses.Loss):
+        def call(self, y_true, y_pred):
+            return keras.ops.mean(keras.ops.square(y_true - y_pred))
+
+    assert tasks.of(model, examples.part((x, y), "data"), Own(reduction=None)).kind == tasks.REGRESSION
 
 
 @pytest.mark.parametrize(

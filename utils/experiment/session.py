@@ -14,7 +14,8 @@ from keras_sbp.utils.methods import PruningMethod
 
 def run_or_show(run: Experiment, train: Callable[[Experiment], report.Result]) -> None:
     """Do what a script's run is asked for, print its row, and say where the network is."""
-    run.strategy  # noqa: B018  chooses the devices, before TensorFlow is used
+    if run.settings.num_gpus == 0:
+        run.strategy  # noqa: B018  hides the GPUs, before TensorFlow uses them
     if run.settings.evaluate:
         print(evaluate(run))
         return

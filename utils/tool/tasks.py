@@ -194,7 +194,9 @@ def of(model: keras.Model, data: Arrays | Stream, loss: Any = None) -> Task:
         raise Refused(f"{model.name} reads examples of {wanted}, and x has {given}: {why}") from None
     name = _name(loss)
     if isinstance(loss, keras.losses.Loss) and loss.reduction in (None, "none"):
-        raise Refused(f"{name or loss.name} has reduction={loss.reduction!r}: give loss=, which has a mean")
+        # One of anybody's own may take the mean by itself.
+        if len(loss(_as_outputs(y, outputs), outputs).shape):
+            raise Refused(f"{name or loss.name} has reduction={loss.reduction!r}: give loss=, one with a mean")
     kind, one_hot = _kind(name, y, _with_units(outputs))
     logits = getattr(loss, "from_logits", getattr(loss, "_fn_kwargs", {}).get("from_logits"))
     if logits is None:
