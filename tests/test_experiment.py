@@ -191,7 +191,7 @@ def test_a_run_that_goes_on_keeps_what_it_has_started_from(tmp_path, untimed):
 
 def test_a_log_that_cannot_be_written_stops_no_run(tmp_path):
     """TensorFlow's lines go to a temporary file then."""
-    log = sys.modules["keras_sbp.utils.experiment.main"]._log
+    log = sys.modules["keras_sbp.utils.experiment.main"].log_file
     assert log(str(tmp_path), Settings()) == str(tmp_path / "log.txt")
     (tmp_path / "log.txt").unlink()
     (tmp_path / "log.txt").mkdir()
