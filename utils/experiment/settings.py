@@ -131,7 +131,7 @@ def check_same(directory: str, held: Mapping[str, Any], wanted: Mapping[str, Any
     """
     held = in_todays_names(held)
     for kind in ("network", "method"):
-        if held.get(kind) != wanted.get(kind) and kind in held and kind in wanted:
+        if kind in held and kind in wanted and held[kind] != wanted[kind]:
             raise UserError(
                 f"{directory} holds a run of {held[kind]}, not of {wanted[kind]}: choose another --checkpoints_dir"
             )

@@ -38,9 +38,10 @@ def strategy(num_gpus: int | None = None) -> tf.distribute.Strategy:
     try:
         if num_gpus == 0:
             tf.config.set_visible_devices([], "GPU")
-        # Otherwise the strategy takes all memory of all GPUs at once, and a run that trains the Original first none.
-        for gpu in gpus if num_gpus and num_gpus > 1 else []:
-            tf.config.experimental.set_memory_growth(gpu, True)
+        elif num_gpus and num_gpus > 1:
+            # Else the strategy takes all memory of all GPUs at once, and a run that trains the Original first none.
+            for gpu in gpus:
+                tf.config.experimental.set_memory_growth(gpu, True)
     except RuntimeError:
         raise UserError(f"num_gpus={num_gpus}: TensorFlow uses other devices already, start a new process") from None
     if num_gpus and num_gpus > 1:

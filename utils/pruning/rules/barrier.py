@@ -74,17 +74,10 @@ class Barrier(Rule):
         if any(np.isnan(constant).any() for constant in whole) or is_training(self.node):
             return unknown
         try:
-            one, several = (self._outputs(whole, count) for count in (1, EXAMPLES))
+            one, several = (self.outputs_of(whole, examples) for examples in (1, EXAMPLES))
             return [each[0] for each in one] if all(map(_is_same, one, several)) else unknown
         except Exception:  # it may need more than one example, or raise anything
             return unknown
-
-    def _outputs(self, constants, count):
-        """The outputs of so many examples with the same constants."""
-        # A tensor of one number for each example has no axis of units.
-        ranks = [len(tensor.shape) for tensor in self.node.input_tensors]
-        given = [np.repeat(each[None] if rank > 1 else each, count, 0) for each, rank in zip(constants, ranks)]
-        return [keras.ops.convert_to_numpy(output) for output in keras_private.call(self.node, self.op, given)]
 
     def coupled_outputs(self, kept: list[Mask]) -> list[Mask]:
         return [np.full_like(units, any(some.any() for some in kept)) for units in kept]

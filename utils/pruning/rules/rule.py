@@ -135,11 +135,13 @@ class Rule(abc.ABC):
 
     def constant_outputs(self, constants: list[Array]) -> list[Array]:
         """The outputs where they do not vary, as `constants` of `varying_outputs`; NaN where that is not known."""
-        # A tensor of one number for each example has no axis of units.
-        ranks = [len(tensor.shape) for tensor in self.node.input_tensors]
-        given = [constant[None] if rank > 1 else constant for constant, rank in zip(constants, ranks)]
-        outputs = keras_private.call(self.node, self.op, given)
-        return [keras.ops.convert_to_numpy(output)[0] for output in outputs]
+        return [output[0] for output in self.outputs_of(constants, 1)]
+
+    def outputs_of(self, constants: list[Array], examples: int) -> list[Array]:
+        """The outputs, (examples, ...) each, of so many examples with the same `constants` as inputs."""
+        ranks = [len(tensor.shape) for tensor in self.node.input_tensors]  # 1: one number for each example
+        given = [np.repeat(each[None] if rank > 1 else each, examples, 0) for each, rank in zip(constants, ranks)]
+        return [keras.ops.convert_to_numpy(output) for output in keras_private.call(self.node, self.op, given)]
 
     def coupled_outputs(self, kept: list[Mask]) -> list[Mask]:
         """Which units of each output are kept if these are: units that can only go together."""
@@ -270,13 +272,11 @@ def axis_order(node: Node) -> list[int]:
 
 
 def index_parts(node: Node) -> list | None:
-    """What a call of keras.ops' GetItem takes of each axis that it names, with slice(None) for those of an ellipsis;
-    None if it adds axes or the like."""
+    """What GetItem takes of each axis that it names, slice(None) for an ellipsis; None if it adds axes or the like."""
     args, kwargs = keras_private.arguments(node)
     key = [*args[1:], *kwargs.values()][0]
     parts, rank = list(key) if isinstance(key, (list, tuple)) else [key], len(node.input_tensors[0].shape)
-    if any(part is Ellipsis for part in parts):
-        before = next(n for n, part in enumerate(parts) if part is Ellipsis)
+    for before in [number for number, part in enumerate(parts) if part is Ellipsis]:
         parts[before : before + 1] = [slice(None)] * (rank - len(parts) + 1)
     return parts if all(isinstance(part, (int, slice)) for part in parts) else None
 
