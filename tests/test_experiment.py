@@ -9,12 +9,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_sbp.nets import NETWORKS
 from keras_sbp.utils.experiment import Experiment, Script, Settings, finished, start
 from keras_sbp.utils.experiment.evaluate import evaluate
 from keras_sbp.utils.experiment.settings import check_same, record
-from keras_sbp.utils.io import report
+from keras_sbp.utils.io import report, towers
 from keras_sbp.utils.io.command_line import UserError
 from keras_sbp.utils.methods import SSL, Finetuning, NormalizedOriginal, Original, Retraining, StructuredBP
 
@@ -138,6 +139,15 @@ def test_noise_that_is_dead_from_the_start_is_one_line(tmp_path):
     run = Experiment(NETWORKS["LSTM"], "StructuredBP", settings, StructuredBP(log_sigma=2.0))
     with pytest.raises(UserError, match="dead"):
         start.insert_noise(run, run.original())
+
+
+def test_devices_that_tensorflow_uses_already_are_one_line(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "set_visible_devices", refuse)
+    with pytest.raises(UserError, match="num_gpus=0: .* start a new process"):
+        towers.strategy(0)
 
 
 def test_where_a_run_starts_from_is_found_from_any_directory(tmp_path, monkeypatch):
