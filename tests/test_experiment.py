@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from keras_sbp.nets import NETWORKS
-from keras_sbp.utils.experiment import Experiment, Script, Settings, finished, start
+from keras_sbp.utils.experiment import Experiment, Script, Settings, finished, session, start
 from keras_sbp.utils.experiment.evaluate import evaluate
 from keras_sbp.utils.experiment.settings import check_same, record
 from keras_sbp.utils.io import report, towers
@@ -148,6 +148,15 @@ def test_devices_that_tensorflow_uses_already_are_one_line(monkeypatch):
     monkeypatch.setattr(tf.config, "set_visible_devices", refuse)
     with pytest.raises(UserError, match="num_gpus=0: .* start a new process"):
         towers.strategy(0)
+
+
+def test_an_evaluation_on_the_cpu_hides_the_gpus_before_it_starts(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(session, "evaluate", lambda run: calls.append("evaluate"))
+    settings = Settings(dataset="digits", checkpoints_dir=str(tmp_path), evaluate=True, num_gpus=0)
+    session.run_or_show(Experiment(NETWORKS["LeNet5"], "Original", settings, Original()), train=None)
+    assert calls == [([], "GPU"), "evaluate"]
 
 
 def test_where_a_run_starts_from_is_found_from_any_directory(tmp_path, monkeypatch):

@@ -230,7 +230,10 @@ def test_a_published_network_is_measured_and_where_it_differs_said(undisturbed, 
     (eight_bits,) = re.findall(r"of eight bits: ([\d.]+) % error", same.stderr)
     assert float(eight_bits) == pytest.approx(float(published.split()[2]), abs=3)
     assert f"error differs: {tmp_path / 'other'}" in other.stderr and str(result["error"] + 0.5) in other.stderr
-    given = scripts.run("lenet-fc-sbp", "--dataset=digits", "--evaluate", f"--checkpoint={folder}")
+    # Nor does it wait for the other machines of a cluster.
+    cluster = {"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": {"type": "worker", "index": 1}}
+    alone = [("environment", {"TF_CONFIG": json.dumps(cluster)})]
+    given = scripts.run("lenet-fc-sbp", "--dataset=digits", "--evaluate", f"--checkpoint={folder}", before=alone)
     assert given.returncode == 0 and "differs" not in given.stderr, given.stderr
     _, recorded, again = given.stdout.splitlines()
     assert recorded.split()[1:] == ["recorded", *published.split()[2:]] and again.split() == here.split()
@@ -240,6 +243,23 @@ def test_a_published_network_is_measured_and_where_it_differs_said(undisturbed, 
     assert seen.returncode == 2 and "holds out" in seen.stderr
     none = scripts.run("lenet-fc-sbp", "--dataset=fashion_mnist", "--evaluate")
     assert none.returncode == 2 and "no network is published" in none.stderr
+
+
+def test_calibration_is_measured_of_a_run_with_noise(undisturbed, tmp_path):
+    folder, done = undisturbed
+    measured = scripts.run("calibration", f"--runs={folder}", f"--figures_dir={tmp_path}", "--data_dir=")
+    assert measured.returncode == 0, measured.stderr
+    expectation, *samples = [line.split(" | ") for line in measured.stdout.splitlines()[2:]]
+    assert expectation[1:4] == ["E theta", "1", done.stdout.splitlines()[-1].split()[2]]
+    assert [row[1] for row in samples] == ["1 sample", "4 samples", "16 samples"]
+    assert list(tmp_path.glob("calibration-*.svg"))
+
+    random_labels = tmp_path / "random"
+    shutil.copytree(folder, random_labels)
+    result = json.loads((folder / "result.json").read_text())
+    (random_labels / "result.json").write_text(json.dumps(result | {"dataset": "digits-random"}))
+    refused = scripts.run("calibration", f"--runs={random_labels}")
+    assert refused.returncode == 2 and "is a run of random-labels.py" in refused.stderr
 
 
 @pytest.mark.slow
