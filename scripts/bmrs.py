@@ -118,7 +118,7 @@ def run(training, seed):
 
 
 def with_noise(build, shape, training, images):
-    """A new network with noise, and the weights of its KL divergence for so many training images."""
+    """A new network with noise, and the weights of its KL divergence for a number of training images."""
     kl_weight = (training.kl or 1) / images
     if training.everywhere:
         model = build(shape, lambda: [NoiseEverywhere(kl_weight)])

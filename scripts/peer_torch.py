@@ -15,7 +15,7 @@ BOX = (-20.0, 5.0)
 
 
 class Noise(nn.Module):
-    """Multiplies each unit, an index of axis 1, by its own truncated log-normal noise, one sample a call."""
+    """Multiplies each unit, an index of axis 1, by its own truncated log-normal noise, one sample per call."""
 
     def __init__(self, units):
         super().__init__()

@@ -19,7 +19,7 @@ SHOWN = 3
 PREPROCESS = {(28, 28, 1): preprocessing.scale, (32, 32, 3): preprocessing.standardize}
 
 flags.DEFINE_bool("invert", False, "Dark digits on light paper: MNIST's are light on dark.")
-flags.DEFINE_integer("first", 20, "So many images of an IDX file, from its first.", lower_bound=1)
+flags.DEFINE_integer("first", 20, "Show the first N images of an IDX file.", lower_bound=1)
 
 
 def main(files):

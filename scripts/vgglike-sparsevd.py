@@ -46,7 +46,7 @@ SHORT = PAPER | {
 
 def train(run):
     if run.method.shrink_every:
-        raise UserError("--shrink_every removes units that rewinding finds by their place: leave it out")
+        raise UserError("--shrink_every removes units that rewinding finds by their index: leave it out")
     start = experiment.find_or_train(run, "vgglike")
     model = run.build(dense=layers.sparse_vd.Dense, conv=layers.sparse_vd.Conv2D)
     original = run.build(norm=keras.layers.Identity)

@@ -74,7 +74,7 @@ NOTE = (
 # 2022, arXiv 2104.11883) as the READMEs of their code do.
 # ResNet-20, as FPGM lists them (He, Liu, Wang, Hu and Yang, CVPR 2019, arXiv 1811.00250, Table 1). SFP: He, Kang, Dong,
 # Fu and Yang, IJCAI 2018 (arXiv 1808.06866).
-# ResNet-56, from Originals of 6.1 to 7.0 %, as Torch-Pruning lists them in the README of its code
+# ResNet-56, from Originals of 6.3 to 6.6 %, as Torch-Pruning lists them in the README of its code
 # (github.com/VainF/Torch-Pruning). Group: Fang, Ma, Song, Mi and Wang, DepGraph, CVPR 2023 (arXiv 2301.12900). ResRep:
 # Ding et al., ICCV 2021 (arXiv 2007.03260). GReg-2: Wang, Qin, Zhang and Fu, ICLR 2021 (arXiv 2012.09243). PPSM: as
 # above.
