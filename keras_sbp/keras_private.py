@@ -6,7 +6,6 @@ tests/test_keras_private.py checks these functions one by one, so that it says w
 import contextlib
 import copy
 import functools
-import inspect
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -150,27 +149,6 @@ def mask_of(tensor: keras.KerasTensor) -> keras.KerasTensor | None:
 def set_mask(tensor: keras.KerasTensor, mask: keras.KerasTensor) -> None:
     """Let a mask come with a tensor: layers that are called on the tensor take it."""
     tensor._keras_mask = mask
-
-
-def implicit_masks(node: Node, tensors: list[keras.KerasTensor]) -> dict[str, keras.KerasTensor]:
-    """{argument: mask}, the masks that come with the inputs of a recorded call of a layer with several inputs, as
-    explicit arguments of a call with `tensors` in place of them.
-
-    Keras passes these on when the model runs, if each operation up to there passes on masks. Operations of keras.ops
-    do not.
-    """
-    if not isinstance(node.operation, keras.Layer) or len(tensors) < 2:
-        return {}
-    signature = inspect.signature(node.operation.call)
-    args, kwargs = arguments(node, tensors)
-    given = signature.bind(*args, **kwargs).arguments
-    symbols = [name for name, value in given.items() if any(map(keras.backend.is_keras_tensor, tree.flatten(value)))]
-    if "mask" in signature.parameters and given.get("mask") is None and len(symbols) == 1:
-        masks = tree.map_structure(mask_of, given[symbols[0]])
-        return {"mask": masks} if any(mask is not None for mask in masks) else {}
-    names = [name for name in given if f"{name}_mask" in signature.parameters and given.get(f"{name}_mask") is None]
-    found = {f"{name}_mask": getattr(given[name], "_keras_mask", None) for name in names}
-    return {name: mask for name, mask in found.items() if mask is not None}
 
 
 def is_from_keras(thing: type | Any) -> bool:

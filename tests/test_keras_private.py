@@ -93,19 +93,6 @@ def test_masks_come_with_tensors():
     assert keras_private.mask_of(keras.Input((4,))) is None
 
 
-def test_masks_of_several_inputs_as_arguments():
-    words = keras.Input((4,), dtype="int32")
-    x, y = layers.Embedding(5, 3, mask_zero=True)(words), layers.Embedding(5, 3)(words)
-    attention = layers.MultiHeadAttention(1, 2)
-    attention(x, y)
-    (node,) = keras_private.calls(attention)
-    assert list(keras_private.implicit_masks(node, [x, y])) == ["query_mask"]
-    keras_private.set_mask(y, keras_private.mask_of(x))
-    masks = keras_private.implicit_masks(node, [x, y])
-    assert masks["query_mask"] is masks["value_mask"] is keras_private.mask_of(x)
-    assert keras_private.implicit_masks(keras_private.producer(x), [words]) == {}
-
-
 @pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
 def test_masks_of_inputs_are_recorded_in_the_call_of_a_nested_model():
     inner = keras.Sequential([keras.Input((4, 3)), layers.Dense(2)])

@@ -7,6 +7,7 @@ from keras import layers, ops
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
 from keras_sbp.utils.pruning import wrappers
+from keras_sbp.utils.pruning.rules import masks
 from keras_sbp.utils.pruning.rules.rule import axis_order
 from keras_sbp.utils.pruning.wrappers import Form, Tensors
 
@@ -33,8 +34,7 @@ def outputs(nodes: list[Node], inputs: list[keras.KerasTensor], old: list[keras.
         else:
             tensors = [built[id(tensor)] for tensor in node.input_tensors]
             # A form may consist of operations that do not pass on masks when the model runs.
-            masks = keras_private.implicit_masks(node, tensors)
-            new = keras_private.call(node, node.operation, tensors, **masks)
+            new = keras_private.call(node, node.operation, tensors, **masks.implicit(node, tensors))
         built |= {id(tensor): other for tensor, other in zip(node.outputs, new)}
     return [built[id(tensor)] for tensor in old]
 

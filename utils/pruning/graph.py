@@ -11,6 +11,7 @@ from keras import tree
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
 from keras_sbp.utils.pruning import canonical, layout, opening, recording, rules
+from keras_sbp.utils.pruning.rules import masks
 
 # What a class overrides to train, evaluate or predict in a way of its own.
 TRAINING_METHODS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "compile", "fit")
@@ -134,7 +135,8 @@ def clone(
     Raises:
         ValueError: a layer cannot be built from its config, or a nested model is called with a mask or other arguments.
     """
-    operations, names, zeros, own = {}, set(), [], {node.operation.name for node in nodes(model)}
+    operations, names, own = {}, set(), {node.operation.name for node in nodes(model)}
+    zeros, masked = [], []  # for and of layers that are opened
 
     def copied(op: keras.Operation, within: keras.Model) -> keras.Operation:
         if id(op) not in operations:
@@ -156,18 +158,18 @@ def clone(
             if isinstance(node.operation, keras.layers.InputLayer):
                 continue
             op, tensors = node.operation, [built[id(tensor)] for tensor in node.input_tensors]
-            changes = context if isinstance(op, keras.Layer) else {}
+            changes = dict(context) if isinstance(op, keras.Layer) else {}
             outputs = replace(node, tensors)
             if outputs is None and _is_model(op):
                 flat, own_context = _nested_call(node, tensors)
                 outputs = run(op, flat, own_context | changes)
             elif outputs is None and (within := _opened(node, tensors)):
-                if not zeros:
-                    example = next(x for x in (*inputs, *tensors) if x.dtype != "string")
-                    zeros.append(recording.zeros_like_examples(example))
+                zeros[:] = zeros or [_zeros([*inputs, *tensors])]
                 outputs = run(within, [*tensors, *zeros], keras_private.training(node) | context)
+                masked.append(masks.pass_on(node, tensors, outputs))
             elif outputs is None:
                 new = copied(op, inner)
+                changes |= masks.implicit(node, tensors) if any(masked) else {}
                 outputs = keras_private.call(node, new, tensors, **changes)
                 if isinstance(op, keras.Layer):
                     rules.set_weights(new, op.get_weights())
@@ -175,6 +177,11 @@ def clone(
         return [built[id(tensor)] for tensor in _functional(inner).outputs]
 
     return with_outputs(model, run(model, inputs, {}), inputs)
+
+
+def _zeros(tensors: Tensors) -> keras.KerasTensor:
+    """A zero for each example of some tensors."""
+    return recording.zeros_like_examples(next(x for x in tensors if x.dtype != "string"))
 
 
 def _nested_call(node: Node, tensors: Tensors) -> tuple[Tensors, dict[str, bool]]:

@@ -11,7 +11,7 @@ from keras import layers
 
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
-from keras_sbp.utils.pruning.rules import tracing
+from keras_sbp.utils.pruning.rules import masks, tracing
 from keras_sbp.utils.pruning.rules.kernel import positions
 from keras_sbp.utils.pruning.rules.rule import (
     Array,
@@ -92,7 +92,7 @@ class Barrier(Rule):
         inputs = [build.apply_scale(live, self.op) for live in inputs]
         layer = build.clone(self)
         tensors = [live.tensor for live in inputs]
-        outputs = keras_private.call(self.node, layer, tensors, **keras_private.implicit_masks(self.node, tensors))
+        outputs = keras_private.call(self.node, layer, tensors, **masks.implicit(self.node, tensors))
         build.set_weights(layer, self.op, [...] * len(getattr(self.op, "weights", [])))
         return [build.live(tensor) for tensor in outputs]
 

@@ -11,6 +11,7 @@ from keras import layers
 
 from keras_sbp import keras_private
 from keras_sbp.keras_private import Node
+from keras_sbp.utils.pruning.rules import masks
 from keras_sbp.utils.pruning.rules.kernel import positions
 from keras_sbp.utils.pruning.rules.rule import (
     Array,
@@ -191,7 +192,7 @@ class Scored(Dot):
         args, kwargs = keras_private.arguments(self.node, tensors)
         settings = {**inspect.signature(self.op.call).bind(*args, **kwargs).arguments}
         settings.pop("inputs")
-        settings |= keras_private.implicit_masks(self.node, tensors)
+        settings |= masks.implicit(self.node, tensors)
         layer = build.clone(self)
         tensor = layer([query, values.tensor, key], **settings)
         build.set_weights(layer, self.op, [units if len(weight.shape) else ... for weight in self.op.weights])
